@@ -1,0 +1,94 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Op is what one entry of a Batch does.
+type Op byte
+
+// The operations. Their values are part of the Raft log's format.
+const (
+	OpPut         Op = 1
+	OpDelete      Op = 2
+	OpDeleteRange Op = 3 // key = start, value = end (exclusive, not empty)
+)
+
+// Batch is an ordered list of writes to one region, kept in the very bytes
+// that go into the Raft log:
+//
+//	entry := op(1) cf(1) uvarint(len key) key uvarint(len value) value
+//
+// A delete has an empty value. The zero Batch is empty and ready to use.
+type Batch struct {
+	data  []byte
+	count int
+}
+
+// Put appends a write of value under key.
+func (b *Batch) Put(cf CF, key, value []byte) { b.append(OpPut, cf, key, value) }
+
+// Delete appends a delete of key.
+func (b *Batch) Delete(cf CF, key []byte) { b.append(OpDelete, cf, key, nil) }
+
+// DeleteRange appends a delete of [start, end).
+func (b *Batch) DeleteRange(cf CF, start, end []byte) { b.append(OpDeleteRange, cf, start, end) }
+
+func (b *Batch) append(op Op, cf CF, key, value []byte) {
+	b.data = append(b.data, byte(op), byte(cf))
+	b.data = binary.AppendUvarint(b.data, uint64(len(key)))
+	b.data = append(b.data, key...)
+	b.data = binary.AppendUvarint(b.data, uint64(len(value)))
+	b.data = append(b.data, value...)
+	b.count++
+}
+
+// Len is the number of entries, Size their encoded bytes.
+func (b *Batch) Len() int  { return b.count }
+func (b *Batch) Size() int { return len(b.data) }
+
+// Bytes is the encoded batch; it aliases the batch.
+func (b *Batch) Bytes() []byte { return b.data }
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() { b.data, b.count = b.data[:0], 0 }
+
+// BatchReader decodes an encoded batch. The slices it returns alias its input.
+type BatchReader struct{ rest []byte }
+
+// ReadBatch starts reading encoded batch bytes.
+func ReadBatch(data []byte) BatchReader { return BatchReader{rest: data} }
+
+// Next returns the next entry. ok is false at the end; a malformed batch is an
+// error (from a log entry it is a broken invariant).
+func (r *BatchReader) Next() (op Op, cf CF, key, value []byte, ok bool, err error) {
+	if len(r.rest) == 0 {
+		return 0, 0, nil, nil, false, nil
+	}
+	if len(r.rest) < 2 {
+		return 0, 0, nil, nil, false, fmt.Errorf("kv: batch entry of %d bytes is cut off", len(r.rest))
+	}
+	op, cf = Op(r.rest[0]), CF(r.rest[1])
+	if op < OpPut || op > OpDeleteRange || !cf.Valid() {
+		return 0, 0, nil, nil, false, fmt.Errorf("kv: batch entry has operation %d on family %#x", op, byte(cf))
+	}
+	r.rest = r.rest[2:]
+	if key, err = r.bytes(); err != nil {
+		return 0, 0, nil, nil, false, err
+	}
+	if value, err = r.bytes(); err != nil {
+		return 0, 0, nil, nil, false, err
+	}
+	return op, cf, key, value, true, nil
+}
+
+func (r *BatchReader) bytes() ([]byte, error) {
+	n, w := binary.Uvarint(r.rest)
+	if w <= 0 || n > uint64(len(r.rest)-w) {
+		return nil, fmt.Errorf("kv: batch length field is malformed")
+	}
+	out := r.rest[w : w+int(n) : w+int(n)]
+	r.rest = r.rest[w+int(n):]
+	return out, nil
+}
