@@ -1,0 +1,137 @@
+package catalog
+
+import "github.com/copradb/copra/internal/sqltypes"
+
+// Limits of a table, as in PostgreSQL unless noted.
+const (
+	NameBytesMax      = 63
+	TableColumnsMax   = 1600
+	IndexColumnsMax   = 32
+	TableIndexesMax   = 64 // ours
+	RowValueBytesMax  = 6 << 20
+	IndexKeyBytesMax  = 4 << 10
+	FirstUserObjectID = 16384
+)
+
+// State is the life of a table or an index while a DDL runs (F1's states).
+type State uint8
+
+// The states. Writers maintain an index from DeleteOnly on as its name says;
+// readers use it only when Public.
+const (
+	StatePublic State = iota
+	StateDeleteOnly
+	StateWriteOnly
+	StateDropped
+)
+
+// Schema is a namespace.
+type Schema struct {
+	ID   int64
+	Name string
+}
+
+// Table is a table's descriptor. Its ID is also its OID in pg_class and the id
+// in its row keys.
+type Table struct {
+	ID      int64
+	Schema  string
+	Name    string
+	Columns []Column
+	// PrimaryKey holds the primary key; nil for a table without one, whose rows
+	// are keyed by a hidden row id.
+	PrimaryKey *Index
+	Indexes    []*Index // secondary, in order of creation
+	Checks     []Check
+	// NextColumnID is the id the next added column gets.
+	NextColumnID uint32
+	NextIndexID  int64
+	State        State
+	Comment      string
+}
+
+// Column is a column's descriptor. ID starts at 1 and is never reused.
+type Column struct {
+	ID      uint32
+	Name    string
+	Type    sqltypes.Type
+	NotNull bool
+	// DefaultExpr is SQL text, "" for none. Identity marks a serial/identity
+	// column, whose default is the next value of the sequence SequenceID.
+	DefaultExpr string
+	Identity    string // "", "a" (always), "d" (by default), "s" (serial)
+	SequenceID  int64
+	// Missing is the value of rows written before the column was added.
+	Missing sqltypes.Datum `json:"-"`
+	Comment string
+}
+
+// Index is an index, or the primary key (whose ID is 0).
+type Index struct {
+	ID      int64
+	OID     int64 // in pg_class
+	Name    string
+	Unique  bool
+	Primary bool
+	// Constraint is true when a PRIMARY KEY or UNIQUE constraint made it.
+	Constraint bool
+	Columns    []IndexColumn
+	State      State
+}
+
+// IndexColumn is a column of an index by position in Table.Columns.
+type IndexColumn struct {
+	Column     int
+	Desc       bool
+	NullsFirst bool
+}
+
+// Check is a CHECK constraint as SQL text.
+type Check struct{ Name, Expr string }
+
+// ColumnIndex returns the position of the column with this name, or -1.
+func (t *Table) ColumnIndex(name string) int {
+	for i := range t.Columns {
+		if t.Columns[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// VirtualTable is a system table computed on demand.
+type VirtualTable struct {
+	OID     int64
+	Schema  string
+	Name    string
+	Columns []Column
+	// Rows returns all rows, each with len(Columns) values.
+	Rows func() ([][]sqltypes.Datum, error)
+}
+
+// Relation is what a name in FROM resolves to; exactly one field is set.
+type Relation struct {
+	Table   *Table
+	Virtual *VirtualTable
+}
+
+// Reader is the catalog as of one schema version; what the binder sees.
+type Reader interface {
+	// Resolve finds a relation; an empty schema walks the search path
+	// (pg_catalog first, then the session's). A missing relation is
+	// pgerror.UndefinedTable, a missing schema InvalidSchemaName.
+	Resolve(schema, name string) (Relation, error)
+	// TableByID returns a table by id/OID, or nil.
+	TableByID(id int64) *Table
+	// Version is the schema version.
+	Version() int64
+	// TableStats returns what is known about the table's size (rows estimated,
+	// 0 = unknown).
+	TableStats(id int64) Stats
+}
+
+// Stats are rough statistics for the planner.
+type Stats struct {
+	Rows     int64
+	Distinct map[uint32]int64 // by column id, 0/absent = unknown
+}
