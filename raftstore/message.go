@@ -1,0 +1,142 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// RaftMessage is what stores send one another: one Raft message of one region,
+// with what the receiver needs to judge whether the two peers mean the same
+// region at about the same time.
+type RaftMessage struct {
+	RegionID uint64
+	From, To metapb.Peer
+	// Epoch is the sender's region epoch. A receiver that has destroyed its
+	// peer compares it with its tombstone.
+	Epoch metapb.RegionEpoch
+	// StartKey and EndKey are the sender's range. A receiver without the
+	// region creates a peer only where the range is free (hazard 9).
+	StartKey, EndKey []byte
+	// Tombstone tells To that it was removed from the region as of Epoch.
+	// Msg is nil then.
+	Tombstone bool
+	// Msg is immutable once sent: transports in one process share it.
+	Msg *raftpb.Message
+	// Size is Msg's encoded size in bytes as the receiver accounts it. A
+	// transport that decodes sets it; zero means "compute".
+	Size int
+}
+
+// raftMessageVersion opens every encoded message. An unknown version is refused.
+const raftMessageVersion = 1
+
+const raftMessageFlagTombstone = 1
+
+// AppendTo appends the encoded message to buf:
+//
+//	version(1) flags(1) uvarint{region, from id/store/role, to id/store/role,
+//	conf_ver, version} bytes{start, end} rest = raftpb.Message
+//
+// where bytes is a uvarint length and the bytes.
+func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
+	var flags byte
+	if m.Tombstone {
+		flags |= raftMessageFlagTombstone
+	}
+	buf = append(buf, raftMessageVersion, flags)
+	for _, v := range [...]uint64{
+		m.RegionID,
+		m.From.Id, m.From.StoreId, uint64(m.From.Role),
+		m.To.Id, m.To.StoreId, uint64(m.To.Role),
+		m.Epoch.ConfVer, m.Epoch.Version,
+	} {
+		buf = binary.AppendUvarint(buf, v)
+	}
+	buf = appendBytes(buf, m.StartKey)
+	buf = appendBytes(buf, m.EndKey)
+	if m.Msg == nil {
+		return buf, nil
+	}
+	out, err := proto.MarshalOptions{}.MarshalAppend(buf, m.Msg)
+	if err != nil {
+		return nil, fmt.Errorf("raftstore: encode raft message of region %d: %w", m.RegionID, err)
+	}
+	return out, nil
+}
+
+// DecodeRaftMessage decodes one message. The result may alias data.
+func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
+	if len(data) < 2 || data[0] != raftMessageVersion {
+		return nil, fmt.Errorf("raftstore: raft message of %d bytes has no known version; are all stores of the same release?", len(data))
+	}
+	m := &RaftMessage{Tombstone: data[1]&raftMessageFlagTombstone != 0}
+	d := decoder{rest: data[2:]}
+	m.RegionID = d.uvarint()
+	m.From.Id, m.From.StoreId, m.From.Role = d.uvarint(), d.uvarint(), metapb.PeerRole(d.uvarint())
+	m.To.Id, m.To.StoreId, m.To.Role = d.uvarint(), d.uvarint(), metapb.PeerRole(d.uvarint())
+	m.Epoch.ConfVer, m.Epoch.Version = d.uvarint(), d.uvarint()
+	m.StartKey, m.EndKey = d.bytes(), d.bytes()
+	if d.failed {
+		return nil, fmt.Errorf("raftstore: raft message of %d bytes is cut off", len(data))
+	}
+	if m.Tombstone {
+		return m, nil
+	}
+	m.Size = len(d.rest)
+	m.Msg = new(raftpb.Message)
+	if err := proto.Unmarshal(d.rest, m.Msg); err != nil {
+		return nil, fmt.Errorf("raftstore: decode raft message of region %d: %w", m.RegionID, err)
+	}
+	return m, nil
+}
+
+// bytesSize is what the message costs the receiver's byte budget.
+func (m *RaftMessage) bytesSize() int {
+	if m.Size == 0 && m.Msg != nil {
+		n := 64
+		for _, e := range m.Msg.Entries {
+			n += len(e.GetData()) + 16
+		}
+		return n
+	}
+	return m.Size
+}
+
+// decoder reads the fields of our own small formats; failed is sticky.
+type decoder struct {
+	rest   []byte
+	failed bool
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.failed, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.uvarint()
+	if d.failed || n > uint64(len(d.rest)) {
+		d.failed, d.rest = true, nil
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	out := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return out
+}
+
+func appendBytes(buf, b []byte) []byte {
+	buf = binary.AppendUvarint(buf, uint64(len(b)))
+	return append(buf, b...)
+}
