@@ -8,6 +8,15 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
+// FatalError is what Pebble's fatal paths panic with, so that a caller who can
+// report the failure may recover it.
+type FatalError struct{ Err error }
+
+func (e *FatalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FatalError) Unwrap() error { return e.Err }
+
 // Fatal stops the process: after an I/O error going on would hide a hole in
 // the data (hazard 2). A hook is called once, with the first error; without a
 // hook Fatal panics.
@@ -28,7 +37,7 @@ func (f *Fatal) Stop(err error) {
 	f.once.Do(func() {
 		f.log.Error("storage failed, the process must stop", "db", f.name, "err", err)
 		if f.hook == nil {
-			panic(fmt.Sprintf("%s: storage failed: %v", f.name, err))
+			panic(&FatalError{fmt.Errorf("%s: storage failed: %w", f.name, err)})
 		}
 		f.hook(fmt.Errorf("%s: storage failed: %w", f.name, err))
 	})
@@ -56,7 +65,7 @@ func (l Logger) Errorf(format string, args ...any) {
 func (l Logger) Fatalf(format string, args ...any) {
 	err := fmt.Errorf(format, args...)
 	l.Fatal.Stop(err)
-	panic(err)
+	panic(&FatalError{err})
 }
 
 // Events returns a Pebble listener that stops the process on background
