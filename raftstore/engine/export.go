@@ -25,7 +25,7 @@ type SSTFile struct {
 
 // exportFlushBytes is how many logical bytes are written between two looks at
 // the file's size.
-const exportFlushBytes = 64 << 10
+const exportFlushBytes = 16 << 10
 
 // ExportRange writes the keys of [start, end) of all families, as of the
 // snapshot, into new files in dir (which must exist) of about fileBytesMax
@@ -116,6 +116,8 @@ func (e *Engine) newSST(path string) (*sstable.Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create table %s: %w", path, err)
 	}
-	o := e.opts.MakeWriterOptions(6, e.db.TableFormat())
+	// Not the options of the lowest level: there a delete is obsolete from the
+	// start, and Pebble would hide it.
+	o := e.opts.MakeWriterOptions(0, e.db.TableFormat())
 	return sstable.NewWriter(objstorageprovider.NewFileWritable(file), o), nil
 }

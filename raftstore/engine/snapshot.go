@@ -64,11 +64,14 @@ func (s *Snapshot) NewIter(cf kv.CF, o kv.IterOptions) (kv.Iterator, error) {
 	if bytes.Compare(lower, upper) > 0 {
 		upper = lower // an empty range, not a misuse of Pebble
 	}
-	it, err := s.s.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	point := pointPrefix(lower, upper)
+	// Point reads of keys that don't exist are common (inserts check for
+	// duplicates), so they ask the filters of the last level, too.
+	it, err := s.s.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper, UseL6Filters: point != nil})
 	if err != nil {
 		return nil, fmt.Errorf("iterate over family %s: %w", cf, err)
 	}
-	return &Iterator{it: it, cf: cf, lower: lower, point: pointPrefix(lower, upper), seek: buf[len(buf):]}, nil
+	return &Iterator{it: it, cf: cf, lower: lower, point: point, seek: buf[len(buf):]}, nil
 }
 
 // pointPrefix returns the prefix that all keys of [lower, upper) share with

@@ -125,7 +125,8 @@ func loadAt(it *pebble.Iterator, regionID uint64) (RaftState, error) {
 	if err := it.Error(); err != nil {
 		return st, fmt.Errorf("raft log: load region %d: %w", regionID, err)
 	}
-	return st, loadLast(it, regionID, &st)
+	err := loadLast(it, regionID, &st)
+	return st, err
 }
 
 func loadLast(it *pebble.Iterator, regionID uint64, st *RaftState) error {

@@ -10,12 +10,15 @@ import (
 
 // FatalError is what Pebble's fatal paths panic with, so that a caller who can
 // report the failure may recover it.
-type FatalError struct{ Err error }
+type FatalError struct {
+	text  string
+	cause error
+}
 
-func (e *FatalError) Error() string { return e.Err.Error() }
+func (e *FatalError) Error() string { return e.text }
 
-// Unwrap returns the cause.
-func (e *FatalError) Unwrap() error { return e.Err }
+// Unwrap returns the cause, nil if Pebble gave none.
+func (e *FatalError) Unwrap() error { return e.cause }
 
 // Fatal stops the process: after an I/O error going on would hide a hole in
 // the data (hazard 2). A hook is called once, with the first error; without a
@@ -37,7 +40,7 @@ func (f *Fatal) Stop(err error) {
 	f.once.Do(func() {
 		f.log.Error("storage failed, the process must stop", "db", f.name, "err", err)
 		if f.hook == nil {
-			panic(&FatalError{fmt.Errorf("%s: storage failed: %w", f.name, err)})
+			panic(&FatalError{fmt.Sprintf("%s: storage failed: %v", f.name, err), err})
 		}
 		f.hook(fmt.Errorf("%s: storage failed: %w", f.name, err))
 	})
@@ -63,9 +66,14 @@ func (l Logger) Errorf(format string, args ...any) {
 
 // Fatalf must not return: Pebble's state is unusable after it.
 func (l Logger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
+	err := &FatalError{text: fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if cause, ok := a.(error); ok {
+			err.cause = cause
+		}
+	}
 	l.Fatal.Stop(err)
-	panic(&FatalError{err})
+	panic(err)
 }
 
 // Events returns a Pebble listener that stops the process on background
