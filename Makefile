@@ -1,0 +1,46 @@
+# copra: build, run and test. `make` alone lists the targets.
+export CGO_ENABLED ?= 0
+GO        ?= go
+PKGS      := ./...
+BIN       := bin/copra
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+TESTFLAGS ?=
+
+.PHONY: help build run test test-long race lint bench proto clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/copra
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/copra
+
+run: build ## start a whole cluster in one process (RUNFLAGS for its flags)
+	./$(BIN) playground $(RUNFLAGS)
+
+test: ## run the tests (a few minutes)
+	$(GO) test -timeout 12m $(TESTFLAGS) $(PKGS)
+
+test-long: ## the tests with their long variants: more seeds, more faults
+	COPRA_TEST_LONG=1 $(GO) test -timeout 60m $(TESTFLAGS) $(PKGS)
+
+race: ## the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(TESTFLAGS) $(PKGS)
+
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet $(PKGS)
+	$(GO) tool staticcheck $(PKGS)
+
+bench: build ## YCSB and TPC-H against a fresh cluster, with percentiles
+	./benchmarks/run.sh
+
+proto: ## generate the Go code of proto/ (needs protoc)
+	@command -v protoc >/dev/null || { echo "make proto needs protoc (Debian: protobuf-compiler)"; exit 1; }
+	@mkdir -p bin
+	$(GO) build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	PATH="$(CURDIR)/bin:$$PATH" protoc -I proto --go_out=proto --go_opt=paths=source_relative \
+		--go-grpc_out=proto --go-grpc_opt=paths=source_relative $$(cd proto && ls */*.proto)
+
+clean: ## remove bin/
+	rm -rf bin
