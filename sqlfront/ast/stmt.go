@@ -9,6 +9,9 @@ type Statement struct {
 	Stmt
 	Text   string
 	Params int
+	// Offset is how many characters of the query string come before Text: a
+	// position in the query string is Offset plus a position in Text.
+	Offset int
 }
 
 // TableName is a possibly qualified name of a relation (table, index …).
@@ -143,12 +146,14 @@ type Locking struct {
 
 // Insert is INSERT INTO. Source nil = DEFAULT VALUES.
 type Insert struct {
-	With       []CTE
-	Table      TableName
-	Alias      string
-	Columns    []string
-	ColumnPos  []int
-	Source     *Select
+	With      []CTE
+	Table     TableName
+	Alias     string
+	Columns   []string
+	ColumnPos []int
+	Source    *Select
+	// Overriding is "", "system" or "user" (OVERRIDING … VALUE).
+	Overriding string
 	OnConflict *OnConflict
 	Returning  []Target
 }
@@ -198,6 +203,7 @@ type ColumnDef struct {
 	NotNull       bool
 	Null          bool // explicit NULL
 	Default       Expr
+	DefaultText   string // Default as SQL text; also the expression of a stored generated column
 	PrimaryKey    bool
 	Unique        bool
 	Check         []Check
@@ -406,6 +412,8 @@ type (
 	}
 	// CloseCursor is CLOSE ("" = ALL).
 	CloseCursor struct{ Name string }
+	// Unlisten is UNLISTEN, which has nothing to do: there is no LISTEN.
+	Unlisten struct{}
 	// LockTable is LOCK TABLE.
 	LockTable struct {
 		Tables []TableName
@@ -443,3 +451,4 @@ func (*DeclareCursor) stmt() {}
 func (*Fetch) stmt()         {}
 func (*CloseCursor) stmt()   {}
 func (*LockTable) stmt()     {}
+func (*Unlisten) stmt()      {}
