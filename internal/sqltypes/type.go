@@ -9,7 +9,9 @@ type Type struct {
 	// time, timestamp and interval plus one (0 = not given).
 	Precision int32
 	// Scale is numeric's digits after the point; NoScale where values carry
-	// their own. 0 for other types.
+	// their own. A numeric expression of known scale has Precision 0 and that
+	// Scale. For interval it is the mask of allowed fields as in PostgreSQL's
+	// modifier (0 = all). 0 for other types.
 	Scale int32
 }
 
@@ -64,6 +66,31 @@ const (
 	OIDCharArray    uint32 = 1002
 	OIDACLItemArray uint32 = 1034
 	OIDNumericArray uint32 = 1231
+
+	OIDTid            uint32 = 27
+	OIDXid            uint32 = 28
+	OIDCid            uint32 = 29
+	OIDPgNodeTree     uint32 = 194
+	OIDACLItem        uint32 = 1033
+	OIDCString        uint32 = 2275
+	OIDAny            uint32 = 2276
+	OIDAnyArray       uint32 = 2277
+	OIDAnyElement     uint32 = 2283
+	OIDRegprocedure   uint32 = 2202
+	OIDRegoper        uint32 = 2203
+	OIDRegoperator    uint32 = 2204
+	OIDByteaArray     uint32 = 1001
+	OIDBpcharArray    uint32 = 1014
+	OIDFloat4Array    uint32 = 1021
+	OIDTimestampArray uint32 = 1115
+	OIDDateArray      uint32 = 1182
+	OIDTimeArray      uint32 = 1183
+	OIDTimestamptzArr uint32 = 1185
+	OIDIntervalArray  uint32 = 1187
+	OIDRegclassArray  uint32 = 2210
+	OIDRegtypeArray   uint32 = 2211
+	OIDUUIDArray      uint32 = 2951
+	OIDRecordArray    uint32 = 2287
 )
 
 // Types without modifiers.
@@ -92,6 +119,9 @@ var (
 	Regclass    = Type{OID: OIDRegclass}
 	Regtype     = Type{OID: OIDRegtype}
 	TextArray   = Type{OID: OIDTextArray}
+	UUID        = Type{OID: OIDUUID}
+	JSON        = Type{OID: OIDJSON}
+	Record      = Type{OID: OIDRecord}
 )
 
 // NumericOf is numeric(p, s).
@@ -101,4 +131,6 @@ func NumericOf(precision, scale int32) Type {
 
 // FixedScale reports whether t is a numeric that the kernels keep in
 // Decimal128.
-func (t Type) FixedScale() bool { return t.OID == OIDNumeric && t.Scale >= 0 }
+func (t Type) FixedScale() bool {
+	return t.OID == OIDNumeric && t.Scale >= 0 && t.Scale <= DecimalDigitsMax && t.Precision <= DecimalDigitsMax
+}
