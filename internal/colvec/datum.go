@@ -2,7 +2,6 @@ package colvec
 
 import (
 	"math"
-	"math/big"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
@@ -99,7 +98,7 @@ func (v *Vec) At(i int, t sqltypes.Type) sqltypes.Datum {
 	case Float32, Float64:
 		return sqltypes.NewFloat(v.FloatAt(i))
 	case Decimal:
-		return sqltypes.NewDecimal(DecimalToAPD(v.Dec[i], t.Scale))
+		return sqltypes.NewDecimal(sqltypes.Dec128ToNumeric(v.Dec[i], t.Scale))
 	case NumericText:
 		d, _, err := apd.NewFromString(string(v.BytesAt(i)))
 		if err != nil {
@@ -115,22 +114,8 @@ func (v *Vec) At(i int, t sqltypes.Type) sqltypes.Datum {
 	return sqltypes.NewString(string(v.BytesAt(i)))
 }
 
-// FormatNumeric returns PostgreSQL's text of a numeric.
-func FormatNumeric(d *apd.Decimal) string {
-	switch d.Form {
-	case apd.NaN, apd.NaNSignaling:
-		return "NaN"
-	case apd.Infinite:
-		if d.Negative {
-			return "-Infinity"
-		}
-		return "Infinity"
-	}
-	if d.IsZero() && d.Negative {
-		return new(apd.Decimal).Abs(d).Text('f')
-	}
-	return d.Text('f')
-}
+// FormatNumeric is PostgreSQL's text of a numeric.
+func FormatNumeric(d *apd.Decimal) string { return string(sqltypes.AppendNumeric(nil, d)) }
 
 // DecimalOf returns d as an unscaled 128-bit number of the given scale. A
 // value with more digits after the point is an error: rounding is the cast's
@@ -140,46 +125,13 @@ func DecimalOf(d *apd.Decimal, scale int32) (decimal128.Num, error) {
 		return decimal128.Num{}, pgerror.New(pgerror.NumericValueOutOfRange,
 			"numeric field with a fixed scale cannot hold %s", FormatNumeric(d))
 	}
-	shift := int64(d.Exponent) + int64(scale)
-	var coeff big.Int
-	coeff.Set(d.Coeff.MathBigInt())
-	switch {
-	case coeff.Sign() == 0:
-	case shift > sqltypes.DecimalDigitsMax:
-		return decimal128.Num{}, decimalOverflow()
-	case shift > 0:
-		coeff.Mul(&coeff, pow10(shift))
-	case shift < 0:
-		if -shift > int64(d.NumDigits()) {
-			return decimal128.Num{}, tooManyDigits(d, scale)
-		}
-		var rem big.Int
-		coeff.QuoRem(&coeff, pow10(-shift), &rem)
-		if rem.Sign() != 0 {
-			return decimal128.Num{}, tooManyDigits(d, scale)
-		}
+	v, ok := sqltypes.NumericToDec128(d, scale)
+	if ok && (sqltypes.NumericScale(d) <= scale || sqltypes.NumericCmp(sqltypes.Dec128ToNumeric(v, scale), d) == 0) {
+		return v, nil
 	}
-	if coeff.CmpAbs(decimalLimit) >= 0 {
-		return decimal128.Num{}, decimalOverflow()
-	}
-	if d.Negative {
-		coeff.Neg(&coeff)
-	}
-	return decimal128.FromBigInt(&coeff), nil
-}
-
-func pow10(n int64) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(n), nil) }
-
-// decimalLimit is 10^38: a Decimal128 has 38 digits.
-var decimalLimit = pow10(sqltypes.DecimalDigitsMax)
-
-// DecimalToAPD undoes DecimalOf.
-func DecimalToAPD(v decimal128.Num, scale int32) *apd.Decimal {
-	out := &apd.Decimal{Exponent: -scale}
-	bi := v.BigInt()
-	out.Negative = bi.Sign() < 0
-	out.Coeff.SetMathBigInt(bi.Abs(bi))
-	return out
+	return decimal128.Num{}, pgerror.New(pgerror.NumericValueOutOfRange, "numeric field overflow").
+		WithDetail("%s does not fit a numeric of %d digits, %d of them after the point.",
+			FormatNumeric(d), sqltypes.DecimalDigitsMax, scale)
 }
 
 func kindMismatch(d sqltypes.Datum, t sqltypes.Type) error {
@@ -189,14 +141,4 @@ func kindMismatch(d sqltypes.Datum, t sqltypes.Type) error {
 
 func outOfRange(v int64, typ string) error {
 	return pgerror.New(pgerror.NumericValueOutOfRange, "value %d is out of range for type %s", v, typ)
-}
-
-func decimalOverflow() error {
-	return pgerror.New(pgerror.NumericValueOutOfRange, "numeric field overflow").
-		WithDetail("A numeric of fixed scale has at most %d digits.", sqltypes.DecimalDigitsMax)
-}
-
-func tooManyDigits(d *apd.Decimal, scale int32) error {
-	return pgerror.New(pgerror.NumericValueOutOfRange,
-		"numeric %s has more than %d digits after the point", FormatNumeric(d), scale)
 }
