@@ -24,7 +24,13 @@ type converter struct {
 	ascii  bool
 	depth  int
 	params int
+	// the last position computed: runeAt characters come before byte byteAt
+	byteAt, runeAt int
 }
+
+// claimTokensMax is how far ahead claim looks, so that a name that isn't in
+// the source costs little.
+const claimTokensMax = 256
 
 // refuse ends the conversion: copra has no node for feature.
 func refuse(feature string) { panic(pgerror.Unsupported(feature)) }
@@ -47,13 +53,19 @@ func (c *converter) at(i int) ast.Pos {
 	if c.ascii {
 		return ast.Pos(b + 1)
 	}
-	return ast.Pos(utf8.RuneCountInString(c.text[:b]) + 1)
+	if b >= c.byteAt {
+		c.runeAt += utf8.RuneCountInString(c.text[c.byteAt:b])
+	} else {
+		c.runeAt -= utf8.RuneCountInString(c.text[b:c.byteAt])
+	}
+	c.byteAt = b
+	return ast.Pos(c.runeAt + 1)
 }
 
 // claim finds the next token for which ok is true and claims it. Where there is
 // none it claims nothing and the position is 0.
 func (c *converter) claim(ok func(t *token) bool) ast.Pos {
-	for i := c.next; i < len(c.toks); i++ {
+	for i := c.next; i < min(len(c.toks), c.next+claimTokensMax); i++ {
 		if ok(&c.toks[i]) {
 			c.next = i + 1
 			return c.at(i)

@@ -3,6 +3,7 @@ package parse
 import (
 	"fmt"
 	"reflect"
+	"sort"
 	"strings"
 
 	"github.com/copradb/copra/sqlfront/ast"
@@ -35,6 +36,16 @@ func dumpValue(b *strings.Builder, v reflect.Value) {
 			dumpValue(b, v.Index(i))
 		}
 		b.WriteByte(']')
+	case reflect.Map:
+		keys := v.MapKeys()
+		sort.Slice(keys, func(i, j int) bool { return keys[i].String() < keys[j].String() })
+		b.WriteByte('{')
+		for _, k := range keys {
+			fmt.Fprintf(b, "%s:", k.String())
+			dumpValue(b, v.MapIndex(k))
+			b.WriteByte(' ')
+		}
+		b.WriteByte('}')
 	case reflect.String:
 		fmt.Fprintf(b, "%q", v.String())
 	default:

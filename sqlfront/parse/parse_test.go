@@ -131,6 +131,27 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestLongInsert: the work grows with the text, not with its square.
+func TestLongInsert(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("insert into t (a, b, c) values ")
+	for i := range 100_000 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "(%d, 'wärt %d', lower($1))", i, i)
+	}
+	stmts, err := Parse(b.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := stmts[0].Stmt.(*ast.Insert).Source.Values
+	last := rows[len(rows)-1][1].(*ast.StringLit)
+	if len(rows) != 100_000 || last.Position() < 1 || !strings.HasPrefix(string([]rune(stmts[0].Text)[last.Position()-1:]), "'wärt 99999'") {
+		t.Errorf("%d rows, the last one's text at %d", len(rows), last.Position())
+	}
+}
+
 func TestCache(t *testing.T) {
 	var c Cache
 	first, err := c.Parse("select 1")
