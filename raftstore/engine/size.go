@@ -32,7 +32,7 @@ const splitRestFraction = 4
 // it into pieces of about splitBytes of keys and values (at most maxKeys
 // boundaries), and the bytes of the whole range. Every boundary is a valid
 // memcomparable encoding strictly inside the range: of the user key at a
-// transactional key, EncodeBytes(raw key) at a raw one. Raw keys that share
+// transactional key, EncodeBytes(raw key) at a raw one that is no encoding itself. Raw keys that share
 // their first eight bytes cannot be told apart by such a boundary and stay
 // together.
 //
@@ -86,17 +86,19 @@ func (s *splitter) add(cf kv.CF, key []byte, size uint64) {
 // together). The boundary of a raw key may be larger than the key.
 func (s *splitter) propose(cf kv.CF, key []byte) {
 	var b []byte
-	if cf == kv.CFRaw {
-		b = codec.EncodeBytes(nil, key)
-	} else {
-		n := codec.EncodedPrefixLen(key)
-		if n < 0 {
-			return
-		}
-		if _, _, err := codec.DecodeBytes(nil, key[:n]); err != nil {
-			return
-		}
+	n := codec.EncodedPrefixLen(key)
+	valid := false
+	if n >= 0 && (cf != kv.CFRaw || n == len(key)) {
+		_, _, err := codec.DecodeBytes(nil, key[:n])
+		valid = err == nil
+	}
+	switch {
+	case valid: // raw keys of API V2 are stored encoded, too
 		b = append([]byte{}, key[:n]...)
+	case cf == kv.CFRaw:
+		b = codec.EncodeBytes(nil, key)
+	default:
+		return
 	}
 	if bytes.Compare(b, s.start) > 0 && bytes.Compare(b, s.prev) > 0 && (len(s.end) == 0 || bytes.Compare(b, s.end) < 0) {
 		s.pending = b
