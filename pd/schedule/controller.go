@@ -1,0 +1,303 @@
+package schedule
+
+import (
+	"context"
+	"log/slog"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/pingcap/kvproto/pkg/pdpb"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/copradb/copra/pd/core"
+)
+
+const (
+	// recordsMax is how many finished operators are remembered, for
+	// GetOperator.
+	recordsMax = 4096
+	// patrolRegionsMax is how many regions one round of the patrol looks at.
+	patrolRegionsMax = 128
+	// prepareTimeout is after how long balancing starts although not every
+	// store and region was heard of; preparedPart is how many regions must be.
+	prepareTimeout    = 5 * time.Minute
+	preparedPartNum   = 8
+	preparedPartDenom = 10
+	// sweepEvery is how often operators are looked at whose regions are silent.
+	sweepEvery = time.Second
+)
+
+// Cluster is what scheduling sees of the cluster.
+type Cluster interface {
+	Regions() *core.Regions
+	Stores() *core.Stores
+	Options() Options
+	AllocID(ctx context.Context) (uint64, error)
+	// Send tells the region's leader something, if its store is connected; a
+	// message may be lost.
+	Send(r *core.Region, m *pdpb.RegionHeartbeatResponse)
+}
+
+// Controller holds the operators under way. Safe for concurrent use.
+type Controller struct {
+	cluster Cluster
+	log     *slog.Logger
+	events  *prometheus.CounterVec // labels: type, event
+	now     func() time.Time
+	started time.Time
+	scatter *scatterer
+
+	mu       sync.Mutex
+	ops      map[uint64]*Operator // by region
+	records  map[uint64]Record    // by region, the last one
+	recorded []uint64             // regions with records, oldest first
+	prepared bool
+	patrol   []byte // where the next round starts
+}
+
+// NewController returns a controller without operators.
+func NewController(cluster Cluster, log *slog.Logger, events *prometheus.CounterVec) *Controller {
+	return newController(cluster, log, events, time.Now)
+}
+
+func newController(cluster Cluster, log *slog.Logger, events *prometheus.CounterVec, now func() time.Time) *Controller {
+	return &Controller{
+		cluster: cluster, log: log, events: events, now: now, started: now(), scatter: newScatterer(),
+		ops: make(map[uint64]*Operator), records: make(map[uint64]Record),
+	}
+}
+
+// Run checks and balances until ctx ends.
+func (c *Controller) Run(ctx context.Context) {
+	o := c.cluster.Options()
+	patrol, balance, sweep := time.NewTicker(o.PatrolInterval), time.NewTicker(o.BalanceInterval), time.NewTicker(sweepEvery)
+	defer patrol.Stop()
+	defer balance.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-patrol.C:
+			c.Patrol(ctx)
+		case <-balance.C:
+			c.Balance(ctx)
+		case <-sweep.C:
+			c.sweep()
+		}
+	}
+}
+
+// Add starts an operator, if the region is as the operator expects, has no
+// other, and no limit is reached. It tells the leader at once.
+func (c *Controller) Add(op *Operator) bool {
+	r := c.cluster.Regions().ByID(op.Region)
+	if r == nil || r.Leader == nil || len(op.Steps) == 0 ||
+		r.Epoch().Version != op.version || r.Epoch().ConfVer != op.confVer {
+		c.event(op, "refused")
+		return false
+	}
+	c.mu.Lock()
+	if c.ops[op.Region] != nil || !c.withinLimits(op) {
+		c.mu.Unlock()
+		c.event(op, "exceed-limit")
+		return false
+	}
+	op.created = c.now()
+	op.stepStarted = op.created
+	c.ops[op.Region] = op
+	c.mu.Unlock()
+	c.event(op, "create")
+	c.log.Info("pd: operator added", "region", op.Region, "operator", op.String())
+	c.Dispatch(r)
+	return true
+}
+
+// withinLimits is called with the lock held.
+func (c *Controller) withinLimits(op *Operator) bool {
+	o := c.cluster.Options()
+	if op.Kind != KindAdmin {
+		limit := map[Kind]int{KindLeader: o.LeaderLimit, KindRegion: o.RegionLimit, KindReplica: o.ReplicaLimit}[op.Kind]
+		running := 0
+		for _, other := range c.ops {
+			if other.Kind == op.Kind {
+				running++
+			}
+		}
+		if running >= limit {
+			return false
+		}
+	}
+	in := c.influenceLocked()
+	for _, s := range op.Steps {
+		if add, ok := s.(AddLearner); ok && op.Kind != KindAdmin && in[add.Store].adding >= o.StoreLimit {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Controller) influenceLocked() map[uint64]influence {
+	in := make(map[uint64]influence)
+	for id, op := range c.ops {
+		if r := c.cluster.Regions().ByID(id); r != nil {
+			op.addInfluence(r, in)
+		}
+	}
+	return in
+}
+
+func (c *Controller) influence() map[uint64]influence {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.influenceLocked()
+}
+
+func (c *Controller) busy(region uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ops[region] != nil
+}
+
+// Dispatch drives the region's operator on by a report of the region's leader.
+func (c *Controller) Dispatch(r *core.Region) {
+	c.mu.Lock()
+	op := c.ops[r.ID()]
+	if op == nil || r.Leader == nil {
+		c.mu.Unlock()
+		return
+	}
+	msg := c.drive(op, r)
+	c.mu.Unlock()
+	if msg != nil {
+		c.cluster.Send(r, msg)
+	}
+}
+
+// drive returns the next message of the operator, or ends it. Called with the
+// lock held.
+func (c *Controller) drive(op *Operator, r *core.Region) *pdpb.RegionHeartbeatResponse {
+	now := c.now()
+	done := op.advance(r, now)
+	if err := op.stale(r); err != nil {
+		c.finish(op, pdpb.OperatorStatus_CANCEL, err.Error())
+		return nil
+	}
+	if done {
+		c.finish(op, pdpb.OperatorStatus_SUCCESS, "")
+		return nil
+	}
+	if op.timedOut(now) {
+		c.finish(op, pdpb.OperatorStatus_TIMEOUT, "timed out")
+		return nil
+	}
+	step := op.Steps[op.at]
+	if err := step.Check(r, c.cluster.Stores()); err != nil {
+		c.finish(op, pdpb.OperatorStatus_CANCEL, err.Error())
+		return nil
+	}
+	if _, ok := step.(AddLearner); ok && step.ConfChanges(r) > 0 {
+		return nil // added; it only has to catch up
+	}
+	return step.Message(r)
+}
+
+// finish is called with the lock held.
+func (c *Controller) finish(op *Operator, status pdpb.OperatorStatus, reason string) {
+	delete(c.ops, op.Region)
+	if _, ok := c.records[op.Region]; !ok {
+		c.recorded = append(c.recorded, op.Region)
+	}
+	c.records[op.Region] = Record{Op: op, Status: status, Reason: reason, FinishedAt: c.now()}
+	if len(c.recorded) > recordsMax {
+		delete(c.records, c.recorded[0])
+		c.recorded = c.recorded[1:]
+	}
+	c.event(op, map[pdpb.OperatorStatus]string{
+		pdpb.OperatorStatus_SUCCESS: "finish", pdpb.OperatorStatus_TIMEOUT: "timeout", pdpb.OperatorStatus_CANCEL: "cancel",
+	}[status])
+	c.log.Info("pd: operator ended", "region", op.Region, "status", status.String(), "reason", reason, "operator", op.String())
+}
+
+func (c *Controller) event(op *Operator, event string) {
+	if c.events != nil {
+		c.events.WithLabelValues(op.Desc, event).Inc()
+	}
+}
+
+// sweep ends the operators that took too long or whose regions are gone.
+func (c *Controller) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	for id, op := range c.ops {
+		switch {
+		case c.cluster.Regions().ByID(id) == nil:
+			c.finish(op, pdpb.OperatorStatus_CANCEL, "the region is gone")
+		case op.timedOut(now):
+			c.finish(op, pdpb.OperatorStatus_TIMEOUT, "timed out")
+		}
+	}
+}
+
+// Status returns the region's operator, or the last one it had.
+func (c *Controller) Status(region uint64) (Record, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if op := c.ops[region]; op != nil {
+		return Record{Op: op, Status: pdpb.OperatorStatus_RUNNING}, true
+	}
+	r, ok := c.records[region]
+	return r, ok
+}
+
+// Cancel ends the region's operator and reports whether there was one.
+func (c *Controller) Cancel(region uint64, reason string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	op := c.ops[region]
+	if op == nil {
+		return false
+	}
+	c.finish(op, pdpb.OperatorStatus_CANCEL, reason)
+	return true
+}
+
+// List describes the operators under way, by region.
+func (c *Controller) List() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := make([]uint64, 0, len(c.ops))
+	for id := range c.ops {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = c.ops[id].String()
+	}
+	return out
+}
+
+// Prepared reports whether enough was heard of the cluster to balance it.
+func (c *Controller) Prepared() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.prepared {
+		return true
+	}
+	if c.now().Sub(c.started) < prepareTimeout {
+		for _, s := range c.cluster.Stores().All() {
+			if s.IsUp() && !s.Reported {
+				return false
+			}
+		}
+		rs := c.cluster.Regions()
+		if n := rs.Len(); n == 0 || rs.Reported()*preparedPartDenom < n*preparedPartNum {
+			return false
+		}
+	}
+	c.prepared = true
+	return true
+}

@@ -1,0 +1,135 @@
+package schedule
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pingcap/kvproto/pkg/pdpb"
+
+	"github.com/copradb/copra/pd/core"
+)
+
+// Kind is what an operator counts against.
+type Kind int
+
+// The kinds of operators.
+const (
+	KindLeader  Kind = iota // moves leaders
+	KindRegion              // moves peers for balance
+	KindReplica             // repairs
+	KindAdmin               // was asked for, or ends a change under way
+)
+
+func (k Kind) String() string {
+	return [...]string{"leader", "region", "replica", "admin"}[k]
+}
+
+// Operator is a list of steps on one region. Its moving parts belong to the
+// Controller.
+type Operator struct {
+	Desc    string
+	Kind    Kind
+	Region  uint64
+	Steps   []Step
+	confVer uint64
+	version uint64
+
+	at          int // the present step
+	created     time.Time
+	stepStarted time.Time
+}
+
+// NewOperator returns an operator on the region as it is now.
+func NewOperator(desc string, kind Kind, r *core.Region, steps ...Step) *Operator {
+	return &Operator{
+		Desc: desc, Kind: kind, Region: r.ID(), Steps: steps,
+		confVer: r.Epoch().ConfVer, version: r.Epoch().Version,
+	}
+}
+
+// String says all about the operator in one line.
+func (o *Operator) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s {region %d, kind %v, epoch %d/%d, step %d of %d:", o.Desc, o.Region, o.Kind, o.version, o.confVer, o.at, len(o.Steps))
+	for i, s := range o.Steps {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte(' ')
+		b.WriteString(s.String())
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// advance steps over what is done and reports whether all is.
+func (o *Operator) advance(r *core.Region, now time.Time) bool {
+	for o.at < len(o.Steps) && o.Steps[o.at].Done(r) {
+		o.at++
+		o.stepStarted = now
+	}
+	return o.at == len(o.Steps)
+}
+
+// stale returns why the region's epoch is not what the operator's own steps
+// explain.
+func (o *Operator) stale(r *core.Region) error {
+	e := r.Epoch()
+	if e.Version != o.version {
+		return fmt.Errorf("the region was split or merged: version %d, was %d", e.Version, o.version)
+	}
+	own := uint64(0)
+	for i := 0; i <= o.at && i < len(o.Steps); i++ {
+		own += o.Steps[i].ConfChanges(r)
+	}
+	if e.ConfVer > o.confVer+own {
+		return fmt.Errorf("the peers were changed by somebody else: conf_ver %d, expected at most %d", e.ConfVer, o.confVer+own)
+	}
+	return nil
+}
+
+func (o *Operator) timedOut(now time.Time) bool {
+	return o.at < len(o.Steps) && now.Sub(o.stepStarted) > o.Steps[o.at].Timeout()
+}
+
+// Record is what is remembered of an operator.
+type Record struct {
+	Op         *Operator
+	Status     pdpb.OperatorStatus
+	Reason     string
+	FinishedAt time.Time
+}
+
+// influence is what the operators under way will have done to a store.
+type influence struct{ leaders, peers, adding int }
+
+func (o *Operator) addInfluence(r *core.Region, in map[uint64]influence) {
+	change := func(store uint64, leaders, peers, adding int) {
+		v := in[store]
+		v.leaders += leaders
+		v.peers += peers
+		v.adding += adding
+		in[store] = v
+	}
+	leader := r.Leader
+	for _, s := range o.Steps[o.at:] {
+		switch s := s.(type) {
+		case AddLearner:
+			if r.Peer(s.Peer) == nil {
+				change(s.Store, 0, 1, 0)
+			}
+			change(s.Store, 0, 0, 1)
+		case Remove:
+			if r.Peer(s.Peer) != nil {
+				change(s.Store, 0, -1, 0)
+			}
+		case TransferLeader:
+			if leader != nil && leader.StoreId != s.To {
+				change(leader.StoreId, -1, 0, 0)
+				change(s.To, 1, 0, 0)
+				leader = r.StorePeer(s.To)
+			}
+		}
+	}
+}

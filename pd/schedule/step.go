@@ -1,0 +1,290 @@
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pingcap/kvproto/pkg/eraftpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/pdpb"
+
+	"github.com/copradb/copra/pd/core"
+)
+
+const (
+	// leaderStepTimeout is for steps without data; peerStepTimeout for those
+	// that wait for a snapshot.
+	leaderStepTimeout = 20 * time.Second
+	confStepTimeout   = time.Minute
+	peerStepTimeout   = 10 * time.Minute
+)
+
+// Step is one change of one region.
+type Step interface {
+	fmt.Stringer
+	// Done reports whether the region shows the change.
+	Done(r *core.Region) bool
+	// Check returns why the step must not be sent (any more).
+	Check(r *core.Region, stores *core.Stores) error
+	// ConfChanges is by how much the step has moved conf_ver, at most, as far
+	// as the region shows.
+	ConfChanges(r *core.Region) uint64
+	// Message is what to tell the region's leader, without the address.
+	Message(r *core.Region) *pdpb.RegionHeartbeatResponse
+	// Timeout is how long the step may take.
+	Timeout() time.Duration
+}
+
+// AddLearner adds an empty peer that does not vote and waits until it has
+// caught up.
+type AddLearner struct{ Store, Peer uint64 }
+
+func (s AddLearner) String() string { return fmt.Sprintf("add learner %d on store %d", s.Peer, s.Store) }
+
+// Done implements Step.
+func (s AddLearner) Done(r *core.Region) bool { return r.Peer(s.Peer) != nil && r.Healthy(s.Peer) }
+
+// Check implements Step.
+func (s AddLearner) Check(r *core.Region, stores *core.Stores) error {
+	if p := r.StorePeer(s.Store); p != nil && p.Id != s.Peer {
+		return fmt.Errorf("store %d has peer %d of the region", s.Store, p.Id)
+	}
+	if st := stores.Get(s.Store); st == nil || !st.IsUp() {
+		return fmt.Errorf("store %d takes no peers any more", s.Store)
+	}
+	return nil
+}
+
+// ConfChanges implements Step.
+func (s AddLearner) ConfChanges(r *core.Region) uint64 { return count(r.Peer(s.Peer) != nil) }
+
+// Message implements Step.
+func (s AddLearner) Message(*core.Region) *pdpb.RegionHeartbeatResponse {
+	return changePeer(eraftpb.ConfChangeType_AddLearnerNode,
+		&metapb.Peer{Id: s.Peer, StoreId: s.Store, Role: metapb.PeerRole_Learner})
+}
+
+// Timeout implements Step.
+func (AddLearner) Timeout() time.Duration { return peerStepTimeout }
+
+// Promote makes a learner vote.
+type Promote struct{ Store, Peer uint64 }
+
+func (s Promote) String() string { return fmt.Sprintf("promote learner %d on store %d", s.Peer, s.Store) }
+
+// Done implements Step.
+func (s Promote) Done(r *core.Region) bool {
+	p := r.Peer(s.Peer)
+	return p != nil && p.Role == metapb.PeerRole_Voter
+}
+
+// Check implements Step.
+func (s Promote) Check(r *core.Region, _ *core.Stores) error {
+	if r.Peer(s.Peer) == nil {
+		return fmt.Errorf("peer %d is gone", s.Peer)
+	}
+	return nil
+}
+
+// ConfChanges implements Step.
+func (s Promote) ConfChanges(r *core.Region) uint64 { return count(s.Done(r)) }
+
+// Message implements Step.
+func (s Promote) Message(*core.Region) *pdpb.RegionHeartbeatResponse {
+	return changePeer(eraftpb.ConfChangeType_AddNode, &metapb.Peer{Id: s.Peer, StoreId: s.Store})
+}
+
+// Timeout implements Step.
+func (Promote) Timeout() time.Duration { return confStepTimeout }
+
+// Remove removes a peer.
+type Remove struct{ Store, Peer uint64 }
+
+func (s Remove) String() string { return fmt.Sprintf("remove peer %d on store %d", s.Peer, s.Store) }
+
+// Done implements Step.
+func (s Remove) Done(r *core.Region) bool { return r.Peer(s.Peer) == nil }
+
+// Check implements Step.
+func (s Remove) Check(r *core.Region, _ *core.Stores) error {
+	if r.Leader.Id == s.Peer {
+		return fmt.Errorf("peer %d leads", s.Peer)
+	}
+	return quorumWithout(r, s.Peer)
+}
+
+// ConfChanges implements Step.
+func (s Remove) ConfChanges(r *core.Region) uint64 { return count(s.Done(r)) }
+
+// Message implements Step.
+func (s Remove) Message(r *core.Region) *pdpb.RegionHeartbeatResponse {
+	return changePeer(eraftpb.ConfChangeType_RemoveNode, r.Peer(s.Peer))
+}
+
+// Timeout implements Step.
+func (Remove) Timeout() time.Duration { return confStepTimeout }
+
+// TransferLeader moves the leadership to the peer on a store.
+type TransferLeader struct{ To uint64 }
+
+func (s TransferLeader) String() string { return fmt.Sprintf("transfer leader to store %d", s.To) }
+
+// Done implements Step.
+func (s TransferLeader) Done(r *core.Region) bool { return r.Leader.StoreId == s.To }
+
+// Check implements Step.
+func (s TransferLeader) Check(r *core.Region, stores *core.Stores) error {
+	p := r.StorePeer(s.To)
+	switch {
+	case p == nil:
+		return fmt.Errorf("store %d has no peer of the region", s.To)
+	case p.Role == metapb.PeerRole_Learner || p.Role == metapb.PeerRole_DemotingVoter:
+		return fmt.Errorf("peer %d on store %d does not vote", p.Id, s.To)
+	case !r.Healthy(p.Id):
+		return fmt.Errorf("peer %d on store %d is pending or down", p.Id, s.To)
+	}
+	if st := stores.Get(s.To); st == nil || st.IsTombstone() {
+		return fmt.Errorf("store %d is gone", s.To)
+	}
+	return nil
+}
+
+// ConfChanges implements Step.
+func (TransferLeader) ConfChanges(*core.Region) uint64 { return 0 }
+
+// Message implements Step.
+func (s TransferLeader) Message(r *core.Region) *pdpb.RegionHeartbeatResponse {
+	p := r.StorePeer(s.To)
+	return &pdpb.RegionHeartbeatResponse{
+		TransferLeader: &pdpb.TransferLeader{Peer: p, Peers: []*metapb.Peer{p}},
+	}
+}
+
+// Timeout implements Step.
+func (TransferLeader) Timeout() time.Duration { return leaderStepTimeout }
+
+// Swap promotes a learner and demotes a voter in one joint change.
+type Swap struct {
+	PromoteStore, Promote uint64
+	DemoteStore, Demote   uint64
+}
+
+func (s Swap) String() string {
+	return fmt.Sprintf("joint: promote %d on store %d, demote %d on store %d",
+		s.Promote, s.PromoteStore, s.Demote, s.DemoteStore)
+}
+
+func role(r *core.Region, peer uint64) (metapb.PeerRole, bool) {
+	p := r.Peer(peer)
+	if p == nil {
+		return 0, false
+	}
+	return p.Role, true
+}
+
+// Done implements Step.
+func (s Swap) Done(r *core.Region) bool {
+	in, ok := role(r, s.Promote)
+	out, still := role(r, s.Demote)
+	return ok && (in == metapb.PeerRole_IncomingVoter || in == metapb.PeerRole_Voter) &&
+		(!still || out == metapb.PeerRole_DemotingVoter || out == metapb.PeerRole_Learner)
+}
+
+// Check implements Step.
+func (s Swap) Check(r *core.Region, _ *core.Stores) error {
+	switch {
+	case r.Peer(s.Promote) == nil || r.Peer(s.Demote) == nil:
+		return fmt.Errorf("peer %d or %d is gone", s.Promote, s.Demote)
+	case !r.Healthy(s.Promote):
+		return fmt.Errorf("peer %d is pending or down", s.Promote)
+	case r.InJoint():
+		return errors.New("another change of peers is under way")
+	}
+	return quorumOf(r, func(p *metapb.Peer) bool {
+		return p.Id == s.Promote || p.Id != s.Demote && p.Role == metapb.PeerRole_Voter
+	})
+}
+
+// ConfChanges implements Step.
+func (s Swap) ConfChanges(r *core.Region) uint64 { return 2 * count(s.Done(r)) }
+
+// Message implements Step.
+func (s Swap) Message(r *core.Region) *pdpb.RegionHeartbeatResponse {
+	return &pdpb.RegionHeartbeatResponse{ChangePeerV2: &pdpb.ChangePeerV2{Changes: []*pdpb.ChangePeer{
+		{ChangeType: eraftpb.ConfChangeType_AddNode,
+			Peer: &metapb.Peer{Id: s.Promote, StoreId: s.PromoteStore, Role: metapb.PeerRole_Voter}},
+		{ChangeType: eraftpb.ConfChangeType_AddLearnerNode,
+			Peer: &metapb.Peer{Id: s.Demote, StoreId: s.DemoteStore, Role: metapb.PeerRole_Learner}},
+	}}}
+}
+
+// Timeout implements Step.
+func (Swap) Timeout() time.Duration { return confStepTimeout }
+
+// LeaveJoint ends a joint change. Stores that leave by themselves have it done
+// before it is sent.
+type LeaveJoint struct{}
+
+func (LeaveJoint) String() string { return "leave the joint peer set" }
+
+// Done implements Step.
+func (LeaveJoint) Done(r *core.Region) bool { return !r.InJoint() }
+
+// Check implements Step.
+func (LeaveJoint) Check(r *core.Region, _ *core.Stores) error {
+	if ro, ok := role(r, r.Leader.Id); !ok || ro == metapb.PeerRole_DemotingVoter {
+		return fmt.Errorf("peer %d leads and is being demoted", r.Leader.Id)
+	}
+	return nil
+}
+
+// ConfChanges implements Step. The changes of the Swap before are counted once
+// more: a store may count a joint change at its start, its end, or both.
+func (LeaveJoint) ConfChanges(r *core.Region) uint64 { return 2 * count(!r.InJoint()) }
+
+// Message implements Step.
+func (LeaveJoint) Message(*core.Region) *pdpb.RegionHeartbeatResponse {
+	return &pdpb.RegionHeartbeatResponse{ChangePeerV2: &pdpb.ChangePeerV2{}}
+}
+
+// Timeout implements Step.
+func (LeaveJoint) Timeout() time.Duration { return confStepTimeout }
+
+func changePeer(t eraftpb.ConfChangeType, p *metapb.Peer) *pdpb.RegionHeartbeatResponse {
+	return &pdpb.RegionHeartbeatResponse{ChangePeer: &pdpb.ChangePeer{Peer: p, ChangeType: t}}
+}
+
+func count(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// quorumWithout refuses the removal of a peer after which the region would have
+// no healthy quorum.
+func quorumWithout(r *core.Region, peer uint64) error {
+	return quorumOf(r, func(p *metapb.Peer) bool {
+		return p.Id != peer && (p.Role == metapb.PeerRole_Voter || p.Role == metapb.PeerRole_IncomingVoter)
+	})
+}
+
+// quorumOf refuses a set of voters of which no majority is healthy by the
+// leader's report (hazard 15).
+func quorumOf(r *core.Region, votes func(*metapb.Peer) bool) error {
+	voters, healthy := 0, 0
+	for _, p := range r.Meta.Peers {
+		if !votes(p) {
+			continue
+		}
+		voters++
+		if r.Healthy(p.Id) {
+			healthy++
+		}
+	}
+	if healthy < voters/2+1 {
+		return fmt.Errorf("only %d of the %d voters that would remain are healthy", healthy, voters)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package pd
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/copradb/copra/pd/etcdkv"
+	"github.com/copradb/copra/pd/gcstate"
+	"github.com/copradb/copra/pd/idalloc"
+	"github.com/copradb/copra/pd/keyspace"
+	"github.com/copradb/copra/pd/tso"
+)
+
+// term is everything that exists only while this member leads. It is loaded
+// from etcd when the election is won.
+type term struct {
+	ctx       context.Context
+	cancel    context.CancelFunc
+	lease     *lease
+	fence     *etcdkv.Fence
+	tso       *tso.Oracle
+	ids       *idalloc.Allocator
+	cluster   *cluster
+	gc        *gcstate.Manager
+	keyspaces *keyspace.Manager
+
+	wg sync.WaitGroup
+}
+
+func (s *Server) newTerm(ctx context.Context, l *lease, fence *etcdkv.Fence) (*term, error) {
+	t := &term{lease: l, fence: fence}
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	if err := s.loadTerm(t); err != nil {
+		t.cancel()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (s *Server) loadTerm(t *term) error {
+	var err error
+	if t.tso, err = s.newOracle(t); err != nil {
+		return err
+	}
+	if t.ids, err = idalloc.New(t.ctx, t.fence, s.root+"/alloc_id"); err != nil {
+		return err
+	}
+	t.gc = gcstate.New(t.fence, s.root+"/gc")
+	if t.keyspaces, err = keyspace.Load(t.ctx, t.fence, s.root+"/keyspaces"); err != nil {
+		return err
+	}
+	t.gc.SetKeyspaceLevel(t.keyspaces.UsesOwnGC)
+	t.cluster, err = loadCluster(s, t)
+	return err
+}
+
+func (s *Server) newOracle(t *term) (*tso.Oracle, error) {
+	key := s.root + "/timestamp"
+	raw, ok, err := t.fence.Get(t.ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	var saved int64
+	if ok {
+		if saved, err = strconv.ParseInt(string(raw), 10, 64); err != nil {
+			return nil, fmt.Errorf("pd: %s in etcd holds no timestamp window: %w", key, err)
+		}
+	}
+	save := func(ctx context.Context, endMS int64) error {
+		return t.fence.Put(ctx, key, strconv.AppendInt(nil, endMS, 10))
+	}
+	return tso.New(t.ctx, s.cfg.Clock, saved, t.lease.valid, save)
+}
+
+func (t *term) start() {
+	t.wg.Go(func() {
+		t.tso.Run(t.ctx, func(err error) { t.cluster.log.Warn("pd: timestamp window", "err", err) })
+	})
+	t.cluster.start()
+}
+
+// stop waits for all that the term started.
+func (t *term) stop() {
+	t.cancel()
+	t.wg.Wait()
+}
+
+// put is a write that callers outside of the fence's packages use.
+func (t *term) put(ctx context.Context, key string, value []byte) error {
+	return t.fence.Txn(ctx, clientv3.OpPut(key, string(value)))
+}
