@@ -27,8 +27,9 @@ const (
 
 // Schema is a namespace.
 type Schema struct {
-	ID   int64
-	Name string
+	ID      int64
+	Name    string
+	Comment string
 }
 
 // Table is a table's descriptor. Its ID is also its OID in pg_class and the id
@@ -48,6 +49,8 @@ type Table struct {
 	NextIndexID  int64
 	State        State
 	Comment      string
+	// Version is the schema version that last changed this descriptor.
+	Version int64
 }
 
 // Column is a column's descriptor. ID starts at 1 and is never reused.

@@ -1,0 +1,139 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tikv/client-go/v2/kv"
+
+	"github.com/copradb/copra/internal/pgerror"
+)
+
+// Change is a schema change in the making, inside a transaction: it holds the
+// pessimistic lock on the schema version, so that there is only one at a time
+// in the cluster, and everything it writes takes effect when the transaction
+// commits, or not at all.
+type Change struct {
+	store *Store
+	txn   *Txn
+	view  *Snapshot // with the changes so far
+	next  int64     // next object id
+}
+
+// Begin starts a change in txn, which must be pessimistic. It waits for other
+// schema changes to end. lock has its ForUpdateTS freshly set.
+func (s *Store) Begin(ctx context.Context, txn *Txn, lock *kv.LockCtx) (*Change, error) {
+	if err := txn.LockKeys(ctx, lock, versionKey); err != nil {
+		return nil, err
+	}
+	base, err := s.At(ctx, lock.ForUpdateTS)
+	if err != nil {
+		return nil, err
+	}
+	c := &Change{store: s, txn: txn, view: base.clone()}
+	c.view.version = base.version + 1
+	c.next, err = s.readCounter(ctx, lock.ForUpdateTS, nextIDKey, FirstUserObjectID)
+	if err != nil {
+		return nil, err
+	}
+	return c, txn.Set(versionKey, encodeInt(c.view.version))
+}
+
+func (s *Store) readCounter(ctx context.Context, ts uint64, key []byte, initial int64) (int64, error) {
+	v, err := s.kv.GetSnapshot(ts).Get(ctx, key)
+	if isNotFound(err) {
+		return initial, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read counter %q: %w", key, err)
+	}
+	return decodeInt(key, v.Value)
+}
+
+// Snapshot is the catalog with the change's effects so far. It is a copy: later
+// changes don't show in it.
+func (c *Change) Snapshot() *Snapshot { return c.view.clone() }
+
+// NewID gives out an object id (OID).
+func (c *Change) NewID() (int64, error) {
+	id := c.next
+	if id > 1<<31 {
+		return 0, pgerror.New(pgerror.ProgramLimitExceeded, "no object ids are left")
+	}
+	c.next++
+	return id, c.txn.Set(nextIDKey, encodeInt(c.next))
+}
+
+// PutTable writes a new or changed descriptor. t must not be changed after.
+func (c *Change) PutTable(t *Table) error {
+	if old := c.view.byID[t.ID]; old != nil {
+		c.view.removeTable(old)
+	}
+	t.Version = c.view.version
+	data, err := encode(t)
+	if err != nil {
+		return err
+	}
+	c.view.addTable(t)
+	return c.txn.Set(idKey(tablePrefix, t.ID), data)
+}
+
+// DropTable removes a descriptor with its counters and statistics. The rows are
+// freed by a DropRange.
+func (c *Change) DropTable(t *Table) error {
+	c.view.removeTable(t)
+	delete(c.view.stats, t.ID)
+	keys := [][]byte{idKey(tablePrefix, t.ID), idKey(rowIDPrefix, t.ID), idKey(statsPrefix, t.ID)}
+	for _, col := range t.Columns {
+		if col.SequenceID != 0 {
+			keys = append(keys, idKey(sequencePrefix, col.SequenceID))
+		}
+	}
+	for _, k := range keys {
+		if err := c.txn.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutSchema writes a schema.
+func (c *Change) PutSchema(s *Schema) error {
+	data, err := encode(s)
+	if err != nil {
+		return err
+	}
+	c.view.schemas[s.Name] = s
+	return c.txn.Set(idKey(schemaPrefix, s.ID), data)
+}
+
+// DropSchema removes a schema.
+func (c *Change) DropSchema(s *Schema) error {
+	delete(c.view.schemas, s.Name)
+	return c.txn.Delete(idKey(schemaPrefix, s.ID))
+}
+
+// PutStats writes a table's statistics. It is part of a schema change so that
+// every node hears of it.
+func (c *Change) PutStats(tableID int64, st Stats) error {
+	data, err := encode(st)
+	if err != nil {
+		return err
+	}
+	c.view.stats[tableID] = st
+	return c.txn.Set(idKey(statsPrefix, tableID), data)
+}
+
+// AddDropRange queues a range for deletion, see DropRange.
+func (c *Change) AddDropRange(r DropRange) error {
+	id, err := c.NewID()
+	if err != nil {
+		return err
+	}
+	r.ID, r.QueuedTS = id, c.txn.StartTS()
+	data, err := encode(r)
+	if err != nil {
+		return err
+	}
+	return c.txn.Set(idKey(dropPrefix, id), data)
+}

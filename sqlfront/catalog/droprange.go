@@ -1,0 +1,55 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/copradb/copra/internal/pgerror"
+)
+
+// DropRange is a key range whose table or index is gone. It stays in the queue
+// until its data is deleted, so that a crash leaks nothing.
+type DropRange struct {
+	ID         int64
+	Start, End []byte
+	// QueuedTS is the start of the transaction that dropped it.
+	QueuedTS uint64
+	What     string // for logs
+}
+
+// DropRanges lists the queue.
+func (s *Store) DropRanges(ctx context.Context) ([]DropRange, error) {
+	ts, err := s.kv.CurrentTimestamp("global")
+	if err != nil {
+		return nil, fmt.Errorf("get a timestamp: %w", err)
+	}
+	var out []DropRange
+	err = s.scan(ctx, s.kv.GetSnapshot(ts), dropPrefix, func(key []byte, _ int64, data []byte) error {
+		var r DropRange
+		if err := decode(key, data, &r); err != nil {
+			return err
+		}
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// DeleteRange deletes a queued range's data, all versions of it, and then takes
+// it off the queue. Deleting twice is harmless: ids are never reused.
+func (s *Store) DeleteRange(ctx context.Context, r DropRange) error {
+	if len(r.Start) == 0 || len(r.End) == 0 || r.Start[0] != 't' || r.End[0] != 't' {
+		return pgerror.New(pgerror.DataCorrupted, "queued range %d [%x, %x) is not inside a table", r.ID, r.Start, r.End)
+	}
+	if _, err := s.kv.DeleteRange(ctx, r.Start, r.End, 1); err != nil {
+		return fmt.Errorf("delete the data of %s: %w", r.What, err)
+	}
+	txn, err := s.kv.Begin()
+	if err != nil {
+		return err
+	}
+	if err := txn.Delete(idKey(dropPrefix, r.ID)); err != nil {
+		return rollback(txn, err)
+	}
+	return txn.Commit(ctx)
+}
