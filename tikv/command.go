@@ -1,0 +1,140 @@
+package tikv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/copradb/copra/txn"
+	"github.com/pingcap/kvproto/pkg/errorpb"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// The SQL layer keeps its data in API V2's keyspace 1: plain keys in
+// [sqlStart, sqlEnd). Transactional clients of API V1, whose keys are
+// arbitrary, must not meet them.
+var (
+	sqlStart = []byte{'x', 0x00, 0x00, 0x01}
+	sqlEnd   = []byte{'x', 0x00, 0x00, 0x02}
+)
+
+const sqlRefusal = "keys in [7800 0001, 7800 0002) (hexadecimal) belong to the SQL keyspace; a client of API V1 cannot use them"
+
+func inSQL(key []byte) bool { return bytes.HasPrefix(key, sqlStart) }
+
+func anyInSQL(keys [][]byte) bool {
+	for _, k := range keys {
+		if inSQL(k) {
+			return true
+		}
+	}
+	return false
+}
+
+func anyMutationInSQL(ms []*kvrpcpb.Mutation) bool {
+	for _, m := range ms {
+		if inSQL(m.GetKey()) {
+			return true
+		}
+	}
+	return false
+}
+
+// meetsSQL reports whether [start, end), end empty = unbounded, has keys of
+// the SQL keyspace.
+func meetsSQL(start, end []byte) bool {
+	return bytes.Compare(start, sqlEnd) < 0 && (len(end) == 0 || bytes.Compare(end, sqlStart) > 0)
+}
+
+func isV1(rc *kvrpcpb.Context) bool { return rc.GetApiVersion() != kvrpcpb.APIVersion_V2 }
+
+// request is what kvproto's requests have in common.
+type request interface {
+	GetContext() *kvrpcpb.Context
+}
+
+// command describes one method of the Tikv service: what it is called in
+// metrics, whether a V1 client may send it, who serves it, and how a refusal
+// looks in its response.
+type command[Q request, R any] struct {
+	name string // as TiKV's metrics name it
+	// forbidden reports whether a V1 request touches the SQL keyspace; nil: it
+	// has no keys, or looks after itself.
+	forbidden func(Q) bool
+	run       func(*Service, context.Context, Q) (R, error)
+	// refuse makes a response that says why there is no other; it is final for
+	// the client.
+	refuse func(why string) R
+	// regionError makes a response with a region error: the client tries again.
+	regionError func(*errorpb.Error) R
+}
+
+// serve answers a unary request.
+func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, err error) {
+	start := time.Now()
+	rc := req.GetContext()
+	if id := rc.GetClusterId(); id != 0 && id != s.clusterID {
+		return resp, status.Errorf(codes.InvalidArgument, "request of cluster %d reached store %d of cluster %d; check the client's PD addresses", id, s.storeID, s.clusterID)
+	}
+	if c.forbidden != nil && isV1(rc) && c.forbidden(req) {
+		return c.refuse(sqlRefusal), nil
+	}
+	resp, err = c.run(s, ctx, req)
+	s.metrics.observe(c.name, time.Since(start), err)
+	if err != nil {
+		return resp, toStatus(c.name, err)
+	}
+	return resp, nil
+}
+
+// serveBatched answers one request of a BatchCommands stream, where an error
+// would end the stream for all. It returns nil if nobody wants the answer any
+// more.
+func (c *command[Q, R]) serveBatched(ctx context.Context, s *Service, req Q) (resp R, ok bool) {
+	resp, err := c.serve(ctx, s, req)
+	if err == nil {
+		return resp, true
+	}
+	if ctx.Err() != nil {
+		return resp, false
+	}
+	text := status.Convert(err).Message()
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.Unimplemented, codes.ResourceExhausted:
+		if c.refuse != nil {
+			return c.refuse(text), true
+		}
+	case codes.DeadlineExceeded:
+		// The client knows the words.
+		text = "deadline is exceeded"
+	}
+	return c.regionError(&errorpb.Error{Message: text, ServerIsBusy: &errorpb.ServerIsBusy{Reason: text}}), true
+}
+
+// toStatus gives an error of the packages below its gRPC code.
+func toStatus(method string, err error) error {
+	code := codes.Internal
+	switch {
+	case errors.Is(err, context.Canceled):
+		code = codes.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case errors.Is(err, txn.ErrInvalidArgument):
+		code = codes.InvalidArgument
+	case errors.Is(err, txn.ErrUnimplemented):
+		code = codes.Unimplemented
+	case errors.Is(err, txn.ErrClosed):
+		code = codes.Unavailable
+	default:
+		if _, ok := status.FromError(err); ok {
+			return err
+		}
+	}
+	return status.Error(code, fmt.Sprintf("%s: %v", method, err))
+}
+
+func abort(why string) *kvrpcpb.KeyError { return &kvrpcpb.KeyError{Abort: why} }

@@ -1,0 +1,65 @@
+package tikv
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the gRPC service, named as TiKV names them.
+type metrics struct {
+	reg       prometheus.Registerer
+	duration  *prometheus.HistogramVec
+	failures  *prometheus.CounterVec
+	batchSize prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		reg: reg,
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tikv_grpc_msg_duration_seconds",
+			Help:    "Duration of gRPC requests, by method.",
+			Buckets: prometheus.ExponentialBuckets(0.00005, 2, 20),
+		}, []string{"type"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tikv_grpc_msg_fail_total",
+			Help: "gRPC requests that got no answer, by method.",
+		}, []string{"type"}),
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "tikv_server_request_batch_size",
+			Help:    "Requests in one message of a BatchCommands stream.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+		}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range m.all() {
+		if err := reg.Register(c); err != nil {
+			m.unregister()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.duration, m.failures, m.batchSize}
+}
+
+func (m *metrics) observe(method string, d time.Duration, err error) {
+	m.duration.WithLabelValues(method).Observe(d.Seconds())
+	if err != nil {
+		m.failures.WithLabelValues(method).Inc()
+	}
+}
+
+func (m *metrics) unregister() {
+	if m.reg == nil {
+		return
+	}
+	for _, c := range m.all() {
+		m.reg.Unregister(c)
+	}
+}

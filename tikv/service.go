@@ -1,0 +1,186 @@
+package tikv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/copradb/copra/internal/codec"
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/tikv/raw"
+	"github.com/copradb/copra/txn"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/tikvpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// regionSplitter is what SplitRegion needs of raftstore.
+type regionSplitter interface {
+	// Split cuts the request's region at the encoded keys and returns the
+	// regions that it became, from left to right.
+	Split(ctx context.Context, rc *kvrpcpb.Context, keys [][]byte) ([]*metapb.Region, error)
+}
+
+// Service is the Tikv gRPC service of one store. What it does not have answers
+// Unimplemented, by name.
+type Service struct {
+	tikvpb.UnimplementedTikvServer
+
+	clusterID, storeID uint64
+	engine             kv.Engine
+	data               *engine.Engine
+	txn                *txn.Store
+	raw                *raw.Service
+	regions            regionSplitter
+	log                *slog.Logger
+	metrics            *metrics
+
+	feedbackSeq atomic.Uint64
+	batchSlots  chan struct{} // requests of BatchCommands streams being served
+}
+
+// splitKeysMax is how many keys one SplitRegion may have.
+const splitKeysMax = 1024
+
+var splitRegionCommand = command[*kvrpcpb.SplitRegionRequest, *kvrpcpb.SplitRegionResponse]{
+	name: "split_region",
+	run:  (*Service).splitRegion,
+}
+
+// SplitRegion cuts a region at plain keys. Boundaries are memcomparable
+// encodings for raw data, too, so that transactional clients can decode them.
+func (s *Service) SplitRegion(ctx context.Context, req *kvrpcpb.SplitRegionRequest) (*kvrpcpb.SplitRegionResponse, error) {
+	return splitRegionCommand.serve(ctx, s, req)
+}
+
+func (s *Service) splitRegion(ctx context.Context, req *kvrpcpb.SplitRegionRequest) (*kvrpcpb.SplitRegionResponse, error) {
+	plain := req.GetSplitKeys()
+	if len(plain) == 0 {
+		plain = [][]byte{req.GetSplitKey()}
+	}
+	if len(plain) > splitKeysMax {
+		return nil, status.Errorf(codes.InvalidArgument, "split of region %d at %d keys: at most %d are possible", req.GetContext().GetRegionId(), len(plain), splitKeysMax)
+	}
+	keys := make([][]byte, 0, len(plain))
+	for _, k := range plain {
+		if len(k) == 0 {
+			return nil, status.Errorf(codes.InvalidArgument, "split of region %d at an empty key", req.GetContext().GetRegionId())
+		}
+		keys = append(keys, codec.EncodeBytes(nil, k))
+	}
+	regions, err := s.regions.Split(ctx, req.GetContext(), keys)
+	if re := kv.AsRegionError(err); re != nil {
+		return &kvrpcpb.SplitRegionResponse{RegionError: re}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp := &kvrpcpb.SplitRegionResponse{Regions: regions}
+	if len(regions) == 2 { // what old clients look at
+		resp.Left, resp.Right = regions[0], regions[1]
+	}
+	return resp, nil
+}
+
+var readIndexCommand = command[*kvrpcpb.ReadIndexRequest, *kvrpcpb.ReadIndexResponse]{
+	name: "read_index",
+	run:  (*Service).readIndex,
+}
+
+// ReadIndex returns an index whose state includes every write that was
+// acknowledged before the call. Ranges are checked against in-memory locks.
+func (s *Service) ReadIndex(ctx context.Context, req *kvrpcpb.ReadIndexRequest) (*kvrpcpb.ReadIndexResponse, error) {
+	return readIndexCommand.serve(ctx, s, req)
+}
+
+func (s *Service) readIndex(ctx context.Context, req *kvrpcpb.ReadIndexRequest) (*kvrpcpb.ReadIndexResponse, error) {
+	var ranges []kv.KeyRange
+	for _, r := range req.GetRanges() {
+		ranges = append(ranges, kv.KeyRange{Start: r.GetStartKey(), End: r.GetEndKey()})
+	}
+	if ts := req.GetStartTs(); ts != 0 && ts != math.MaxUint64 {
+		if lock := s.txn.CheckMemoryLocks(ranges, ts); lock != nil {
+			return &kvrpcpb.ReadIndexResponse{Locked: lock}, nil
+		}
+	}
+	snap, err := s.engine.Snapshot(ctx, req.GetContext(), kv.SnapshotOptions{ReadTS: req.GetStartTs(), Ranges: ranges})
+	if re := kv.AsRegionError(err); re != nil {
+		return &kvrpcpb.ReadIndexResponse{RegionError: re}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &kvrpcpb.ReadIndexResponse{ReadIndex: snap.AppliedIndex()}, snap.Close()
+}
+
+var unsafeDestroyRangeCommand = command[*kvrpcpb.UnsafeDestroyRangeRequest, *kvrpcpb.UnsafeDestroyRangeResponse]{
+	name:      "unsafe_destroy_range",
+	forbidden: func(q *kvrpcpb.UnsafeDestroyRangeRequest) bool { return meetsSQL(q.GetStartKey(), q.GetEndKey()) },
+	run:       (*Service).unsafeDestroyRange,
+	refuse: func(why string) *kvrpcpb.UnsafeDestroyRangeResponse {
+		return &kvrpcpb.UnsafeDestroyRangeResponse{Error: why}
+	},
+}
+
+// UnsafeDestroyRange drops the transactional data of [start, end) on this store
+// alone, past Raft: the caller promises that nobody will read the range, and
+// asks every store.
+func (s *Service) UnsafeDestroyRange(ctx context.Context, req *kvrpcpb.UnsafeDestroyRangeRequest) (*kvrpcpb.UnsafeDestroyRangeResponse, error) {
+	return unsafeDestroyRangeCommand.serve(ctx, s, req)
+}
+
+func (s *Service) unsafeDestroyRange(ctx context.Context, req *kvrpcpb.UnsafeDestroyRangeRequest) (*kvrpcpb.UnsafeDestroyRangeResponse, error) {
+	start := codec.EncodeBytes(nil, req.GetStartKey())
+	var end []byte
+	if len(req.GetEndKey()) > 0 {
+		end = codec.EncodeBytes(nil, req.GetEndKey())
+	}
+	s.log.Warn("destroying a key range on request", "start", fmt.Sprintf("%x", start), "end", fmt.Sprintf("%x", end))
+	b := s.data.NewBatch()
+	for _, cf := range []kv.CF{kv.CFLock, kv.CFDefault, kv.CFWrite} {
+		b.DeleteRange(cf, start, end)
+	}
+	if err := errors.Join(s.data.Apply(b), b.Close()); err != nil {
+		return nil, err
+	}
+	// Nothing replays this deletion after a crash.
+	if err := s.data.Flush(ctx); err != nil {
+		return nil, err
+	}
+	return &kvrpcpb.UnsafeDestroyRangeResponse{}, nil
+}
+
+// GetStoreSafeTS returns the timestamp up to which every replica of the store
+// can be read without asking its leader. 0: none is known; clients then read
+// from leaders.
+func (s *Service) GetStoreSafeTS(context.Context, *kvrpcpb.StoreSafeTSRequest) (*kvrpcpb.StoreSafeTSResponse, error) {
+	return &kvrpcpb.StoreSafeTSResponse{SafeTs: 0}, nil
+}
+
+// slowScoreHealthy is TiKV's slow score of a store in good health; it goes up
+// to 100.
+const slowScoreHealthy = 1
+
+func (s *Service) health() *kvrpcpb.HealthFeedback {
+	return &kvrpcpb.HealthFeedback{StoreId: s.storeID, FeedbackSeqNo: s.feedbackSeq.Add(1), SlowScore: slowScoreHealthy}
+}
+
+// GetHealthFeedback implements tikvpb.TikvServer.
+func (s *Service) GetHealthFeedback(context.Context, *kvrpcpb.GetHealthFeedbackRequest) (*kvrpcpb.GetHealthFeedbackResponse, error) {
+	return &kvrpcpb.GetHealthFeedbackResponse{HealthFeedback: s.health()}, nil
+}
+
+// BroadcastTxnStatus implements tikvpb.TikvServer.
+func (s *Service) BroadcastTxnStatus(ctx context.Context, req *kvrpcpb.BroadcastTxnStatusRequest) (*kvrpcpb.BroadcastTxnStatusResponse, error) {
+	start := time.Now()
+	resp, err := s.txn.BroadcastTxnStatus(ctx, req)
+	s.metrics.observe("broadcast_txn_status", time.Since(start), err)
+	return resp, err
+}
