@@ -185,7 +185,7 @@ func (p *prewriter) run(ms []*kvrpcpb.Mutation, actions []kvrpcpb.PrewriteReques
 		}
 		switch {
 		case ke.pb.AssertionFailed != nil:
-			// Another key may tell a better reason (a lock, a conflict).
+			// Another key may have a conflict, which is the better reason.
 			if failedAssertion == nil {
 				failedAssertion = err
 			}
