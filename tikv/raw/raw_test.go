@@ -12,80 +12,28 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/internal/kv"
-	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/tikv/internal/oneregion"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
-	"github.com/pingcap/kvproto/pkg/metapb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// oneRegion is a kv.Engine with a single region on a real data engine, without
-// Raft.
-type oneRegion struct {
-	e      *engine.Engine
-	region *metapb.Region
-	mu     sync.Mutex
-	fail   error // of the next calls
-}
-
-func (r *oneRegion) failing() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.fail
-}
-
-func (r *oneRegion) Snapshot(_ context.Context, _ *kvrpcpb.Context, _ kv.SnapshotOptions) (kv.Snapshot, error) {
-	if err := r.failing(); err != nil {
-		return nil, err
-	}
-	return &regionSnapshot{r.e.NewSnapshot(), r.region}, nil
-}
-
-func (r *oneRegion) Write(_ context.Context, rc *kvrpcpb.Context, b *kv.Batch) error {
-	if err := r.failing(); err != nil {
-		return err
-	}
-	eb := r.e.NewBatch()
-	defer eb.Close()
-	if err := eb.ApplyEncoded(b.Bytes()); err != nil {
-		return err
-	}
-	return r.e.Apply(eb)
-}
-
-type regionSnapshot struct {
-	*engine.Snapshot
-	region *metapb.Region
-}
-
-func (s *regionSnapshot) Region() *metapb.Region { return s.region }
-func (s *regionSnapshot) Term() uint64           { return 7 }
-func (s *regionSnapshot) AppliedIndex() uint64   { return 1 }
-func (s *regionSnapshot) MaxTSSynced() bool      { return true }
-
-func (s *regionSnapshot) NewIter(cf kv.CF, o kv.IterOptions) (kv.Iterator, error) {
-	o.Lower = maxStart(o.Lower, s.region.StartKey)
-	o.Upper = minEnd(o.Upper, s.region.EndKey)
-	return s.Snapshot.NewIter(cf, o)
-}
-
 type fixture struct {
 	*testing.T
 	*Service
-	eng   *oneRegion
+	eng   *oneregion.Engine
 	clock time.Time
 }
 
 func newFixture(t *testing.T) *fixture {
-	e, err := engine.Open(engine.Options{Dir: "d", FS: vfs.NewMem()})
+	e, err := oneregion.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
-	f := &fixture{T: t, clock: time.Unix(1_000_000, 0), eng: &oneRegion{e: e, region: &metapb.Region{Id: 1}}}
+	f := &fixture{T: t, clock: time.Unix(1_000_000, 0), eng: e}
 	f.Service = New(f.eng, func() time.Time { return f.clock })
 	return f
 }
@@ -217,7 +165,7 @@ func TestScan(t *testing.T) {
 	r = s("", "", 3)
 	r.Reverse = true
 	f.expect("reverse from the end", f.scan(r), `"d"=D "c"=C "b"=B`)
-	f.eng.region = &metapb.Region{Id: 1, StartKey: []byte("b"), EndKey: []byte("d")}
+	f.eng.SetRange([]byte("b"), []byte("d"))
 	f.expect("clamped", f.scan(s("", "", 10)), `"b"=B "c"=C`)
 	resp, err := f.RawBatchScan(bg, &kvrpcpb.RawBatchScanRequest{Context: v1, EachLimit: 1,
 		Ranges: []*kvrpcpb.KeyRange{{StartKey: []byte("c")}, {StartKey: []byte("b")}}})
@@ -279,11 +227,11 @@ func TestDeleteRangeStaysInRegion(t *testing.T) {
 	for _, k := range []string{"a", "b", "c"} {
 		f.put(v1, k, k, 0)
 	}
-	f.eng.region = &metapb.Region{Id: 1, StartKey: []byte("b"), EndKey: []byte("c")}
+	f.eng.SetRange([]byte("b"), []byte("c"))
 	if resp, err := f.RawDeleteRange(bg, &kvrpcpb.RawDeleteRangeRequest{Context: v1}); err != nil || resp.Error != "" {
 		t.Fatal(resp, err)
 	}
-	f.eng.region = &metapb.Region{Id: 1}
+	f.eng.SetRange(nil, nil)
 	f.expect("rest", f.scan(&kvrpcpb.RawScanRequest{Context: v1, Limit: 9}), `"a"=a "c"=c`)
 	if resp, err := f.RawDeleteRange(bg, &kvrpcpb.RawDeleteRangeRequest{Context: v1, StartKey: []byte("b")}); err != nil || resp.Error != "" {
 		t.Fatal(resp, err)
@@ -427,7 +375,7 @@ func TestErrors(t *testing.T) {
 // of a write is "undetermined" and never "failed".
 func TestHazard23_RawWriteOutcomes(t *testing.T) {
 	f := newFixture(t)
-	f.eng.fail = &kv.RegionError{Err: &errorpb.Error{NotLeader: &errorpb.NotLeader{RegionId: 1}}}
+	f.eng.Fail(&kv.RegionError{Err: &errorpb.Error{NotLeader: &errorpb.NotLeader{RegionId: 1}}})
 	put := func() *kvrpcpb.RawPutResponse {
 		resp, err := f.RawPut(bg, &kvrpcpb.RawPutRequest{Context: v1, Key: []byte("k"), ForCas: true})
 		if err != nil {
@@ -446,13 +394,13 @@ func TestHazard23_RawWriteOutcomes(t *testing.T) {
 	if err != nil || get.RegionError == nil || get.NotFound {
 		t.Fatal(get, err)
 	}
-	f.eng.fail = context.DeadlineExceeded
+	f.eng.Fail(context.DeadlineExceeded)
 	if resp := put(); resp.RegionError.GetUndeterminedResult() == nil {
 		t.Fatal(resp)
 	}
 	if _, err := f.RawGet(bg, &kvrpcpb.RawGetRequest{Context: v1, Key: []byte("k")}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	f.eng.fail = nil
+	f.eng.Fail(nil)
 	put() // the latch was released
 }

@@ -1,0 +1,106 @@
+// Package oneregion is a kv.Engine for tests of the services above it: one
+// region on a real data engine, without Raft, that can be told to fail.
+package oneregion
+
+import (
+	"bytes"
+	"context"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+)
+
+// Engine implements kv.Engine. Its one region is always led from here, in term
+// Term.
+type Engine struct {
+	Data *engine.Engine
+
+	mu     sync.Mutex
+	region *metapb.Region
+	fail   error
+	index  uint64
+}
+
+// Term is the Raft term of all snapshots.
+const Term = 7
+
+// New returns an engine in memory, with one region over the whole key space.
+func New() (*Engine, error) {
+	e, err := engine.Open(engine.Options{Dir: "data", FS: vfs.NewMem(), CacheBytes: 1 << 20})
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{Data: e, region: &metapb.Region{Id: 1, RegionEpoch: &metapb.RegionEpoch{ConfVer: 1, Version: 1}}}, nil
+}
+
+// Close closes the data.
+func (e *Engine) Close() error { return e.Data.Close() }
+
+// SetRange changes the region's range.
+func (e *Engine) SetRange(start, end []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.region = &metapb.Region{Id: 1, RegionEpoch: e.region.RegionEpoch, StartKey: start, EndKey: end}
+}
+
+// Fail makes all calls from now on return err; nil ends that.
+func (e *Engine) Fail(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail = err
+}
+
+// Snapshot implements kv.Engine.
+func (e *Engine) Snapshot(ctx context.Context, _ *kvrpcpb.Context, _ kv.SnapshotOptions) (kv.Snapshot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fail != nil {
+		return nil, e.fail
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &snapshot{e.Data.NewSnapshot(), e.region, e.index}, nil
+}
+
+// Write implements kv.Engine.
+func (e *Engine) Write(_ context.Context, _ *kvrpcpb.Context, b *kv.Batch) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fail != nil {
+		return e.fail
+	}
+	eb := e.Data.NewBatch()
+	defer eb.Close()
+	if err := eb.ApplyEncoded(b.Bytes()); err != nil {
+		return err
+	}
+	e.index++
+	return e.Data.Apply(eb)
+}
+
+type snapshot struct {
+	*engine.Snapshot
+	region *metapb.Region
+	index  uint64
+}
+
+func (s *snapshot) Region() *metapb.Region { return s.region }
+func (s *snapshot) Term() uint64           { return Term }
+func (s *snapshot) AppliedIndex() uint64   { return s.index }
+func (s *snapshot) MaxTSSynced() bool      { return true }
+
+// NewIter clamps the bounds to the region, as raftstore does.
+func (s *snapshot) NewIter(cf kv.CF, o kv.IterOptions) (kv.Iterator, error) {
+	if bytes.Compare(o.Lower, s.region.StartKey) < 0 {
+		o.Lower = s.region.StartKey
+	}
+	if end := s.region.EndKey; len(end) > 0 && (len(o.Upper) == 0 || bytes.Compare(end, o.Upper) < 0) {
+		o.Upper = end
+	}
+	return s.Snapshot.NewIter(cf, o)
+}
