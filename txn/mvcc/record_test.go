@@ -1,0 +1,123 @@
+package mvcc
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/copradb/copra/internal/codec"
+)
+
+var locks = []Lock{
+	{Type: LockPut, StartTS: 1, Primary: []byte("p"), HasShort: true, ShortValue: []byte{}},
+	{Type: LockDelete, StartTS: math.MaxUint64, TTL: 3000, ForUpdateTS: 9, MinCommitTS: 8, TxnSize: 7, Generation: 6, Primary: bytes.Repeat([]byte("k"), 300)},
+	{Type: LockPessimistic, StartTS: 4, ForUpdateTS: 5, Primary: []byte{}, WithConflict: true},
+	{
+		Type: LockPut, StartTS: 4, Primary: []byte("p"), UseAsyncCommit: true, MinCommitTS: 10,
+		Secondaries: [][]byte{[]byte("a"), {}, []byte("long secondary key")}, RollbackTS: []uint64{11, 12}, HasShort: true, ShortValue: []byte("value"),
+	},
+	{Type: LockLock, StartTS: 4, Primary: []byte("p"), UseAsyncCommit: true, Secondaries: [][]byte{}},
+}
+
+func TestLockRoundTrip(t *testing.T) {
+	for _, l := range locks {
+		b := AppendLock(nil, &l)
+		var got Lock
+		if err := ParseLock(b, &got); err != nil || !reflect.DeepEqual(got, l) {
+			t.Errorf("%+v became %+v, %v", l, got, err)
+		}
+		if ts, err := LockStartTS(b); err != nil || ts != l.StartTS {
+			t.Errorf("start_ts of %+v is %d, %v", l, ts, err)
+		}
+		if c := got.Clone(); !reflect.DeepEqual(*c, got) {
+			t.Errorf("clone of %+v is %+v", got, c)
+		}
+		for n := range len(b) - len(l.ShortValue) {
+			if err := ParseLock(b[:n], &got); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%+v cut to %d of %d bytes: %v", l, n, len(b), err)
+			}
+		}
+	}
+}
+
+func FuzzLock(f *testing.F) {
+	for _, l := range locks {
+		f.Add(AppendLock(nil, &l))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var l, again Lock
+		if err := ParseLock(b, &l); err != nil {
+			return
+		}
+		if err := ParseLock(AppendLock(nil, &l), &again); err != nil || !reflect.DeepEqual(l, again) {
+			t.Errorf("%x: %+v became %+v, %v", b, l, again, err)
+		}
+	})
+}
+
+var writes = []Write{
+	{Type: WritePut, StartTS: 1, HasShort: true, ShortValue: []byte("v")},
+	{Type: WritePut, StartTS: 1, HasShort: true, ShortValue: []byte{}},
+	{Type: WritePut, StartTS: 1, OverlappedRollback: true},
+	{Type: WriteRollback, StartTS: math.MaxUint64, Protected: true},
+	{Type: WriteDelete},
+	{Type: WriteLock, StartTS: 2},
+}
+
+func TestWriteRoundTrip(t *testing.T) {
+	for _, w := range writes {
+		b := AppendWrite(nil, &w)
+		got, err := ParseWrite(b)
+		if err != nil || !reflect.DeepEqual(got, w) {
+			t.Errorf("%+v became %+v, %v", w, got, err)
+		}
+		for n := range writeHeaderBytes {
+			if _, err := ParseWrite(b[:n]); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%+v cut to %d bytes: %v", w, n, err)
+			}
+		}
+	}
+	if _, err := ParseWrite(append(AppendWrite(nil, &writes[4]), 'x')); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("trailing byte: %v", err)
+	}
+}
+
+func FuzzWrite(f *testing.F) {
+	for _, w := range writes {
+		f.Add(AppendWrite(nil, &w))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w, err := ParseWrite(b)
+		if err != nil {
+			return
+		}
+		if got := AppendWrite(nil, &w); !bytes.Equal(got, b) {
+			t.Errorf("%x became %x", b, got)
+		}
+	})
+}
+
+func FuzzIsEncodingOf(f *testing.F) {
+	f.Add([]byte("12345678"), []byte("12345678"))
+	f.Add([]byte("123456789"), []byte("12345678"))
+	f.Add([]byte{}, []byte{0})
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		if got := IsEncodingOf(codec.EncodeBytes(nil, a), b); got != bytes.Equal(a, b) {
+			t.Errorf("IsEncodingOf(encoding of %x, %x) = %t", a, b, got)
+		}
+		if IsEncodingOf(a, b) != bytes.Equal(a, codec.EncodeBytes(nil, b)) {
+			t.Errorf("IsEncodingOf(%x, %x)", a, b)
+		}
+	})
+}
+
+func TestExpired(t *testing.T) {
+	l := Lock{StartTS: 100 << 18, TTL: 50}
+	for ts, want := range map[uint64]bool{100 << 18: false, 150<<18 + 5: false, 151 << 18: true, math.MaxUint64: true, 0: false} {
+		if l.Expired(ts) != want {
+			t.Errorf("expired at %d: %t", ts, !want)
+		}
+	}
+}
