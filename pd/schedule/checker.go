@@ -34,6 +34,11 @@ func (c *Controller) check(ctx context.Context, r *core.Region) *Operator {
 	if r.Leader == nil || r.ReportedAt.IsZero() || c.busy(r.ID()) {
 		return nil
 	}
+	if quorumWithout(r, 0) != nil {
+		// It cannot commit a change; and what the leader says of its peers may
+		// be the view of a minority (hazard 15).
+		return nil
+	}
 	if r.InJoint() {
 		return c.checkJoint(r)
 	}

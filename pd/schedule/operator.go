@@ -35,7 +35,8 @@ type Operator struct {
 	confVer uint64
 	version uint64
 
-	at          int // the present step
+	at          int    // the present step
+	confDone    uint64 // by how much the steps before it moved conf_ver, at most
 	created     time.Time
 	stepStarted time.Time
 }
@@ -66,6 +67,7 @@ func (o *Operator) String() string {
 // advance steps over what is done and reports whether all is.
 func (o *Operator) advance(r *core.Region, now time.Time) bool {
 	for o.at < len(o.Steps) && o.Steps[o.at].Done(r) {
+		o.confDone += o.Steps[o.at].ConfChanges(r)
 		o.at++
 		o.stepStarted = now
 	}
@@ -79,9 +81,9 @@ func (o *Operator) stale(r *core.Region) error {
 	if e.Version != o.version {
 		return fmt.Errorf("the region was split or merged: version %d, was %d", e.Version, o.version)
 	}
-	own := uint64(0)
-	for i := 0; i <= o.at && i < len(o.Steps); i++ {
-		own += o.Steps[i].ConfChanges(r)
+	own := o.confDone
+	if o.at < len(o.Steps) {
+		own += o.Steps[o.at].ConfChanges(r)
 	}
 	if e.ConfVer > o.confVer+own {
 		return fmt.Errorf("the peers were changed by somebody else: conf_ver %d, expected at most %d", e.ConfVer, o.confVer+own)

@@ -201,6 +201,10 @@ func (s Swap) Check(r *core.Region, _ *core.Stores) error {
 	case r.InJoint():
 		return errors.New("another change of peers is under way")
 	}
+	// The joint change needs both quorums: that of the peers as they are, too.
+	if err := quorumWithout(r, 0); err != nil {
+		return err
+	}
 	return quorumOf(r, func(p *metapb.Peer) bool {
 		return p.Id == s.Promote || p.Id != s.Demote && p.Role == metapb.PeerRole_Voter
 	})
@@ -263,7 +267,7 @@ func count(b bool) uint64 {
 }
 
 // quorumWithout refuses the removal of a peer after which the region would have
-// no healthy quorum.
+// no healthy quorum. With peer 0 it is about the region as it is.
 func quorumWithout(r *core.Region, peer uint64) error {
 	return quorumOf(r, func(p *metapb.Peer) bool {
 		return p.Id != peer && (p.Role == metapb.PeerRole_Voter || p.Role == metapb.PeerRole_IncomingVoter)
@@ -284,7 +288,7 @@ func quorumOf(r *core.Region, votes func(*metapb.Peer) bool) error {
 		}
 	}
 	if healthy < voters/2+1 {
-		return fmt.Errorf("only %d of the %d voters that would remain are healthy", healthy, voters)
+		return fmt.Errorf("only %d of %d voters are healthy", healthy, voters)
 	}
 	return nil
 }
