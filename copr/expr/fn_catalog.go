@@ -1,0 +1,58 @@
+package expr
+
+import (
+	"strings"
+
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+func init() {
+	def("format_type(oid,int4) text", func(cc *call, args []vec, n int, sel []int32) (vec, error) {
+		oid, mod := reader[int64](args[0]), reader[int32](args[1])
+		return lift(cc, args, n, sel, func(i int) (string, bool, error) {
+			switch {
+			case args[0].isNull(i):
+				return "", false, nil
+			case oid(i) == 0:
+				return "-", true, nil
+			case args[1].isNull(i):
+				return formatType(sqltypes.TypeOf(uint32(oid(i))), false), true, nil
+			}
+			return formatType(sqltypes.FromTypmod(uint32(oid(i)), mod(i)), true), true, nil
+		})
+	}, nonStrict, stable)
+	def("pg_encoding_to_char(int4) name", pure1(func(enc int32) string {
+		switch enc {
+		case 0:
+			return "SQL_ASCII"
+		case 6:
+			return "UTF8"
+		case 8:
+			return "LATIN1"
+		}
+		return ""
+	}), stable)
+	def("pg_char_to_encoding(name) int4", pure1(func(s string) int32 {
+		switch strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)) {
+		case "sqlascii":
+			return 0
+		case "utf8", "unicode":
+			return 6
+		case "latin1", "iso88591":
+			return 8
+		}
+		return -1
+	}), stable)
+	def("pg_typeof(any) regtype", func(cc *call, args []vec, _ int, _ []int32) (vec, error) {
+		return constVec(sqltypes.Regtype, sqltypes.NewInt(int64(cc.args[0].OID))), nil
+	}, nonStrict, stable)
+}
+
+// formatType is format_type: without a modifier char(n) is "character", with
+// the modifier -1 "bpchar".
+func formatType(t sqltypes.Type, modGiven bool) string {
+	if t.OID == sqltypes.OIDBpchar && t.Precision == 0 && !modGiven {
+		return "character"
+	}
+	return t.Name()
+}
