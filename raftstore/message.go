@@ -24,6 +24,9 @@ type RaftMessage struct {
 	// Tombstone tells To that it was removed from the region as of Epoch.
 	// Msg is nil then.
 	Tombstone bool
+	// Query asks To whether From is still a member. A peer that has not heard
+	// of a leader for long asks; Msg is nil then.
+	Query bool
 	// Msg is immutable once sent: transports in one process share it.
 	Msg *raftpb.Message
 	// Size is Msg's encoded size in bytes as the receiver accounts it. A
@@ -34,7 +37,10 @@ type RaftMessage struct {
 // raftMessageVersion opens every encoded message. An unknown version is refused.
 const raftMessageVersion = 1
 
-const raftMessageFlagTombstone = 1
+const (
+	raftMessageFlagTombstone = 1 << iota
+	raftMessageFlagQuery
+)
 
 // AppendTo appends the encoded message to buf:
 //
@@ -46,6 +52,9 @@ func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	var flags byte
 	if m.Tombstone {
 		flags |= raftMessageFlagTombstone
+	}
+	if m.Query {
+		flags |= raftMessageFlagQuery
 	}
 	buf = append(buf, raftMessageVersion, flags)
 	for _, v := range [...]uint64{
@@ -73,7 +82,10 @@ func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
 	if len(data) < 2 || data[0] != raftMessageVersion {
 		return nil, fmt.Errorf("raftstore: raft message of %d bytes has no known version; are all stores of the same release?", len(data))
 	}
-	m := &RaftMessage{Tombstone: data[1]&raftMessageFlagTombstone != 0}
+	m := &RaftMessage{
+		Tombstone: data[1]&raftMessageFlagTombstone != 0,
+		Query:     data[1]&raftMessageFlagQuery != 0,
+	}
 	d := decoder{rest: data[2:]}
 	m.RegionID = d.uvarint()
 	m.From.Id, m.From.StoreId, m.From.Role = d.uvarint(), d.uvarint(), metapb.PeerRole(d.uvarint())
@@ -83,7 +95,7 @@ func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
 	if d.failed {
 		return nil, fmt.Errorf("raftstore: raft message of %d bytes is cut off", len(data))
 	}
-	if m.Tombstone {
+	if m.Tombstone || m.Query {
 		return m, nil
 	}
 	m.Size = len(d.rest)

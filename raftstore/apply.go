@@ -1,0 +1,329 @@
+package raftstore
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/raft_cmdpb"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// applyTask is a piece of a region's committed log, or its end.
+type applyTask struct {
+	entries   []*raftpb.Entry
+	responses []*raftpb.Message
+	// destroy ends the region here: region and peer id as of the removal.
+	destroy *metapb.Region
+}
+
+// applyDone tells the Raft worker what apply has done.
+type applyDone struct {
+	index, term uint64 // of the last applied entry
+	responses   []*raftpb.Message
+	confChanges []*raftpb.ConfChangeV2 // those that took effect
+	splits      []splitResult
+	compactTo   uint64
+	admins      []proposalID // admin commands that were applied, whatever their result
+	changed     bool         // the region
+	region      *metapb.Region
+	left        []*metapb.Peer // peers that are no members any longer
+	removed     bool           // this peer is no member any longer
+}
+
+// applier writes a region's committed entries to the data engine. Everything
+// it decides depends on the entry and the region only, so that all peers decide
+// alike (hazard 12); an error of any other kind stops the process.
+type applier struct {
+	p *peer
+
+	mu    sync.Mutex
+	queue []*applyTask
+
+	// Owned by the apply worker, or by the Raft worker while nothing is queued
+	// and a snapshot is being applied.
+	region *metapb.Region
+	state  applyState
+	ended  bool // removed: nothing more is applied
+
+	out     applyDone
+	results []applyResult
+	entries []*raftpb.Entry // applied in this round, for the observer
+	bytes   int             // of this round's entries
+	keys    int
+}
+
+type applyResult struct {
+	prop *proposal
+	err  error
+}
+
+func (a *applier) init(p *peer, region *metapb.Region, state applyState) {
+	a.p, a.region, a.state = p, region, state
+}
+
+func (a *applier) put(t *applyTask) {
+	a.mu.Lock()
+	a.queue = append(a.queue, t)
+	a.mu.Unlock()
+}
+
+// take returns the next task, or nil.
+func (a *applier) take() *applyTask {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) == 0 {
+		return nil
+	}
+	t := a.queue[0]
+	a.queue[0] = nil
+	if a.queue = a.queue[1:]; len(a.queue) == 0 {
+		a.queue = nil
+	}
+	return t
+}
+
+func (a *applier) waiting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue) > 0
+}
+
+// applyWorker writes the entries of many regions in one batch.
+func (s *Store) applyWorker() {
+	var peers []*peer
+	batch := s.engine.NewBatch()
+	defer batch.Close()
+	for {
+		if peers = s.applySched.pop(peers[:0], applyRoundRegionsMax); len(peers) == 0 {
+			return
+		}
+		batch.Reset()
+		for _, p := range peers {
+			p.apply.round(batch)
+		}
+		if err := s.engine.Apply(batch); err != nil {
+			s.fatal(fmt.Errorf("raftstore: %w", err))
+			return
+		}
+		s.metrics.applyRounds.Inc()
+		for _, p := range peers {
+			p.apply.finish()
+			s.applySched.done(p)
+		}
+		clear(peers)
+	}
+}
+
+// round adds the region's tasks to the batch, up to applyRoundBytesMax.
+func (a *applier) round(batch *engine.Batch) {
+	a.p.applySeq.Add(1)
+	before := a.state
+	for batch.Size() < applyRoundBytesMax {
+		t := a.take()
+		if t == nil {
+			break
+		}
+		a.run(batch, t)
+	}
+	if a.waiting() {
+		a.p.store.applySched.enqueue(a.p)
+	}
+	if a.state != before && !a.ended {
+		batch.PutMeta(metaKey(applyStateKind, a.p.regionID), a.state.encode())
+	}
+}
+
+func (a *applier) run(batch *engine.Batch, t *applyTask) {
+	if a.ended {
+		return
+	}
+	if t.destroy != nil {
+		a.end(batch, t.destroy)
+		return
+	}
+	for _, e := range t.entries {
+		a.applyEntry(batch, e)
+		if a.ended {
+			return
+		}
+	}
+	a.out.responses = append(a.out.responses, t.responses...)
+}
+
+// applyEntry applies the entry behind the last one, and no other (hazard 3).
+func (a *applier) applyEntry(batch *engine.Batch, e *raftpb.Entry) {
+	if e.GetIndex() != a.state.index+1 || e.GetTerm() < a.state.term {
+		panic(fmt.Sprintf("raftstore: region %d applies entry %d of term %d behind %d of term %d",
+			a.p.regionID, e.GetIndex(), e.GetTerm(), a.state.index, a.state.term))
+	}
+	if e.GetTerm() > a.state.term {
+		for _, prop := range a.p.waiters.takeOlder(e.GetTerm()) {
+			a.results = append(a.results, applyResult{prop, errStaleCommand(a.p.regionID)})
+		}
+	}
+	a.state = applyState{index: e.GetIndex(), term: e.GetTerm()}
+	switch {
+	case e.GetType() == raftpb.EntryConfChangeV2:
+		a.applyMembership(batch, e)
+	case len(e.GetData()) > 0:
+		a.applyCommand(batch, e)
+	}
+	a.bytes += len(e.GetData())
+	a.entries = append(a.entries, e)
+}
+
+func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
+	h, rest, err := decodeEntry(e.GetData())
+	if err != nil {
+		panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), err))
+	}
+	switch {
+	case h.epoch.Version != a.region.RegionEpoch.GetVersion():
+		err = a.p.store.epochNotMatch(a.region)
+	case h.kind == entryKindWrite:
+		count := batch.Len()
+		if bad := batch.ApplyEncoded(rest); bad != nil {
+			panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), bad))
+		}
+		a.keys += batch.Len() - count
+	default:
+		err = a.applyAdmin(batch, e, &h, rest)
+	}
+	a.answer(&h, e.GetTerm(), err)
+}
+
+// answer keeps the result for the proposal's waiter, if it waits here.
+func (a *applier) answer(h *entryHeader, term uint64, err error) {
+	if h.kind == entryKindAdmin && h.id.peer == a.p.id {
+		a.out.admins = append(a.out.admins, h.id)
+	}
+	if h.id.peer != a.p.id {
+		return
+	}
+	if prop := a.p.waiters.take(h.id.seq, term); prop != nil {
+		a.results = append(a.results, applyResult{prop, err})
+	}
+}
+
+func (a *applier) applyAdmin(batch *engine.Batch, e *raftpb.Entry, h *entryHeader, rest []byte) error {
+	req, err := decodeAdmin(rest)
+	if err != nil {
+		panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), err))
+	}
+	switch req.GetCmdType() {
+	case raft_cmdpb.AdminCmdType_BatchSplit:
+		return a.applySplit(batch, h, req.GetSplits())
+	case raft_cmdpb.AdminCmdType_CompactLog:
+		if to := req.GetCompactLog().GetCompactIndex(); to < e.GetIndex() {
+			a.out.compactTo = max(a.out.compactTo, to)
+		}
+		return nil
+	}
+	panic(fmt.Sprintf("raftstore: region %d, entry %d: admin command %s is unknown; was it written by a newer release?",
+		a.p.regionID, e.GetIndex(), req.GetCmdType()))
+}
+
+// setRegion puts a changed region into the batch.
+func (a *applier) setRegion(batch *engine.Batch, region *metapb.Region) {
+	a.region = region
+	a.out.changed = true
+	batch.PutMeta(metaKey(regionStateKind, region.Id), encodeRegionState(normalState(region)))
+}
+
+// end marks the region as removed from this store, in the batch that holds the
+// last entry before. The data goes later; until then the mark together with
+// the apply state is the intent to delete it (hazard 10).
+func (a *applier) end(batch *engine.Batch, region *metapb.Region) {
+	a.ended = true
+	a.region = region
+	a.out.removed = true
+	if !a.p.initialized() {
+		return // there is nothing in the data engine
+	}
+	st := tombstoneState(region, metapb.Peer{Id: a.p.id, StoreId: a.p.store.id})
+	batch.PutMeta(metaKey(regionStateKind, a.p.regionID), encodeRegionState(st))
+	batch.PutMeta(metaKey(applyStateKind, a.p.regionID), a.state.encode())
+}
+
+// finish publishes what the batch, which is now visible, has changed: the
+// region first, then the applied index, then the answers.
+func (a *applier) finish() {
+	p := a.p
+	if a.out.changed {
+		p.region.Store(a.region)
+	}
+	if applied := p.applied.Load(); a.state.index < applied {
+		panic(fmt.Sprintf("raftstore: region %d: applied index falls from %d to %d", p.regionID, applied, a.state.index))
+	}
+	p.applied.Store(a.state.index)
+	p.applySeq.Add(1)
+	for _, r := range a.results {
+		r.prop.finish(r.err)
+	}
+	p.readers.release(a.state.index)
+	a.account()
+	if len(a.out.responses) > 0 || a.out.removed {
+		out := a.out
+		out.index, out.term, out.region = a.state.index, a.state.term, a.region
+		p.send(&out)
+	}
+	if len(a.entries) > 0 {
+		p.store.observer.Applied(p.regionID, a.entries)
+	}
+	a.out = applyDone{}
+	clear(a.results)
+	clear(a.entries)
+	a.results, a.entries, a.bytes, a.keys = a.results[:0], a.entries[:0], 0, 0
+}
+
+func (a *applier) account() {
+	st := &a.p.stats
+	st.writtenBytes.Add(uint64(a.bytes))
+	st.writtenKeys.Add(uint64(a.keys))
+	st.sizeDelta.Add(uint64(a.bytes))
+	a.p.store.metrics.applyEntries.Add(float64(len(a.entries)))
+}
+
+// onApplyDone is the Raft worker's part: Raft learns of new members before it
+// learns that the entries are applied.
+func (p *peer) onApplyDone(d *applyDone) {
+	p.appliedIndex, p.appliedTerm = d.index, d.term
+	for _, cc := range d.confChanges {
+		p.rn.ApplyConfChange(cc)
+		p.resetLease()
+	}
+	switch {
+	case len(d.splits) > 0:
+		p.onSplits(d.splits, d.region)
+		p.onRegionChanged(d.region)
+	case d.changed && !d.removed:
+		p.store.updateRange(d.region)
+		p.onRegionChanged(d.region)
+	}
+	p.buryPeers(d.left, d.region)
+	for _, id := range d.admins {
+		p.adminApplied(id)
+	}
+	for _, m := range d.responses {
+		p.step(m)
+	}
+	p.gc.compactTo = max(p.gc.compactTo, d.compactTo)
+	p.evictCache()
+	if d.removed {
+		p.startDestroy(d.region)
+		return
+	}
+	p.renewLease()
+}
+
+// evictCache forgets entries that are applied here and, on a leader, are known
+// to be at all peers that are being fed.
+func (p *peer) evictCache() {
+	to := p.applied.Load()
+	if p.role.Load().leader {
+		to = min(to, p.minActiveMatch())
+	}
+	p.st.cache.dropTo(to)
+}

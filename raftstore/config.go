@@ -1,0 +1,125 @@
+package raftstore
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config are the settings of a Store. The zero value of a field means its
+// default.
+type Config struct {
+	// TickInterval is Raft's clock. A leader sends heartbeats every
+	// HeartbeatTicks; a follower that hears nothing for ElectionTicks to twice
+	// that starts an election. The defaults (100 ms, 2, 10) give a failover of
+	// one to two seconds.
+	TickInterval   time.Duration
+	HeartbeatTicks int
+	ElectionTicks  int
+
+	// RaftWorkers drive all regions; ApplyWorkers write committed entries;
+	// BackgroundWorkers make and apply snapshots, destroy and measure regions.
+	RaftWorkers, ApplyWorkers, BackgroundWorkers int
+
+	// A region of more than RegionMaxBytes is cut into pieces of about
+	// RegionSplitBytes.
+	RegionMaxBytes, RegionSplitBytes uint64
+	SplitCheckInterval               time.Duration
+
+	// RegionHeartbeatInterval is how often a leader reports to PD when nothing
+	// changes.
+	RegionHeartbeatInterval time.Duration
+	// PeerDownDuration: a peer silent for longer is reported as down.
+	PeerDownDuration time.Duration
+
+	// The log is truncated when LogTruncateEntries or LogTruncateBytes can go;
+	// a peer that is down holds back at most LogKeepEntriesMax entries and
+	// LogKeepBytesMax bytes and needs a snapshot after that.
+	LogCheckInterval                      time.Duration
+	LogTruncateEntries, LogTruncateBytes  uint64
+	LogKeepEntriesMax, LogKeepBytesMax    uint64
+	ReadIndexRetryTicks, ReadTimeoutTicks int
+
+	// ReceiveBytesMax bounds the messages from other stores that wait to be
+	// stepped or written (hazard 16); ProposalBytesMax the writes waiting for
+	// consensus on this store.
+	ReceiveBytesMax, ProposalBytesMax int64
+}
+
+// Limits that are not settings.
+const (
+	entryBytesMax             = 8 << 20 // one write
+	raftMessageBytesMax       = 1 << 20 // entries of one MsgApp
+	raftInflightCountMax      = 256     // MsgApps on the way to one peer
+	raftInflightBytesMax      = 32 << 20
+	committedBytesPerReadyMax = 16 << 20 // entries handed to apply and not yet applied, per region
+	uncommittedBytesMax       = 64 << 20 // per region
+	entryCacheBytesMax        = 8 << 20  // per region
+	applyRoundBytesMax        = 4 << 20  // one engine batch
+	applyRoundRegionsMax      = 64
+	logRoundBytesMax          = 16 << 20 // one raft log commit
+	mailCountMax              = 4096     // requests (not messages) waiting at one region
+	heldMessageCountMax       = 256      // messages for regions that a split is about to create
+	snapshotReceiveCountMax   = 8        // snapshots being received
+	snapshotSendCountMax      = 4
+	snapshotFileBytesMax      = 64 << 20
+	snapshotSendTimeout       = 10 * time.Minute
+	splitKeyCountMax          = 64
+	backgroundCountMax        = 4096 // tasks waiting for a background worker
+	pdRequestTimeout          = 5 * time.Second
+	peerCacheCountMax         = 32 // peers outside the region whose messages we answer
+	flushIntervalMin          = 10 * time.Second
+)
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+func (c *Config) setDefaults() {
+	orDefault(&c.TickInterval, 100*time.Millisecond)
+	orDefault(&c.HeartbeatTicks, 2)
+	orDefault(&c.ElectionTicks, 10)
+	orDefault(&c.RaftWorkers, 4)
+	orDefault(&c.ApplyWorkers, 2)
+	orDefault(&c.BackgroundWorkers, 4)
+	orDefault(&c.RegionSplitBytes, 96<<20)
+	orDefault(&c.RegionMaxBytes, c.RegionSplitBytes/2*3)
+	orDefault(&c.SplitCheckInterval, 10*time.Second)
+	orDefault(&c.RegionHeartbeatInterval, 10*time.Second)
+	orDefault(&c.PeerDownDuration, 10*time.Minute)
+	orDefault(&c.LogCheckInterval, 3*time.Second)
+	orDefault(&c.LogTruncateEntries, 1024)
+	orDefault(&c.LogTruncateBytes, 4<<20)
+	orDefault(&c.LogKeepEntriesMax, 64<<10)
+	orDefault(&c.LogKeepBytesMax, 64<<20)
+	orDefault(&c.ReadIndexRetryTicks, 5)
+	orDefault(&c.ReadTimeoutTicks, 50)
+	orDefault(&c.ReceiveBytesMax, 256<<20)
+	orDefault(&c.ProposalBytesMax, 256<<20)
+}
+
+func (c *Config) validate() error {
+	if c.HeartbeatTicks < 1 || c.ElectionTicks < 3*c.HeartbeatTicks || c.ElectionTicks < 5 {
+		return fmt.Errorf("raftstore: election after %d ticks with heartbeats every %d: want at least 5 ticks and three heartbeats",
+			c.ElectionTicks, c.HeartbeatTicks)
+	}
+	if c.RegionMaxBytes < c.RegionSplitBytes {
+		return fmt.Errorf("raftstore: regions of at most %d bytes cannot be split into pieces of %d bytes", c.RegionMaxBytes, c.RegionSplitBytes)
+	}
+	return nil
+}
+
+// leaseDuration is how long after it sent a heartbeat that a quorum answered a
+// leader may serve reads. A follower refuses votes for ElectionTicks of its
+// own clock after the heartbeat. Ticks are delivered late and may bunch up, but
+// never more than one extra at either end; a third tick covers clocks that run
+// at different speeds (hazard 7).
+func (c *Config) leaseDuration() time.Duration {
+	return time.Duration(c.ElectionTicks-3) * c.TickInterval
+}
+
+func (c *Config) electionTimeout() time.Duration {
+	return time.Duration(c.ElectionTicks) * c.TickInterval
+}

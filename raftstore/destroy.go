@@ -1,0 +1,177 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/raftlog"
+	"github.com/pingcap/kvproto/pkg/metapb"
+)
+
+// The end of a peer, in an order that a crash can interrupt anywhere (hazard
+// 10):
+//
+//  1. The applier writes the tombstone beside the apply state. If that is lost
+//     in a crash, so is what came before it, and the log brings it back.
+//  2. DestroyRange deletes the data and the apply state, durably.
+//  3. The Raft log drops the region and notes the peer's id, durably: messages
+//     for it and its predecessors are refused from now on, for ever (hazard 4).
+//
+// Until 3 the peer stays in the store's map, so its range is taken.
+
+// tombstoneKind keys, in the Raft log, the highest peer id that has ended in a
+// region: 't' region(8) → uvarint id.
+const tombstoneKind = 't'
+
+// endLife ends a peer that has learned from others that it is no member as of
+// epoch.
+func (p *peer) endLife(epoch metapb.RegionEpoch) {
+	if p.snap.applying {
+		p.snap.ended = &epoch
+		return
+	}
+	if p.ending {
+		return
+	}
+	p.ending = true
+	region := cloneRegion(p.region.Load())
+	region.Peers = withoutPeer(region.Peers, p.id)
+	region.RegionEpoch = &metapb.RegionEpoch{ConfVer: epoch.ConfVer, Version: max(epoch.Version, region.RegionEpoch.Version)}
+	p.log.Info("peer is no member any longer", slog.String("epoch", epoch.String()))
+	p.apply.put(&applyTask{destroy: region})
+	p.store.applySched.enqueue(p)
+}
+
+// startDestroy ends the Raft worker's part. region is as of the removal.
+func (p *peer) startDestroy(region *metapb.Region) {
+	old := p.role.Load()
+	p.gone = true
+	p.resetLease()
+	p.role.Store(&role{term: old.term})
+	if old.leader {
+		p.store.observer.RoleChanged(p.regionID, false, old.term)
+	}
+	err := errRegionNotFound(p.regionID)
+	for _, prop := range p.props {
+		prop.finish(err)
+	}
+	p.props = nil
+	p.failReads(err)
+	for _, prop := range p.waiters.takeOlder(old.term + 1) {
+		prop.finish(errOutcomeUnknown(p.regionID, "the peer was removed"))
+	}
+	if r := p.snap.current; r != nil {
+		p.store.background.must(r.discard)
+	}
+	for _, dir := range p.snap.made {
+		p.store.background.must(func() { p.store.removeDir(dir) })
+	}
+	initialized := p.initialized()
+	p.store.background.must(func() { p.store.destroy(p, region, initialized) })
+}
+
+// destroy deletes what the store has of a peer.
+func (s *Store) destroy(p *peer, region *metapb.Region, initialized bool) {
+	if initialized {
+		if err := s.destroyData(region, p.id); err != nil {
+			s.fatal(err)
+			return
+		}
+	}
+	s.logWriter.submit(&logTask{
+		p: p, sync: true, call: func() { s.forget(p, region) },
+		extra: func(b *raftlog.Batch) { buryInLog(b, region.Id, p.id) },
+	})
+}
+
+// destroyData is step 2.
+func (s *Store) destroyData(region *metapb.Region, peerID uint64) error {
+	st := tombstoneState(region, metapb.Peer{Id: peerID, StoreId: s.id})
+	err := s.engine.DestroyRange(region.StartKey, region.EndKey, []engine.MetaPut{
+		{Key: metaKey(regionStateKind, region.Id), Value: encodeRegionState(st)},
+		{Key: metaKey(applyStateKind, region.Id)},
+	})
+	if err != nil {
+		return fmt.Errorf("raftstore: destroy region %d: %w", region.Id, err)
+	}
+	return nil
+}
+
+// buryInLog is step 3.
+func buryInLog(b *raftlog.Batch, regionID, peerID uint64) {
+	b.DeleteRegion(regionID)
+	b.DeleteMeta(metaKey(peerIDKind, regionID))
+	b.DeleteMeta(metaKey(snapIntentKind, regionID))
+	b.PutMeta(metaKey(tombstoneKind, regionID), encodeUvarint(peerID))
+}
+
+// forget takes a destroyed peer out of the store.
+func (s *Store) forget(p *peer, region *metapb.Region) {
+	for _, m := range p.mail.close() {
+		p.handleGone(m)
+	}
+	s.mu.Lock()
+	s.peers.CompareAndDelete(p.regionID, p)
+	if !s.unborn[p.regionID] {
+		s.ranges.remove(p.regionID)
+	}
+	s.tombstones[p.regionID] = max(s.tombstones[p.regionID], p.id)
+	s.mu.Unlock()
+	p.log.Info("peer destroyed")
+	s.observer.RegionChanged(region, true)
+}
+
+func (s *Store) tombstone(regionID uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tombstones[regionID]
+}
+
+// handleGone answers the mail of a peer that is being destroyed.
+func (p *peer) handleGone(m any) {
+	switch m := m.(type) {
+	case *RaftMessage:
+		p.store.received.Add(-int64(m.bytesSize()))
+		p.store.discardSnapshotOf(m)
+	case *proposal:
+		m.finish(errRegionNotFound(p.regionID))
+	case *readRequest:
+		m.finish(errRegionNotFound(p.regionID))
+	case mailInitialize:
+		p.store.mu.Lock()
+		p.store.unborn[p.regionID] = true
+		p.store.mu.Unlock()
+		p.store.background.must(func() { p.store.destroyUnborn(m.region, p.id) })
+	}
+}
+
+func (s *Store) discardSnapshotOf(m *RaftMessage) {
+	if m.Msg == nil {
+		return
+	}
+	if r := s.reservedFor(m); r != nil {
+		s.background.must(r.discard)
+	}
+}
+
+// destroyUnborn deletes the data of a split's child whose peer was removed
+// between the split's apply and its birth.
+func (s *Store) destroyUnborn(region *metapb.Region, peerID uint64) {
+	if err := s.destroyData(region, peerID); err != nil {
+		s.fatal(err)
+		return
+	}
+	s.mu.Lock()
+	delete(s.unborn, region.Id)
+	s.ranges.remove(region.Id)
+	s.mu.Unlock()
+}
+
+func encodeUvarint(v uint64) []byte { return binary.AppendUvarint(nil, v) }
+
+func decodeUvarint(b []byte) (uint64, bool) {
+	v, n := binary.Uvarint(b)
+	return v, n == len(b) && n > 0
+}

@@ -1,0 +1,117 @@
+package raftstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/copradb/copra/internal/kv"
+	"github.com/pingcap/kvproto/pkg/errorpb"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+)
+
+// ErrStopped is returned by requests that the end of the store interrupts. The
+// outcome of a write is unknown.
+var ErrStopped = errors.New("raftstore: the store is stopping")
+
+// errOutcomeUnknown answers a write whose log position was covered by a
+// snapshot, or whose peer was destroyed.
+func errOutcomeUnknown(regionID uint64, why string) error {
+	msg := fmt.Sprintf("region %d: the outcome of the write is unknown: %s", regionID, why)
+	return regionError(&errorpb.Error{Message: msg, UndeterminedResult: &errorpb.UndeterminedResult{Message: msg}})
+}
+
+// LockedError answers a follower read that met an in-memory lock on the
+// leader (hazard 20).
+type LockedError struct{ Lock *kvrpcpb.LockInfo }
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("key is locked in the leader's memory by transaction %d", e.Lock.GetLockVersion())
+}
+
+func regionError(e *errorpb.Error) error { return &kv.RegionError{Err: e} }
+
+func errStoreNotMatch(want, have uint64) error {
+	return regionError(&errorpb.Error{
+		Message:       fmt.Sprintf("request for store %d arrived at store %d", want, have),
+		StoreNotMatch: &errorpb.StoreNotMatch{RequestStoreId: want, ActualStoreId: have}})
+}
+
+func errRegionNotFound(regionID uint64) error {
+	return regionError(&errorpb.Error{
+		Message:        fmt.Sprintf("region %d is not on this store", regionID),
+		RegionNotFound: &errorpb.RegionNotFound{RegionId: regionID}})
+}
+
+func errNotLeader(regionID uint64, leader *metapb.Peer) error {
+	return regionError(&errorpb.Error{
+		Message:   fmt.Sprintf("peer is not the leader of region %d", regionID),
+		NotLeader: &errorpb.NotLeader{RegionId: regionID, Leader: leader}})
+}
+
+func errMismatchPeer(want, have uint64) error {
+	return regionError(&errorpb.Error{
+		Message:        fmt.Sprintf("request for peer %d arrived at peer %d", want, have),
+		MismatchPeerId: &errorpb.MismatchPeerId{RequestPeerId: want, StorePeerId: have}})
+}
+
+func errStaleCommand(regionID uint64) error {
+	return regionError(&errorpb.Error{
+		Message:      fmt.Sprintf("region %d: the request belongs to an older term", regionID),
+		StaleCommand: &errorpb.StaleCommand{}})
+}
+
+func errEpochNotMatch(regions ...*metapb.Region) error {
+	return regionError(&errorpb.Error{
+		Message:       fmt.Sprintf("epoch of region %d does not match: now %s", regions[0].GetId(), regions[0].GetRegionEpoch()),
+		EpochNotMatch: &errorpb.EpochNotMatch{CurrentRegions: regions}})
+}
+
+func errKeyNotInRegion(key []byte, r *metapb.Region) error {
+	return regionError(&errorpb.Error{
+		Message: fmt.Sprintf("a key is not in region %d", r.GetId()),
+		KeyNotInRegion: &errorpb.KeyNotInRegion{
+			Key: bytes.Clone(key), RegionId: r.GetId(), StartKey: r.GetStartKey(), EndKey: r.GetEndKey()}})
+}
+
+func errServerIsBusy(reason string) error {
+	return regionError(&errorpb.Error{
+		Message:      "server is busy: " + reason,
+		ServerIsBusy: &errorpb.ServerIsBusy{Reason: reason, BackoffMs: 100}})
+}
+
+func errEntryTooLarge(regionID uint64, size int) error {
+	return regionError(&errorpb.Error{
+		Message:           fmt.Sprintf("region %d: a write of %d bytes exceeds the limit of %d; use smaller batches", regionID, size, entryBytesMax),
+		RaftEntryTooLarge: &errorpb.RaftEntryTooLarge{RegionId: regionID, EntrySize: uint64(size)}})
+}
+
+func errReadIndexNotReady(regionID uint64, reason string) error {
+	return regionError(&errorpb.Error{
+		Message:           fmt.Sprintf("region %d: read index is not ready: %s", regionID, reason),
+		ReadIndexNotReady: &errorpb.ReadIndexNotReady{RegionId: regionID, Reason: reason}})
+}
+
+func errDataIsNotReady(regionID, peerID uint64) error {
+	return regionError(&errorpb.Error{
+		Message:        fmt.Sprintf("region %d: stale reads are not served; read from the leader", regionID),
+		DataIsNotReady: &errorpb.DataIsNotReady{RegionId: regionID, PeerId: peerID}})
+}
+
+func errNotInitialized(regionID uint64) error {
+	return regionError(&errorpb.Error{
+		Message:              fmt.Sprintf("region %d waits for its first snapshot", regionID),
+		RegionNotInitialized: &errorpb.RegionNotInitialized{RegionId: regionID}})
+}
+
+// keyInRegion reports whether key is in [StartKey, EndKey).
+func keyInRegion(key []byte, r *metapb.Region) bool {
+	return bytes.Compare(key, r.StartKey) >= 0 && (len(r.EndKey) == 0 || bytes.Compare(key, r.EndKey) < 0)
+}
+
+// rangesOverlap reports whether [aStart, aEnd) and [bStart, bEnd) share a key;
+// an empty end is unbounded.
+func rangesOverlap(aStart, aEnd, bStart, bEnd []byte) bool {
+	return (len(aEnd) == 0 || bytes.Compare(bStart, aEnd) < 0) && (len(bEnd) == 0 || bytes.Compare(aStart, bEnd) < 0)
+}

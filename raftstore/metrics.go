@@ -1,0 +1,70 @@
+package raftstore
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	logSyncs, logSyncRegions  prometheus.Counter
+	leaseReads, indexReads    prometheus.Counter
+	proposals                 *prometheus.CounterVec
+	applyRounds, applyEntries prometheus.Counter
+	snapshots                 *prometheus.CounterVec
+	droppedMessages           *prometheus.CounterVec
+	regions, leaders          prometheus.GaugeFunc
+	truncations, roleChanges  prometheus.Counter
+	registerer                prometheus.Registerer
+	collectors                []prometheus.Collector
+}
+
+func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		logSyncs:        counter("tikv_raftstore_log_sync_total", "Synced commits of the Raft log."),
+		logSyncRegions:  counter("tikv_raftstore_log_sync_regions_total", "Regions' writes in those commits; over the commits it is the group commit's gain."),
+		leaseReads:      counter("tikv_raftstore_local_read_executed_requests", "Reads served under the leader's lease."),
+		indexReads:      counter("tikv_raftstore_read_index_requests_total", "Reads that needed a read index."),
+		proposals:       vec("tikv_raftstore_proposal_total", "Proposals by type.", "type"),
+		applyRounds:     counter("tikv_raftstore_apply_rounds_total", "Batches written to the data engine."),
+		applyEntries:    counter("tikv_raftstore_apply_entries_total", "Log entries in those batches."),
+		snapshots:       vec("tikv_raftstore_snapshot_total", "Snapshots by event.", "type"),
+		droppedMessages: vec("tikv_raftstore_raft_dropped_message_total", "Messages from other stores that were dropped, by reason.", "type"),
+		truncations:     counter("tikv_raftstore_log_truncate_total", "Truncations of Raft logs."),
+		roleChanges:     counter("tikv_raftstore_role_change_total", "Changes of role or leader."),
+		registerer:      reg,
+	}
+	m.regions = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "region"}}, regions)
+	m.leaders = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "leader"}}, leaders)
+	m.collectors = []prometheus.Collector{
+		m.logSyncs, m.logSyncRegions, m.leaseReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
+		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.regions, m.leaders}
+	if reg == nil {
+		return m, nil
+	}
+	for i, c := range m.collectors {
+		if err := reg.Register(c); err != nil {
+			m.collectors = m.collectors[:i]
+			m.close()
+			return nil, fmt.Errorf("raftstore: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) close() {
+	if m.registerer == nil {
+		return
+	}
+	for _, c := range m.collectors {
+		m.registerer.Unregister(c)
+	}
+}

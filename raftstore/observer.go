@@ -1,0 +1,44 @@
+package raftstore
+
+import (
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Observer is told what happens to the regions of a store. The calls come from
+// the store's workers and must not block.
+type Observer interface {
+	// RoleChanged: this peer became leader in term, or stopped leading.
+	RoleChanged(regionID uint64, leader bool, term uint64)
+	// RegionChanged: the region was created, or its range or members changed. A
+	// region that left the store has removed set.
+	RegionChanged(region *metapb.Region, removed bool)
+	// Applied: the entries are visible in the data engine. They must not be
+	// changed, and the slice not be kept; DecodeWrite reads them.
+	Applied(regionID uint64, entries []*raftpb.Entry)
+}
+
+// NoObserver is an Observer that does nothing, to be embedded.
+type NoObserver struct{}
+
+// RoleChanged implements Observer.
+func (NoObserver) RoleChanged(uint64, bool, uint64) {}
+
+// RegionChanged implements Observer.
+func (NoObserver) RegionChanged(*metapb.Region, bool) {}
+
+// Applied implements Observer.
+func (NoObserver) Applied(uint64, []*raftpb.Entry) {}
+
+// DecodeWrite returns the kv.Batch bytes of a write's entry. ok is false for
+// any other entry, and for a write that is older than the region's version.
+func DecodeWrite(e *raftpb.Entry, version uint64) (batch []byte, ok bool) {
+	if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+		return nil, false
+	}
+	h, rest, err := decodeEntry(e.GetData())
+	if err != nil || h.kind != entryKindWrite || h.epoch.Version != version {
+		return nil, false
+	}
+	return rest, true
+}

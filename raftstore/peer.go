@@ -1,0 +1,291 @@
+package raftstore
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/copradb/copra/raftstore/raftlog"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A peer is this store's replica of one region. It has two owners: the Raft
+// worker that drives it drives RawNode, log and membership of this peer; the
+// apply worker owns the applier. They talk by mail. What readers need is
+// published through atomics.
+type peer struct {
+	store    *Store
+	regionID uint64
+	id       uint64
+	log      *slog.Logger
+
+	mail       mailbox
+	sched      atomic.Int32
+	tickDue    atomic.Bool
+	applySched atomic.Int32
+
+	// Published. region and applied are written by the apply worker, region
+	// first: who sees an applied index sees the epoch that belongs to it.
+	region   atomic.Pointer[metapb.Region]
+	role     atomic.Pointer[role]
+	applied  atomic.Uint64
+	applySeq atomic.Uint64 // odd while a batch with this region is written
+	lease    atomic.Int64  // end of the read lease on the store's clock; 0 is none
+	renewing atomic.Bool   // a read asked for a new lease
+	maxTS    atomic.Uint64 // the term in which max_ts was synchronised
+	seq      atomic.Uint64 // last proposal number
+	stats    peerStats
+
+	waiters waiterTable
+	readers readerTable
+	apply   applier
+
+	// Owned by the Raft worker from here on.
+	rn    *raft.RawNode
+	st    *peerStorage
+	hs    hardState // as handed to the log writer, or about to be
+	now   int64     // the store's clock when this round began
+	gone  bool      // being destroyed
+	props []*proposal
+	reads []*readRequest
+
+	appends      int // log tasks on their way
+	selfSteps    []*raftpb.Message
+	appliedIndex uint64 // what apply has reported
+	appliedTerm  uint64
+	ending       bool // the applier was told to end
+	otherPeers   map[uint64]metapb.Peer
+
+	leases  leaseState
+	index   readIndexState
+	snap    snapshotState
+	admin   adminState
+	gc      logGCState
+	report  reportState
+	missing int // ticks without a leader
+}
+
+// role is what a peer is in its group.
+type role struct {
+	term   uint64
+	leader bool
+	lead   *metapb.Peer // nil if unknown
+}
+
+// hardState is raftpb.HardState by value.
+type hardState struct{ term, vote, commit uint64 }
+
+func (h hardState) proto() *raftpb.HardState {
+	return &raftpb.HardState{Term: &h.term, Vote: &h.vote, Commit: &h.commit}
+}
+
+// peerStats counts what PD wants to know.
+type peerStats struct {
+	writtenBytes, writtenKeys, readBytes, readKeys atomic.Uint64
+	// sizeBytes is the region's approximate size; sizeDelta what was written
+	// since it was measured.
+	sizeBytes, sizeDelta, sizeKeys atomic.Uint64
+}
+
+// newPeer makes a peer from what the store has of it. The caller publishes it.
+func (s *Store) newPeer(region *metapb.Region, id uint64, rs raftlog.RaftState, applied applyState) (*peer, error) {
+	p := &peer{
+		store: s, regionID: region.GetId(), id: id,
+		log: s.log.With(slog.Uint64("region", region.GetId()), slog.Uint64("peer", id)),
+	}
+	p.st = newPeerStorage(p.regionID, s.raftLog, rs, confState(region))
+	p.hs = hardState{
+		term: rs.HardState.GetTerm(), vote: rs.HardState.GetVote(),
+		commit: max(rs.HardState.GetCommit(), applied.index, rs.TruncatedIndex),
+	}
+	p.st.hardState = p.hs.proto()
+	p.region.Store(region)
+	p.role.Store(&role{term: p.hs.term})
+	p.applied.Store(applied.index)
+	p.appliedIndex, p.appliedTerm = applied.index, applied.term
+	p.apply.init(p, region, applied)
+	if err := p.startRaft(applied.index); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// startRaft makes the RawNode on top of p.st.
+func (p *peer) startRaft(applied uint64) error {
+	c := &p.store.cfg
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID:                        p.id,
+		ElectionTick:              c.ElectionTicks,
+		HeartbeatTick:             c.HeartbeatTicks,
+		Storage:                   p.st,
+		Applied:                   applied,
+		AsyncStorageWrites:        true,
+		MaxSizePerMsg:             raftMessageBytesMax,
+		MaxCommittedSizePerReady:  committedBytesPerReadyMax,
+		MaxUncommittedEntriesSize: uncommittedBytesMax,
+		MaxInflightMsgs:           raftInflightCountMax,
+		MaxInflightBytes:          raftInflightBytesMax,
+		CheckQuorum:               true, // both from day one, no switch (hazard 13)
+		PreVote:                   true,
+		ReadOnlyOption:            raft.ReadOnlySafe,
+		DisableProposalForwarding: true,
+		StepDownOnRemoval:         true,
+		Logger:                    raftLogger{p.log},
+	})
+	if err != nil {
+		return err
+	}
+	p.rn = rn
+	return nil
+}
+
+func (p *peer) initialized() bool { return len(p.region.Load().GetPeers()) > 0 }
+
+// self is this peer as a message shows it.
+func (p *peer) self() metapb.Peer {
+	if me := findPeer(p.region.Load(), p.id); me != nil {
+		return *me
+	}
+	return metapb.Peer{Id: p.id, StoreId: p.store.id}
+}
+
+// send puts mail and schedules the peer. Mail to a peer that is gone is
+// answered here.
+func (p *peer) send(v any) {
+	if !p.mail.put(v) {
+		p.handleGone(v)
+		return
+	}
+	p.store.raftSched.enqueue(p)
+}
+
+// raftWorker drives peers until the store stops.
+func (s *Store) raftWorker() {
+	var peers []*peer
+	var mails []any
+	for {
+		if peers = s.raftSched.pop(peers[:0], 1); len(peers) == 0 {
+			return
+		}
+		mails = peers[0].process(mails)
+		s.raftSched.done(peers[0])
+	}
+}
+
+// process handles what has come in since the last round, then what Raft makes
+// of it. buf is an empty slice for the next mails; the handled one is returned
+// in exchange.
+func (p *peer) process(buf []any) []any {
+	mails := p.mail.swap(buf)
+	p.now = p.store.now()
+	for _, m := range mails {
+		if p.gone {
+			p.handleGone(m)
+			continue
+		}
+		p.handle(m)
+	}
+	if p.tickDue.Swap(false) && !p.gone {
+		p.tick()
+	}
+	if !p.gone {
+		p.proposeAll()
+		p.readAll()
+		p.handleReady()
+		p.reportIfDue()
+	}
+	return mails
+}
+
+func (p *peer) handle(m any) {
+	switch m := m.(type) {
+	case *RaftMessage:
+		p.store.received.Add(-int64(m.bytesSize()))
+		p.onMessage(m)
+	case *proposal:
+		p.props = append(p.props, m)
+	case *readRequest:
+		p.reads = append(p.reads, m)
+	case *appendDone:
+		p.onAppendDone(m)
+	case *applyDone:
+		p.onApplyDone(m)
+	case *snapshotMade:
+		p.onSnapshotMade(m)
+	case *snapshotSent:
+		p.onSnapshotSent(m)
+	case *snapshotApplied:
+		p.onSnapshotApplied(m)
+	case *splitKeysFound:
+		p.onSplitKeys(m)
+	case mailRenewLease:
+		p.index.renew = true
+	case mailUnreachable:
+		p.rn.ReportUnreachable(m.peerID)
+	case mailCampaign:
+		p.campaign()
+	case mailOperator:
+		p.onOperator(m.resp)
+	case mailInitialize:
+		p.initialize(m)
+	case mailReport:
+		p.reportSoon()
+	default:
+		panic("raftstore: unknown mail")
+	}
+}
+
+type (
+	mailRenewLease  struct{}
+	mailUnreachable struct{ peerID uint64 }
+	mailCampaign    struct{}
+	mailReport      struct{}
+)
+
+// tick is one step of Raft's clock. Ticks that come while one is due are one:
+// after a pause a peer must not see its election timeout shrink (hazard 7).
+func (p *peer) tick() {
+	p.rn.Tick()
+	p.tickReads()
+	p.tickMissing()
+	if r := p.role.Load(); r.leader {
+		p.tickReport()
+		p.tickSplitCheck()
+		p.tickRemoval()
+	}
+	p.tickLog()
+}
+
+// campaign starts an election at once; Raft's pre-vote keeps it harmless.
+func (p *peer) campaign() {
+	if err := p.rn.Campaign(); err != nil {
+		p.log.Debug("campaign refused", slog.Any("error", err))
+	}
+}
+
+// raftLogger sends Raft's own messages to debug level: at one line a role
+// change and region, info would drown the rest. What matters is logged by us.
+type raftLogger struct{ l *slog.Logger }
+
+func (r raftLogger) Debug(v ...any)            {}
+func (r raftLogger) Debugf(f string, v ...any) {}
+func (r raftLogger) Error(v ...any)            { r.l.Error("raft", slog.Any("message", v)) }
+func (r raftLogger) Errorf(f string, v ...any) { r.l.Error("raft: " + sprintf(f, v)) }
+func (r raftLogger) Info(v ...any)             {}
+func (r raftLogger) Infof(f string, v ...any) {
+	if r.l.Enabled(context.Background(), slog.LevelDebug) {
+		r.l.Debug("raft: " + sprintf(f, v))
+	}
+}
+func (r raftLogger) Warning(v ...any)            { r.l.Debug("raft", slog.Any("message", v)) }
+func (r raftLogger) Warningf(f string, v ...any) { r.Infof(f, v...) }
+func (r raftLogger) Fatal(v ...any)              { r.Panic(v...) }
+func (r raftLogger) Fatalf(f string, v ...any)   { r.Panicf(f, v...) }
+func (r raftLogger) Panic(v ...any)              { panic(sprintf("raft: %v", v)) }
+func (r raftLogger) Panicf(f string, v ...any)   { panic("raft: " + sprintf(f, v)) }
+
+// now is the store's clock: monotonic, in nanoseconds since it was made.
+func (s *Store) now() int64 { return int64(time.Since(s.start)) }

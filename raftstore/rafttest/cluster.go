@@ -1,0 +1,352 @@
+// Package rafttest runs clusters of stores in one process for tests: in memory
+// file systems that lose unsynced data in a crash, a network with filters, and a
+// PD that gives out ids and remembers heartbeats.
+//
+// It is made for testing/synctest: time passes when everybody waits.
+package rafttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/local"
+	"github.com/copradb/copra/raftstore/raftlog"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// FirstRegion is the id of the region that Bootstrap makes; its peer on store s
+// has the id FirstPeer + s.
+const (
+	FirstRegion = 1
+	FirstPeer   = 100
+)
+
+// Cluster is some stores and their network.
+type Cluster struct {
+	TB  testing.TB
+	Net *local.Network
+	PD  *PD
+	// Config is for stores started from here on.
+	Config      raftstore.Config
+	LockChecker raftstore.LockChecker
+	Nodes       map[uint64]*Node
+}
+
+// Node is one store with its disks.
+type Node struct {
+	ID       uint64
+	FS       *vfs.MemFS
+	Engine   *engine.Engine
+	Log      *raftlog.Log
+	Store    *raftstore.Store
+	Registry *prometheus.Registry
+	Events   *Recorder
+	Up       bool
+}
+
+// NewCluster starts n stores, the first region on the first voters of them.
+func NewCluster(tb testing.TB, n, voters int, config raftstore.Config) *Cluster {
+	c := &Cluster{TB: tb, Net: local.NewNetwork(), Config: config, Nodes: map[uint64]*Node{}}
+	c.PD = newPD(c)
+	region := &metapb.Region{Id: FirstRegion, RegionEpoch: &metapb.RegionEpoch{ConfVer: 1, Version: 1}}
+	for id := uint64(1); id <= uint64(voters); id++ {
+		region.Peers = append(region.Peers, &metapb.Peer{Id: FirstPeer + id, StoreId: id})
+	}
+	for id := uint64(1); id <= uint64(n); id++ {
+		c.Nodes[id] = &Node{ID: id, FS: vfs.NewCrashableMem()}
+		c.Start(id)
+		if id <= uint64(voters) {
+			if err := c.Nodes[id].Store.Bootstrap(region); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+func logger(id uint64) *slog.Logger {
+	if os.Getenv("RAFTTEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.Uint64("node", id))
+}
+
+// Start opens a store's disks and starts it.
+func (c *Cluster) Start(id uint64) {
+	c.TB.Helper()
+	n := c.Nodes[id]
+	n.Registry = prometheus.NewRegistry()
+	n.Events = &Recorder{}
+	var err error
+	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: n.FS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}); err != nil {
+		c.TB.Fatal(err)
+	}
+	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: n.FS, CacheBytes: 1 << 20}); err != nil {
+		c.TB.Fatal(err)
+	}
+	n.Store, err = raftstore.New(raftstore.Options{
+		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: n.FS,
+		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry,
+	})
+	if err != nil {
+		c.TB.Fatal(err)
+	}
+	if err := n.Store.Start(); err != nil {
+		c.TB.Fatal(err)
+	}
+	c.Net.Register(id, n.Store)
+	n.Up = true
+}
+
+// Stop ends a store in order.
+func (c *Cluster) Stop(id uint64) {
+	c.TB.Helper()
+	n := c.Nodes[id]
+	if !n.Up {
+		return
+	}
+	n.Up = false
+	c.Net.Unregister(id)
+	n.Store.Stop()
+	if err := errors.Join(n.Engine.Close(), n.Log.Close()); err != nil {
+		c.TB.Error(err)
+	}
+}
+
+// Crash ends a store as a power cut does: what was not synced is lost, or, by
+// percent, half written.
+func (c *Cluster) Crash(id uint64, unsyncedPercent int) {
+	c.TB.Helper()
+	n := c.Nodes[id]
+	if !n.Up {
+		return
+	}
+	c.Net.Unregister(id)
+	after := n.FS.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewPCG(1, uint64(id)))})
+	c.Stop(id)
+	n.FS = after
+}
+
+// Restart starts a store again.
+func (c *Cluster) Restart(id uint64) { c.Start(id) }
+
+// Close stops all stores.
+func (c *Cluster) Close() {
+	c.Net.SetFilter(nil)
+	for id := range c.Nodes {
+		c.Stop(id)
+	}
+}
+
+// Partition cuts the stores ids off from the others, in both directions.
+func (c *Cluster) Partition(ids ...uint64) {
+	cut := map[uint64]bool{}
+	for _, id := range ids {
+		cut[id] = true
+	}
+	c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool { return cut[m.From.StoreId] == cut[m.To.StoreId] })
+}
+
+// Heal removes all filters.
+func (c *Cluster) Heal() { c.Net.SetFilter(nil) }
+
+// Eventually waits until cond holds, at most a minute of the test's time.
+func (c *Cluster) Eventually(what string, cond func() bool) {
+	c.TB.Helper()
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.TB.Fatalf("did not happen: %s\n%s", what, c.Dump())
+		}
+	}
+}
+
+// Dump shows the regions of all stores.
+func (c *Cluster) Dump() string {
+	out := ""
+	for id := uint64(1); id <= uint64(len(c.Nodes)); id++ {
+		if !c.Nodes[id].Up {
+			out += fmt.Sprintf("store %d: down\n", id)
+			continue
+		}
+		for _, r := range c.Nodes[id].Store.Regions() {
+			out += fmt.Sprintf("store %d: peer %d leader=%v lead=%v term=%d applied=%d %v\n",
+				id, r.PeerID, r.Leader, r.LeaderPeer.GetId(), r.Term, r.AppliedIndex, r.Region)
+		}
+	}
+	return out
+}
+
+// LeaderOf returns the store that leads a region in the highest term, or 0.
+func (c *Cluster) LeaderOf(regionID uint64) uint64 {
+	var lead, term uint64
+	for id, n := range c.Nodes {
+		if !n.Up {
+			continue
+		}
+		if r, ok := n.Store.Region(regionID); ok && r.Leader && r.Term > term {
+			lead, term = id, r.Term
+		}
+	}
+	return lead
+}
+
+// WaitLeader waits for a leader of the region and returns its store.
+func (c *Cluster) WaitLeader(regionID uint64) (lead uint64) {
+	c.TB.Helper()
+	c.Eventually(fmt.Sprintf("leader of region %d", regionID), func() bool {
+		lead = c.LeaderOf(regionID)
+		return lead != 0
+	})
+	return lead
+}
+
+// Context returns the request context for a region as a store knows it.
+func (c *Cluster) Context(store, regionID uint64) *kvrpcpb.Context {
+	r, ok := c.Nodes[store].Store.Region(regionID)
+	if !ok {
+		return &kvrpcpb.Context{RegionId: regionID, Peer: &metapb.Peer{StoreId: store}}
+	}
+	return &kvrpcpb.Context{
+		RegionId: regionID, RegionEpoch: r.Region.RegionEpoch,
+		Peer: &metapb.Peer{Id: r.PeerID, StoreId: store},
+	}
+}
+
+// RegionAt returns the region that holds key, as the newest leader tells it.
+func (c *Cluster) RegionAt(key string) (region *metapb.Region) {
+	for _, n := range c.Nodes {
+		if !n.Up {
+			continue
+		}
+		for _, r := range n.Store.Regions() {
+			if len(r.Region.Peers) == 0 || !r.Leader || key < string(r.Region.StartKey) || (len(r.Region.EndKey) > 0 && key >= string(r.Region.EndKey)) {
+				continue
+			}
+			if region == nil || r.Region.RegionEpoch.Version > region.RegionEpoch.Version {
+				region = r.Region
+			}
+		}
+	}
+	return region
+}
+
+// TryPut writes once, through the leader of the key's region if there is one.
+func (c *Cluster) TryPut(ctx context.Context, key, value string) error {
+	region := c.RegionAt(key)
+	if region == nil {
+		return errors.New("no region")
+	}
+	lead := c.LeaderOf(region.Id)
+	if lead == 0 {
+		return errors.New("no leader")
+	}
+	return c.PutAt(ctx, lead, c.Context(lead, region.Id), key, value)
+}
+
+// PutAt writes through one store.
+func (c *Cluster) PutAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key, value string) error {
+	var b kv.Batch
+	b.Put(kv.CFDefault, []byte(key), []byte(value))
+	return c.Nodes[store].Store.Write(ctx, rc, &b)
+}
+
+// Put writes until it succeeds.
+func (c *Cluster) Put(key, value string) {
+	c.TB.Helper()
+	c.Eventually("put "+key, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return c.TryPut(ctx, key, value) == nil
+	})
+}
+
+// GetAt reads through one store; a missing key is "".
+func (c *Cluster) GetAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key string) (string, error) {
+	snap, err := c.Nodes[store].Store.Snapshot(ctx, rc, kv.SnapshotOptions{})
+	if err != nil {
+		return "", err
+	}
+	defer snap.Close()
+	value, closer, err := snap.Get(kv.CFDefault, []byte(key))
+	if errors.Is(err, kv.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer closer.Close()
+	return string(value), nil
+}
+
+// Get reads until it succeeds.
+func (c *Cluster) Get(key string) (value string) {
+	c.TB.Helper()
+	c.Eventually("get "+key, func() bool {
+		region := c.RegionAt(key)
+		if region == nil {
+			return false
+		}
+		lead := c.LeaderOf(region.Id)
+		if lead == 0 {
+			return false
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		var err error
+		value, err = c.GetAt(ctx, lead, c.Context(lead, region.Id), key)
+		return err == nil
+	})
+	return value
+}
+
+// Local reads a key from a store's data, whatever its role.
+func (c *Cluster) Local(store uint64, key string) string {
+	es := c.Nodes[store].Engine.NewSnapshot()
+	defer es.Close()
+	value, closer, err := es.Get(kv.CFDefault, []byte(key))
+	if errors.Is(err, kv.ErrNotFound) {
+		return ""
+	}
+	if err != nil {
+		c.TB.Fatal(err)
+	}
+	defer closer.Close()
+	return string(value)
+}
+
+// Recorder is an Observer that counts.
+type Recorder struct {
+	raftstore.NoObserver
+	mu    sync.Mutex
+	terms []uint64 // in which this store became leader of FirstRegion
+}
+
+// RoleChanged implements raftstore.Observer.
+func (r *Recorder) RoleChanged(regionID uint64, leader bool, term uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if leader && regionID == FirstRegion {
+		r.terms = append(r.terms, term)
+	}
+}
+
+// Terms returns the terms in which the store became leader of FirstRegion.
+func (r *Recorder) Terms() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]uint64(nil), r.terms...)
+}

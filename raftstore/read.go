@@ -1,0 +1,220 @@
+package raftstore
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+)
+
+// Snapshot gives a linearizable view of a region, see kv.Engine.
+//
+// On the leader under its lease it costs a few atomic loads and an engine
+// snapshot, all on the caller's goroutine. Otherwise a read index confirms
+// that the peer still leads, or asks the leader.
+func (s *Store) Snapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.SnapshotOptions) (kv.Snapshot, error) {
+	p, err := s.peerFor(rc)
+	if err != nil {
+		return nil, err
+	}
+	if rc.GetStaleRead() {
+		return nil, errDataIsNotReady(p.regionID, p.id)
+	}
+	r := p.role.Load()
+	if !r.leader && rc.GetReplicaRead() {
+		return p.followerSnapshot(ctx, rc, o)
+	}
+	if err := p.checkLeader(rc, r); err != nil {
+		return nil, err
+	}
+	if err := s.checkEpoch(rc, p.region.Load()); err != nil {
+		return nil, err
+	}
+	if s.now() < p.lease.Load() {
+		snap := p.takeSnapshot(r.term)
+		// Check all of it again: the snapshot is now fixed, and a pause before
+		// this line cannot make it staler (hazard 7).
+		now := s.now()
+		if left := p.lease.Load() - now; left > 0 && p.role.Load() == r {
+			p.renewSoon(left)
+			return snap.checked(rc)
+		}
+		snap.release()
+	}
+	return p.indexSnapshot(ctx, rc, r)
+}
+
+// renewSoon asks for a new lease when half of it is over.
+func (p *peer) renewSoon(left int64) {
+	p.store.metrics.leaseReads.Inc()
+	if left < int64(p.store.cfg.leaseDuration())/2 && p.renewing.CompareAndSwap(false, true) {
+		p.send(mailRenewLease{})
+	}
+}
+
+// indexSnapshot confirms the leadership first.
+func (p *peer) indexSnapshot(ctx context.Context, rc *kvrpcpb.Context, r *role) (kv.Snapshot, error) {
+	p.store.metrics.indexReads.Inc()
+	if err := p.readIndex(ctx, &readRequest{done: make(chan error, 1)}); err != nil {
+		return nil, err
+	}
+	snap := p.takeSnapshot(r.term)
+	if now := p.role.Load(); now != r {
+		snap.release()
+		return nil, errNotLeader(p.regionID, now.lead)
+	}
+	return snap.checked(rc)
+}
+
+// followerSnapshot asks the leader for its commit index and waits for it.
+func (p *peer) followerSnapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.SnapshotOptions) (kv.Snapshot, error) {
+	if !p.initialized() {
+		return nil, errNotInitialized(p.regionID)
+	}
+	if err := p.store.checkEpoch(rc, p.region.Load()); err != nil {
+		return nil, err
+	}
+	p.store.metrics.indexReads.Inc()
+	req := &readRequest{follower: true, done: make(chan error, 1)}
+	if o.ReadTS != 0 {
+		req.check = encodeReadCheck(o)
+	}
+	if err := p.readIndex(ctx, req); err != nil {
+		return nil, err
+	}
+	return p.takeSnapshot(0).checked(rc)
+}
+
+// readIndex waits until all that was committed when it was called is applied.
+func (p *peer) readIndex(ctx context.Context, req *readRequest) error {
+	switch ok, full := p.mail.putRequest(req); {
+	case full:
+		return errServerIsBusy("too many requests wait at the region")
+	case !ok:
+		return errRegionNotFound(p.regionID)
+	}
+	p.store.raftSched.enqueue(p)
+	select {
+	case err := <-req.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.store.stopped:
+		return ErrStopped
+	}
+}
+
+// peerFor finds the peer that a request is for.
+func (s *Store) peerFor(rc *kvrpcpb.Context) (*peer, error) {
+	if to := rc.GetPeer(); to != nil && to.GetStoreId() != 0 && to.GetStoreId() != s.id {
+		return nil, errStoreNotMatch(to.GetStoreId(), s.id)
+	}
+	p := s.peer(rc.GetRegionId())
+	if p == nil {
+		return nil, errRegionNotFound(rc.GetRegionId())
+	}
+	if to := rc.GetPeer(); to != nil && to.GetId() != 0 && to.GetId() != p.id {
+		return nil, errMismatchPeer(to.GetId(), p.id)
+	}
+	return p, nil
+}
+
+// checkLeader refuses requests that only the leader serves, and requests that
+// were sent terms ago.
+func (p *peer) checkLeader(rc *kvrpcpb.Context, r *role) error {
+	if !r.leader {
+		return errNotLeader(p.regionID, r.lead)
+	}
+	if t := rc.GetTerm(); t != 0 && r.term > t+1 {
+		return errStaleCommand(p.regionID)
+	}
+	return nil
+}
+
+// checkEpoch compares the version: it changes with the range. A change of
+// members alone doesn't concern reads and writes.
+func (s *Store) checkEpoch(rc *kvrpcpb.Context, region *metapb.Region) error {
+	if rc.GetRegionEpoch().GetVersion() == region.GetRegionEpoch().GetVersion() && len(region.GetPeers()) > 0 {
+		return nil
+	}
+	return s.epochNotMatch(region)
+}
+
+// snapshot is one engine snapshot seen as one region.
+type snapshot struct {
+	s       *engine.Snapshot
+	p       *peer
+	region  *metapb.Region
+	term    uint64
+	applied uint64
+	err     error
+}
+
+var _ kv.Snapshot = (*snapshot)(nil)
+
+func (p *peer) takeSnapshot(term uint64) *snapshot {
+	out := &snapshot{p: p, term: term}
+	before := p.applySeq.Load()
+	out.applied = p.applied.Load()
+	out.s = p.store.engine.NewSnapshot()
+	if before&1 != 0 || p.applySeq.Load() != before {
+		// A batch was being written: only the snapshot knows if it is inside.
+		out.applied, out.err = p.store.snapshotApplied(out.s, p.regionID)
+	}
+	out.region = p.region.Load()
+	return out
+}
+
+// checked returns the snapshot if the region still is what the request meant.
+// Whoever published an applied index published the region that belongs to it
+// before, so a snapshot with a split inside does not get past this.
+func (s *snapshot) checked(rc *kvrpcpb.Context) (kv.Snapshot, error) {
+	if s.err == nil {
+		s.err = s.p.store.checkEpoch(rc, s.region)
+	}
+	if s.err != nil {
+		s.release()
+		return nil, s.err
+	}
+	return s, nil
+}
+
+func (s *snapshot) release() {
+	if err := s.s.Close(); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *snapshot) Region() *metapb.Region { return s.region }
+func (s *snapshot) Term() uint64           { return s.term }
+func (s *snapshot) AppliedIndex() uint64   { return s.applied }
+func (s *snapshot) MaxTSSynced() bool      { return s.term != 0 && s.p.maxTS.Load() == s.term }
+func (s *snapshot) Close() error           { return s.s.Close() }
+
+// Get reads one key of the region.
+func (s *snapshot) Get(cf kv.CF, key []byte) ([]byte, io.Closer, error) {
+	if !keyInRegion(key, s.region) {
+		return nil, nil, errKeyNotInRegion(key, s.region)
+	}
+	value, closer, err := s.s.Get(cf, key)
+	if err == nil {
+		s.p.stats.readBytes.Add(uint64(len(key) + len(value)))
+		s.p.stats.readKeys.Add(1)
+	}
+	return value, closer, err
+}
+
+// NewIter iterates over a family of the region.
+func (s *snapshot) NewIter(cf kv.CF, o kv.IterOptions) (kv.Iterator, error) {
+	if bytes.Compare(o.Lower, s.region.StartKey) < 0 {
+		o.Lower = s.region.StartKey
+	}
+	if end := s.region.EndKey; len(end) > 0 && (len(o.Upper) == 0 || bytes.Compare(o.Upper, end) > 0) {
+		o.Upper = end
+	}
+	return s.s.NewIter(cf, o)
+}

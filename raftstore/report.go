@@ -1,0 +1,110 @@
+package raftstore
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/pdpb"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// PD is what the store needs of the placement driver.
+type PD interface {
+	// AskBatchSplit returns count new region ids, each with a peer id for every
+	// peer of region.
+	AskBatchSplit(ctx context.Context, region *metapb.Region, count int) (*pdpb.AskBatchSplitResponse, error)
+	// ReportBatchSplit tells the pieces of a split, from left to right.
+	ReportBatchSplit(ctx context.Context, regions []*metapb.Region) error
+	// ReportRegion queues a leader's heartbeat and never blocks. Answers arrive
+	// by Store.OnPDResponse.
+	ReportRegion(*pdpb.RegionHeartbeatRequest)
+}
+
+// reportState is the Raft worker's view of the region's heartbeats to PD.
+type reportState struct {
+	soon       bool
+	last       int64
+	lastActive map[uint64]int64 // peer → when it was last heard of
+
+	written, writtenKeys, read, readKeys uint64 // counters at the last report
+
+	lastSplitCheck int64
+	splitBusy      bool
+}
+
+func (p *peer) reportSoon() { p.report.soon = true }
+
+func (p *peer) tickReport() {
+	p.watchPeers()
+	if p.now-p.report.last >= int64(p.store.cfg.RegionHeartbeatInterval) {
+		p.report.soon = true
+	}
+}
+
+// reportIfDue sends a heartbeat at the end of a round.
+func (p *peer) reportIfDue() {
+	if !p.report.soon {
+		return
+	}
+	p.report.soon = false
+	if p.role.Load().leader {
+		p.store.pd.ReportRegion(p.heartbeat())
+		p.report.last = p.now
+	}
+}
+
+// watchPeers notes which peers have answered lately.
+func (p *peer) watchPeers() {
+	if p.report.lastActive == nil {
+		p.report.lastActive = make(map[uint64]int64)
+	}
+	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if _, known := p.report.lastActive[id]; pr.RecentActive || !known || id == p.id {
+			p.report.lastActive[id] = p.now
+		}
+	})
+}
+
+func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
+	region, st, r := p.region.Load(), &p.stats, &p.report
+	written, writtenKeys := st.writtenBytes.Load(), st.writtenKeys.Load()
+	read, readKeys := st.readBytes.Load(), st.readKeys.Load()
+	now := uint64(time.Now().Unix())
+	self := p.self()
+	hb := &pdpb.RegionHeartbeatRequest{
+		Region: region, Leader: &self, Term: p.role.Load().term,
+		BytesWritten: written - r.written, KeysWritten: writtenKeys - r.writtenKeys,
+		BytesRead: read - r.read, KeysRead: readKeys - r.readKeys,
+		ApproximateSize: st.sizeBytes.Load() + st.sizeDelta.Load(), ApproximateKeys: st.sizeKeys.Load(),
+		Interval: &pdpb.TimeInterval{StartTimestamp: now - uint64((p.now-r.last)/int64(time.Second)), EndTimestamp: now},
+	}
+	r.written, r.writtenKeys, r.read, r.readKeys = written, writtenKeys, read, readKeys
+	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		peer := findPeer(region, id)
+		if peer == nil || id == p.id {
+			return
+		}
+		if pr.State == tracker.StateSnapshot || pr.Match < p.st.truncatedIndex {
+			hb.PendingPeers = append(hb.PendingPeers, peer)
+		}
+		if silent := time.Duration(p.now - r.lastActive[id]); r.lastActive[id] != 0 && silent >= p.store.cfg.PeerDownDuration {
+			hb.DownPeers = append(hb.DownPeers, &pdpb.PeerStats{Peer: peer, DownSeconds: uint64(silent / time.Second)})
+		}
+	})
+	return hb
+}
+
+// reportSplit tells PD about the pieces of a split, from left to right.
+func (p *peer) reportSplit(regions []*metapb.Region) {
+	p.report.soon = true
+	p.store.splits.submit(func() {
+		ctx, cancel := context.WithTimeout(p.store.ctx, pdRequestTimeout)
+		defer cancel()
+		if err := p.store.pd.ReportBatchSplit(ctx, regions); err != nil {
+			p.log.Debug("split not reported; heartbeats will tell PD", slog.Any("error", err))
+		}
+	})
+}

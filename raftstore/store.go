@@ -1,0 +1,315 @@
+package raftstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/raftlog"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options of New.
+type Options struct {
+	StoreID   uint64
+	Engine    *engine.Engine
+	Log       *raftlog.Log
+	Transport Transport
+	PD        PD
+	// SnapDir holds snapshots on their way; it is emptied at start. It must be
+	// on FS and on the same file system as the engine's directory.
+	SnapDir string
+	FS      vfs.FS // the operating system's if nil
+	Config  Config
+	// Observer, LockChecker, Logger and Registerer may be nil.
+	Observer    Observer
+	LockChecker LockChecker
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+	// Fatal ends the process after an error that leaves the store's state
+	// unknown (hazard 2). Without it the store panics.
+	Fatal func(error)
+}
+
+// Store is the replicas of one storage node. All methods may be called
+// concurrently.
+type Store struct {
+	id          uint64
+	cfg         Config
+	engine      *engine.Engine
+	raftLog     *raftlog.Log
+	transport   Transport
+	pd          PD
+	fs          vfs.FS
+	snapDir     string
+	observer    Observer
+	lockChecker LockChecker
+	log         *slog.Logger
+	onFatal     func(error)
+	metrics     *metrics
+	start       time.Time
+
+	peers     sync.Map // region id → *peer
+	readIDs   atomic.Uint64
+	snapSeq   atomic.Uint64
+	lastFlush atomic.Int64
+	received  atomic.Int64 // bytes of messages not yet stepped
+	// proposalBytes are the writes that wait for consensus.
+	proposalBytes atomic.Int64
+
+	raftSched, applySched *scheduler[peer]
+	logWriter             *logWriter
+	background            *taskPool // snapshots, destroys
+	snapSends             *taskPool
+	splits                *taskPool // measuring and splitting regions: it asks PD
+
+	ctx     context.Context // ends with the store
+	cancel  context.CancelFunc
+	stopped chan struct{}
+	state   atomic.Int32
+	workers sync.WaitGroup
+	logDone sync.WaitGroup
+
+	// mu guards the map of ranges: what is where, and what is about to be.
+	mu         sync.Mutex
+	ranges     rangeMap
+	reserved   map[uint64]*receivedSnapshot // ranges of snapshots on their way
+	tombstones map[uint64]uint64            // region → highest peer id that ended
+	unborn     map[uint64]bool              // children whose data is being deleted
+	held       []*RaftMessage
+}
+
+var (
+	_ kv.Engine = (*Store)(nil)
+	_ Handler   = (*Store)(nil)
+)
+
+const (
+	stateNew int32 = iota
+	stateRunning
+	stateStopped
+)
+
+// New makes a store from what its databases hold. It neither sends nor serves
+// before Start.
+func New(o Options) (*Store, error) {
+	o.Config.setDefaults()
+	if err := o.Config.validate(); err != nil {
+		return nil, err
+	}
+	if o.StoreID == 0 || o.Engine == nil || o.Log == nil || o.Transport == nil || o.PD == nil || o.SnapDir == "" {
+		return nil, errors.New("raftstore: StoreID, Engine, Log, Transport, PD and SnapDir are required")
+	}
+	s := &Store{
+		id: o.StoreID, cfg: o.Config, engine: o.Engine, raftLog: o.Log, transport: o.Transport, pd: o.PD,
+		fs: o.FS, snapDir: o.SnapDir, observer: o.Observer, lockChecker: o.LockChecker, log: o.Logger, onFatal: o.Fatal,
+		start:      time.Now(),
+		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
+		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
+		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax), splits: newTaskPool(backgroundCountMax),
+		stopped:  make(chan struct{}),
+		reserved: map[uint64]*receivedSnapshot{}, tombstones: map[uint64]uint64{}, unborn: map[uint64]bool{},
+	}
+	if s.fs == nil {
+		s.fs = vfs.Default
+	}
+	if s.observer == nil {
+		s.observer = NoObserver{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.log = s.log.With(slog.Uint64("store", s.id))
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, fmt.Errorf("raftstore: random numbers: %w", err)
+	}
+	s.readIDs.Store(binary.BigEndian.Uint64(seed[:]))
+	var err error
+	if s.metrics, err = newMetrics(o.Registerer, s.countRegions, s.countLeaders); err != nil {
+		return nil, err
+	}
+	s.logWriter = newLogWriter(s.raftLog, s.transport, s.fatal, s.metrics)
+	if err := s.load(); err != nil {
+		s.metrics.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// fatal ends the process, or at least this store.
+func (s *Store) fatal(err error) {
+	s.log.Error("fatal error", slog.Any("error", err))
+	if s.onFatal == nil {
+		panic(err)
+	}
+	s.onFatal(err)
+}
+
+// Start begins to serve. Votes are refused for an election timeout from here.
+func (s *Store) Start() error {
+	if !s.state.CompareAndSwap(stateNew, stateRunning) {
+		return errors.New("raftstore: the store was started before")
+	}
+	s.start = time.Now()
+	s.logDone.Go(s.logWriter.run)
+	for range s.cfg.RaftWorkers {
+		s.workers.Go(s.raftWorker)
+	}
+	for range s.cfg.ApplyWorkers {
+		s.workers.Go(s.applyWorker)
+	}
+	s.workers.Go(s.ticker)
+	s.background.start(s.cfg.BackgroundWorkers)
+	s.snapSends.start(snapshotSendCountMax)
+	s.splits.start(1)
+	s.eachPeer(func(p *peer) {
+		if lone(p.region.Load()) {
+			p.send(mailCampaign{})
+			return
+		}
+		s.raftSched.enqueue(p)
+	})
+	return nil
+}
+
+// lone reports whether a region has one voter, who need not wait for others.
+func lone(r *metapb.Region) bool {
+	cs := confState(r)
+	return len(cs.Voters) == 1 && len(cs.VotersOutgoing) == 0
+}
+
+// ticker is the one clock of all regions.
+func (s *Store) ticker() {
+	t := time.NewTicker(s.cfg.TickInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stopped:
+			return
+		case <-t.C:
+			s.eachPeer(func(p *peer) {
+				if !p.tickDue.Swap(true) {
+					s.raftSched.enqueue(p)
+				}
+			})
+		}
+	}
+}
+
+// Stop ends all work and flushes the data engine, so that the next start has
+// little to replay. Requests that wait get ErrStopped. The databases stay open.
+func (s *Store) Stop() {
+	old := s.state.Swap(stateStopped)
+	if old == stateStopped {
+		return
+	}
+	s.cancel()
+	close(s.stopped)
+	s.raftSched.close()
+	s.applySched.close()
+	s.workers.Wait()
+	s.splits.close()
+	s.snapSends.close()
+	s.background.close()
+	s.logWriter.close()
+	s.logDone.Wait()
+	s.mu.Lock()
+	reserved := s.reserved
+	s.reserved = map[uint64]*receivedSnapshot{}
+	s.mu.Unlock()
+	for _, r := range reserved {
+		s.removeDir(r.dir)
+	}
+	if old == stateRunning {
+		if err := s.engine.Flush(context.Background()); err != nil {
+			s.log.Warn("data engine not flushed at stop", slog.Any("error", err))
+		}
+	}
+	s.metrics.close()
+}
+
+func (s *Store) peer(regionID uint64) *peer {
+	v, ok := s.peers.Load(regionID)
+	if !ok {
+		return nil
+	}
+	return v.(*peer)
+}
+
+func (s *Store) eachPeer(fn func(*peer)) {
+	s.peers.Range(func(_, v any) bool {
+		fn(v.(*peer))
+		return true
+	})
+}
+
+func (s *Store) countRegions() (n float64) {
+	s.eachPeer(func(*peer) { n++ })
+	return n
+}
+
+func (s *Store) countLeaders() (n float64) {
+	s.eachPeer(func(p *peer) {
+		if p.role.Load().leader {
+			n++
+		}
+	})
+	return n
+}
+
+// RegionInfo is what a status page shows of a region.
+type RegionInfo struct {
+	Region       *metapb.Region
+	PeerID       uint64
+	Leader       bool
+	LeaderPeer   *metapb.Peer // nil if unknown
+	Term         uint64
+	AppliedIndex uint64
+	ApproxBytes  uint64
+	LeaseLeft    time.Duration // 0: reads need a read index
+}
+
+// Regions lists the regions of the store, in no order.
+func (s *Store) Regions() []RegionInfo {
+	var out []RegionInfo
+	s.eachPeer(func(p *peer) { out = append(out, p.info()) })
+	return out
+}
+
+// Region returns one region.
+func (s *Store) Region(id uint64) (RegionInfo, bool) {
+	p := s.peer(id)
+	if p == nil {
+		return RegionInfo{}, false
+	}
+	return p.info(), true
+}
+
+func (p *peer) info() RegionInfo {
+	r := p.role.Load()
+	return RegionInfo{
+		Region: p.region.Load(), PeerID: p.id, Leader: r.leader, LeaderPeer: r.lead, Term: r.term,
+		AppliedIndex: p.applied.Load(), ApproxBytes: p.stats.sizeBytes.Load() + p.stats.sizeDelta.Load(),
+		LeaseLeft: max(0, time.Duration(p.lease.Load()-p.store.now())),
+	}
+}
+
+// SetMaxTSSynced says that the store's max_ts was synchronised with PD while
+// this peer led in term (hazard 18).
+func (s *Store) SetMaxTSSynced(regionID, term uint64) {
+	if p := s.peer(regionID); p != nil {
+		p.maxTS.Store(term)
+	}
+}
