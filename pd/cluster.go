@@ -126,13 +126,13 @@ func (c *cluster) bootstrapped() error {
 
 // bootstrap makes the first store and the first region.
 func (c *cluster) bootstrap(ctx context.Context, store *metapb.Store, region *metapb.Region) error {
-	if err := checkBootstrap(store, region); err != nil {
-		return err
-	}
 	c.metaMu.Lock()
 	defer c.metaMu.Unlock()
 	if c.bootstrapped() == nil {
 		return errAlreadyBootstrapped
+	}
+	if err := checkBootstrap(store, region); err != nil {
+		return err
 	}
 	meta := &metapb.Cluster{Id: c.s.clusterID, MaxPeerCount: uint32(c.Options().Replicas)}
 	store = cloneStore(store)

@@ -202,8 +202,10 @@ func (s *Server) httpDeleteOperator(t *term, r *http.Request) (any, error) {
 }
 
 func (s *Server) httpMinResolvedTS(t *term, _ *http.Request) (any, error) {
-	ts := t.cluster.minResolvedTS()
-	return map[string]any{"min_resolved_ts": ts, "is_real_time": ts != 0, "persist_interval": "1s"}, nil
+	// is_real_time says that stores' reports are taken in at all.
+	return map[string]any{
+		"min_resolved_ts": t.cluster.minResolvedTS(), "is_real_time": true, "persist_interval": "1s",
+	}, nil
 }
 
 func (s *Server) httpSafePoints(t *term, r *http.Request) (any, error) {

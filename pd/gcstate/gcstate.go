@@ -285,3 +285,7 @@ func (m *Manager) Update(ctx context.Context, target uint64) (uint64, error) {
 	}
 	return next, m.fence.Txn(ctx, put(m.gcKey(NullKeyspace), next))
 }
+
+// SetClock replaces the clock that barriers expire by. It is called before the
+// first use.
+func (m *Manager) SetClock(now func() time.Time) { m.now = now }
