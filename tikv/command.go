@@ -77,6 +77,9 @@ type command[Q request, R any] struct {
 func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, err error) {
 	start := time.Now()
 	rc := req.GetContext()
+	if rc == nil {
+		return resp, status.Errorf(codes.InvalidArgument, "%s has no context: which region is it for?", c.name)
+	}
 	if id := rc.GetClusterId(); id != 0 && id != s.clusterID {
 		return resp, status.Errorf(codes.InvalidArgument, "request of cluster %d reached store %d of cluster %d; check the client's PD addresses", id, s.storeID, s.clusterID)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/tikv/deadlock"
 	"github.com/copradb/copra/tikv/raw"
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -23,9 +24,9 @@ import (
 
 // regionSplitter is what SplitRegion needs of raftstore.
 type regionSplitter interface {
-	// Split cuts the request's region at the encoded keys and returns the
+	// SplitRegion cuts the request's region at the encoded keys and returns the
 	// regions that it became, from left to right.
-	Split(ctx context.Context, rc *kvrpcpb.Context, keys [][]byte) ([]*metapb.Region, error)
+	SplitRegion(ctx context.Context, rc *kvrpcpb.Context, keys [][]byte) ([]*metapb.Region, error)
 }
 
 // Service is the Tikv gRPC service of one store. What it does not have answers
@@ -38,6 +39,7 @@ type Service struct {
 	data               *engine.Engine
 	txn                *txn.Store
 	raw                *raw.Service
+	detector           *deadlock.Detector
 	regions            regionSplitter
 	log                *slog.Logger
 	metrics            *metrics
@@ -75,7 +77,7 @@ func (s *Service) splitRegion(ctx context.Context, req *kvrpcpb.SplitRegionReque
 		}
 		keys = append(keys, codec.EncodeBytes(nil, k))
 	}
-	regions, err := s.regions.Split(ctx, req.GetContext(), keys)
+	regions, err := s.regions.SplitRegion(ctx, req.GetContext(), keys)
 	if re := kv.AsRegionError(err); re != nil {
 		return &kvrpcpb.SplitRegionResponse{RegionError: re}, nil
 	}
@@ -175,6 +177,16 @@ func (s *Service) health() *kvrpcpb.HealthFeedback {
 // GetHealthFeedback implements tikvpb.TikvServer.
 func (s *Service) GetHealthFeedback(context.Context, *kvrpcpb.GetHealthFeedbackRequest) (*kvrpcpb.GetHealthFeedbackResponse, error) {
 	return &kvrpcpb.GetHealthFeedbackResponse{HealthFeedback: s.health()}, nil
+}
+
+// GetLockWaitInfo lists the lock waits of this store.
+func (s *Service) GetLockWaitInfo(context.Context, *kvrpcpb.GetLockWaitInfoRequest) (*kvrpcpb.GetLockWaitInfoResponse, error) {
+	return &kvrpcpb.GetLockWaitInfoResponse{Entries: s.detector.Waits()}, nil
+}
+
+// GetLockWaitHistory lists the waits of the last deadlocks on this store.
+func (s *Service) GetLockWaitHistory(context.Context, *kvrpcpb.GetLockWaitHistoryRequest) (*kvrpcpb.GetLockWaitHistoryResponse, error) {
+	return &kvrpcpb.GetLockWaitHistoryResponse{Entries: s.detector.History()}, nil
 }
 
 // BroadcastTxnStatus implements tikvpb.TikvServer.
