@@ -42,7 +42,7 @@ const (
 	// freePortTriesMax is how often a free port is looked for: another process
 	// may take it between the look and the listen.
 	freePortTriesMax = 8
-	joinRetryEvery   = 200 * time.Millisecond
+	joinRetryEvery   = 100 * time.Millisecond
 	joinDialTimeout  = 3 * time.Second
 )
 
@@ -115,7 +115,7 @@ func (s *Server) etcdConfig(ctx context.Context) (*embed.Config, error) {
 	ec.MaxRequestBytes = etcdkv.RequestBytesMax
 	ec.QuotaBackendBytes = etcdQuotaBytes
 	ec.AutoCompactionMode, ec.AutoCompactionRetention = "periodic", "1h"
-	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(slogCore{log: s.log}))
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(slogCore{log: s.log, stopping: &s.stopping}))
 	ec.ServiceRegister = s.registerGRPC
 	ec.UserHandlers = map[string]http.Handler{"/pd/": s.http, "/metrics": s.http, "/health": s.http, "/ping": s.http}
 	ec.GRPCAdditionalServerOptions = []grpc.ServerOption{
@@ -165,12 +165,44 @@ func (s *Server) join(ctx context.Context, peerURL string) (string, error) {
 			return cluster, nil
 		}
 		s.log.Info("pd: the cluster did not take this member in yet", "err", err)
-		select {
-		case <-ctx.Done():
+		if s.pause(ctx, joinRetryEvery); ctx.Err() != nil {
 			return "", fmt.Errorf("%w; last answer: %w", ctx.Err(), err)
-		case <-time.After(joinRetryEvery):
 		}
 	}
+}
+
+// promote makes this member vote, if it is still a learner: it has just joined,
+// or was stopped in the middle of that. The others refuse until it has caught
+// up.
+func (s *Server) promote(ctx context.Context) error {
+	if !s.etcd.Server.IsLearner() {
+		return nil
+	}
+	var others []string
+	for _, m := range s.etcd.Server.Cluster().Members() {
+		if m.ID != s.etcd.Server.MemberID() {
+			others = append(others, m.ClientURLs...)
+		}
+	}
+	cli, err := clientv3.New(clientv3.Config{
+		Endpoints: others, DialTimeout: joinDialTimeout, Logger: zap.NewNop(), Context: ctx,
+	})
+	if err != nil {
+		return fmt.Errorf("pd: reach the cluster at %v: %w", others, err)
+	}
+	defer func() { _ = cli.Close() }()
+	for s.etcd.Server.IsLearner() {
+		pctx, cancel := context.WithTimeout(ctx, joinDialTimeout)
+		_, err := cli.MemberPromote(pctx, s.memberID())
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if s.pause(ctx, joinRetryEvery); ctx.Err() != nil {
+			return fmt.Errorf("pd: become a voting member: %w; last answer: %w", ctx.Err(), err)
+		}
+	}
+	return nil
 }
 
 func (s *Server) joinOnce(ctx context.Context, cli *clientv3.Client, peerURL string) (string, error) {
@@ -190,7 +222,10 @@ func (s *Server) joinOnce(ctx context.Context, cli *clientv3.Client, peerURL str
 		}
 	}
 	if id == 0 {
-		added, err := cli.MemberAdd(ctx, []string{peerURL})
+		// As a learner first: a new voter that has not started yet would count
+		// for the quorum, and the first to join a member that is alone would
+		// stop it.
+		added, err := cli.MemberAddAsLearner(ctx, []string{peerURL})
 		if err != nil {
 			return "", err
 		}

@@ -45,6 +45,7 @@ type Server struct {
 	// before.
 	ready chan struct{}
 
+	stopping atomic.Bool
 	stopOnce sync.Once
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -90,6 +91,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 }
 
 func (s *Server) run(ctx, rctx context.Context) error {
+	if err := s.promote(ctx); err != nil {
+		return err
+	}
 	if err := s.initClusterID(ctx); err != nil {
 		return err
 	}
@@ -145,6 +149,7 @@ func (s *Server) initClusterID(ctx context.Context) error {
 // than once.
 func (s *Server) Stop() {
 	s.stopOnce.Do(func() {
+		s.stopping.Store(true)
 		s.cancel()
 		s.wg.Wait() // the lease is given back here, while etcd still runs
 		if g := s.grpc.Load(); g != nil {

@@ -14,7 +14,7 @@ const (
 	// TxnOpsMax is the number of operations in one transaction.
 	TxnOpsMax = 1024
 	// RequestBytesMax is the size of one transaction.
-	RequestBytesMax = 16 << 20
+	RequestBytesMax = 10 << 20
 	// scanPageKeysMax is the number of keys that one page of Scan reads.
 	scanPageKeysMax = 4096
 	// requestTimeout bounds every request, also where the caller's context has
