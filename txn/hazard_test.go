@@ -204,7 +204,7 @@ func TestHazard19_ScanLockSeesMemoryLocks(t *testing.T) {
 
 type leaderLock struct{ info *kvrpcpb.LockInfo }
 
-func (l *leaderLock) Error() string                { return "locked on the leader" }
+func (l *leaderLock) Error() string               { return "locked on the leader" }
 func (l *leaderLock) LockInfo() *kvrpcpb.LockInfo { return l.info }
 
 // A follower read asks the leader, which raises max_ts and looks into memory;

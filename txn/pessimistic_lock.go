@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/dgryski/go-farm"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
-	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/txn/deadlock"
 	"github.com/copradb/copra/txn/lockwait"
 	"github.com/copradb/copra/txn/mvcc"
@@ -399,109 +397,4 @@ func (p *pessimisticLock) detect(ctx context.Context, edge deadlock.WaitFor, dea
 	}
 	p.s.metrics.deadlocks.Inc()
 	return &keyError{pb: &kvrpcpb.KeyError{Deadlock: cycle}}
-}
-
-// KVPessimisticRollback releases pessimistic locks taken at for_update_ts or
-// before. Prewritten keys are left alone. No keys mean all of the transaction's
-// in the region.
-func (s *Store) KVPessimisticRollback(ctx context.Context, req *kvrpcpb.PessimisticRollbackRequest) (*kvrpcpb.PessimisticRollbackResponse, error) {
-	release := func(c *command) error {
-		for _, enc := range c.keys {
-			l, err := c.r.LoadLock(enc)
-			if err != nil {
-				return err
-			}
-			if l != nil && l.Pessimistic() && l.StartTS == req.StartVersion && l.ForUpdateTS <= req.ForUpdateTs {
-				c.unlock(enc, l, 0)
-			}
-		}
-		return nil
-	}
-	var err error
-	if len(req.Keys) > 0 {
-		err = s.exec(ctx, cmdPessimisticRollback, req.Context, req.StartVersion, req.Keys, release)
-	} else {
-		of := func(startTS uint64) bool { return startTS == req.StartVersion }
-		err = s.eachLocks(ctx, req.Context, of, func(keys []lockedKey) error {
-			return s.exec(ctx, cmdPessimisticRollback, req.Context, req.StartVersion, plainKeys(keys), release)
-		})
-	}
-	re, kes, err := splitMany(err)
-	return &kvrpcpb.PessimisticRollbackResponse{RegionError: re, Errors: kes}, err
-}
-
-// lockedKey is a key that was seen locked.
-type lockedKey struct {
-	key     []byte // plain
-	startTS uint64
-}
-
-func plainKeys(keys []lockedKey) [][]byte {
-	out := make([][]byte, len(keys))
-	for i, k := range keys {
-		out[i] = k.key
-	}
-	return out
-}
-
-// eachLocks walks the locks of the region whose transaction is wanted, and
-// hands them out in batches of ResolveKeysMax, each read from a new snapshot.
-// They may be gone when do looks again under the latches.
-func (s *Store) eachLocks(ctx context.Context, rc *kvrpcpb.Context, want func(startTS uint64) bool, do func(keys []lockedKey) error) error {
-	var from []byte
-	for {
-		keys, next, err := s.someLocks(ctx, rc, from, want)
-		if err != nil {
-			return err
-		}
-		if len(keys) > 0 {
-			if err := do(keys); err != nil {
-				return err
-			}
-		}
-		if next == nil {
-			return nil
-		}
-		from = next
-	}
-}
-
-// someLocks returns up to ResolveKeysMax wanted locks at or after the encoded
-// key from, and where to go on; nil: the region is done.
-func (s *Store) someLocks(ctx context.Context, rc *kvrpcpb.Context, from []byte, want func(startTS uint64) bool) (keys []lockedKey, next []byte, err error) {
-	c := kvrpcpb.Context{}
-	if rc != nil {
-		c = *rc
-	}
-	c.ReplicaRead, c.StaleRead = false, false
-	snap, err := s.engine.Snapshot(ctx, &c, kv.SnapshotOptions{})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, snap.Close()) }()
-	it, err := snap.NewIter(kv.CFLock, kv.IterOptions{Lower: from})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok, n := it.First(), 0; ok; ok, n = it.Next(), n+1 {
-		if n%1024 == 1023 && ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
-		}
-		if len(keys) == ResolveKeysMax {
-			return keys, slices.Clone(it.Key()), nil
-		}
-		raw, err := it.Value()
-		if err != nil {
-			return nil, nil, err
-		}
-		startTS, err := mvcc.LockStartTS(raw)
-		if err != nil {
-			return nil, nil, err
-		}
-		if want(startTS) {
-			keys = append(keys, lockedKey{key: plainKey(it.Key()), startTS: startTS})
-		}
-	}
-	return keys, nil, it.Error()
 }

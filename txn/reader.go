@@ -77,10 +77,13 @@ func (s *Store) openPoint(ctx context.Context, rc *kvrpcpb.Context, ts uint64, k
 	}
 	so := kv.SnapshotOptions{ReadTS: ts}
 	r.enc = codec.EncodeBytes(r.enc[:0], key)
-	if s.mem.Len() > 0 || rc.GetReplicaRead() {
+	if rc.GetReplicaRead() {
 		so.Ranges = []kv.KeyRange{pointRange(r.enc)}
-		if err := s.checkMemory(so.Ranges, &r.o, rc); err != nil {
-			return err
+	}
+	if !r.o.IgnoreLocks && !rc.GetStaleRead() {
+		strict := strictOptions(&r.o)
+		if l := s.mem.CheckKey(r.enc, strict.Conflicts); l != nil {
+			return &LockedError{Info: l.Info(key)}
 		}
 	}
 	if err := s.takeSnapshot(ctx, rc, so, r); err != nil {
@@ -110,14 +113,19 @@ func (s *Store) readOptions(rc *kvrpcpb.Context, ts uint64, o *mvcc.ReadOptions)
 	return s.raiseMaxTS(ts)
 }
 
-// checkMemory looks for conflicting locks that are not applied yet. Their
+// strictOptions are those for locks that are not applied yet. Their
 // transactions may be committed, but what they wrote is not in a snapshot: so
 // Access does not let a read pass.
+func strictOptions(o *mvcc.ReadOptions) mvcc.ReadOptions {
+	return mvcc.ReadOptions{TS: o.TS, ReplicaRead: o.ReplicaRead, Bypass: o.Bypass}
+}
+
+// checkMemory looks for conflicting locks that are not applied yet.
 func (s *Store) checkMemory(ranges []kv.KeyRange, o *mvcc.ReadOptions, rc *kvrpcpb.Context) error {
 	if o.IgnoreLocks || rc.GetStaleRead() {
 		return nil
 	}
-	strict := mvcc.ReadOptions{TS: o.TS, ReplicaRead: o.ReplicaRead, Bypass: o.Bypass}
+	strict := strictOptions(o)
 	for _, r := range ranges {
 		if key, l := s.mem.CheckRange(r.Start, r.End, strict.Conflicts); l != nil {
 			return &LockedError{Info: l.Info(plainKey(key))}

@@ -52,7 +52,7 @@ func resolveFates(req *kvrpcpb.ResolveLockRequest) (map[uint64]uint64, error) {
 
 func (s *Store) resolveRegion(ctx context.Context, rc *kvrpcpb.Context, fates map[uint64]uint64) error {
 	wanted := func(startTS uint64) bool { _, ok := fates[startTS]; return ok }
-	return s.eachLocks(ctx, rc, wanted, func(keys []lockedKey) error {
+	return s.eachLock(ctx, rc, wanted, func(keys []lockedKey) error {
 		byTxn := make(map[uint64][][]byte, 1)
 		for _, k := range keys {
 			byTxn[k.startTS] = append(byTxn[k.startTS], k.key)

@@ -101,8 +101,10 @@ func (t *Table) Withdraw(keys [][]byte) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var probe entry
 	for _, k := range keys {
-		e, ok := t.tree.Delete(&entry{key: k})
+		probe.key = k
+		e, ok := t.tree.Delete(&probe)
 		if !ok {
 			panic("memlock: withdrawn key was not published")
 		}
