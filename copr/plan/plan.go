@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"time"
+
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/sqltypes"
 )
@@ -11,6 +13,9 @@ type Plan struct {
 	Nodes []Node
 	// TimeZone is the session's, for casts that depend on it.
 	TimeZone string
+	// Now and TxnNow are the start of the statement and of its transaction, for
+	// functions that depend on them; zero if none does.
+	Now, TxnNow time.Time
 }
 
 // Node is one step of a Plan.

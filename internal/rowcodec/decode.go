@@ -29,6 +29,7 @@ type Decoder struct {
 	kinds  []colvec.Kind
 	header []byte // of the row that slots was made for
 	slots  []int  // position of each wanted column in the row, or -1
+	raw    []byte
 	row    rowView
 }
 
@@ -53,11 +54,20 @@ func NewDecoder(wanted []Wanted) *Decoder {
 // Decode appends each wanted column of the row to its builder in out. After an
 // error the builders may have unequal lengths.
 func (d *Decoder) Decode(row []byte, out []*colvec.Builder) error {
-	if err := d.open(row); err != nil {
+	if err := d.Open(row); err != nil {
 		return err
 	}
+	return d.Append(out)
+}
+
+// Append appends the columns of the row opened last; a nil builder skips its
+// column.
+func (d *Decoder) Append(out []*colvec.Builder) error {
 	for i, slot := range d.slots {
 		b := out[i]
+		if b == nil {
+			continue
+		}
 		if slot < 0 {
 			if err := b.AppendDatum(d.wanted[i].Default); err != nil {
 				return err
@@ -70,13 +80,13 @@ func (d *Decoder) Decode(row []byte, out []*colvec.Builder) error {
 		}
 		v, ok := d.row.value(slot)
 		if !ok || !appendValue(b, d.kinds[i], v) {
-			return corrupt(row, "the value of column %d", d.wanted[i].ID)
+			return corrupt(d.raw, "the value of column %d", d.wanted[i].ID)
 		}
 	}
 	return nil
 }
 
-// Has reports whether the row that was last decoded holds wanted column i.
+// Has reports whether the row opened last holds wanted column i.
 func (d *Decoder) Has(i int) bool { return d.slots[i] >= 0 }
 
 // DecodeDatums returns the wanted columns of a row as Datums, for places that
@@ -101,8 +111,10 @@ func (d *Decoder) DecodeDatums(row []byte) ([]sqltypes.Datum, error) {
 	return vals, nil
 }
 
-// open takes the row apart and brings slots up to date.
-func (d *Decoder) open(row []byte) error {
+// Open takes a row apart, for Has and Append. The decoder keeps row until the
+// next one.
+func (d *Decoder) Open(row []byte) error {
+	d.raw = row
 	if len(row) < headerBytes || row[0] != version || row[1]&^flagWide != 0 {
 		return corrupt(row, "the header")
 	}

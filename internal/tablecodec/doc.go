@@ -2,8 +2,8 @@
 // keys order as rows do.
 //
 //	row    't' int64(table) "_r" handle                       → row value (internal/rowcodec)
-//	index  't' int64(table) "_i" int64(index) columns         → handle      unique, no column NULL
-//	       't' int64(table) "_i" int64(index) columns handle  → handle      otherwise
+//	index  't' int64(table) "_i" int64(index) columns         → handle   unique, no column NULL
+//	       't' int64(table) "_i" int64(index) columns handle  → 0x00     otherwise
 //
 // Integers are memcomparable (internal/codec). The handle is the primary key's
 // columns, or the hidden row id of a table without one, one after the other

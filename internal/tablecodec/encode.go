@@ -203,6 +203,15 @@ func AppendIndexKey(dst []byte, tableID, indexID int64, unique bool, cols []Colu
 	return dst, withHandle, nil
 }
 
+// IndexValue is the value of an index entry, as AppendIndexKey's withHandle
+// has it: the handle, or a zero byte where the key ends with the handle.
+func IndexValue(handle []byte, withHandle bool) []byte {
+	if withHandle {
+		return []byte{0}
+	}
+	return handle
+}
+
 // Encoder appends keys from the columns of batches. Bind it to a batch, then
 // call Append for its rows.
 type Encoder struct {

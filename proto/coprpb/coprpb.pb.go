@@ -980,6 +980,8 @@ type Plan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	TimeZone      string                 `protobuf:"bytes,2,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	NowUs         int64                  `protobuf:"zigzag64,3,opt,name=now_us,json=nowUs,proto3" json:"now_us,omitempty"`            // start of the statement, µs since 1970; 0 = not given
+	TxnNowUs      int64                  `protobuf:"zigzag64,4,opt,name=txn_now_us,json=txnNowUs,proto3" json:"txn_now_us,omitempty"` // start of its transaction
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1026,6 +1028,20 @@ func (x *Plan) GetTimeZone() string {
 		return x.TimeZone
 	}
 	return ""
+}
+
+func (x *Plan) GetNowUs() int64 {
+	if x != nil {
+		return x.NowUs
+	}
+	return 0
+}
+
+func (x *Plan) GetTxnNowUs() int64 {
+	if x != nil {
+		return x.TxnNowUs
+	}
+	return 0
 }
 
 type Node struct {
@@ -2495,10 +2511,13 @@ const file_coprpb_proto_rawDesc = "" +
 	"\x02In\x12 \n" +
 	"\x01x\x18\x01 \x01(\v2\x12.copra.coprpb.ExprR\x01x\x12+\n" +
 	"\x06values\x18\x02 \x03(\v2\x13.copra.coprpb.DatumR\x06values\x12\x10\n" +
-	"\x03not\x18\x03 \x01(\bR\x03not\"M\n" +
+	"\x03not\x18\x03 \x01(\bR\x03not\"\x82\x01\n" +
 	"\x04Plan\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.copra.coprpb.NodeR\x05nodes\x12\x1b\n" +
-	"\ttime_zone\x18\x02 \x01(\tR\btimeZone\"\x8e\x03\n" +
+	"\ttime_zone\x18\x02 \x01(\tR\btimeZone\x12\x15\n" +
+	"\x06now_us\x18\x03 \x01(\x12R\x05nowUs\x12\x1c\n" +
+	"\n" +
+	"txn_now_us\x18\x04 \x01(\x12R\btxnNowUs\"\x8e\x03\n" +
 	"\x04Node\x128\n" +
 	"\n" +
 	"table_scan\x18\x01 \x01(\v2\x17.copra.coprpb.TableScanH\x00R\ttableScan\x128\n" +

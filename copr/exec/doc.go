@@ -1,0 +1,25 @@
+// Package exec has the operators that run plans over batches of Arrow columns.
+// The coprocessor and the SQL node share them, so that an operator gives the
+// same answer wherever the planner puts it.
+//
+// Operators pull: Open, then Next until it returns nil, then Close (also after
+// an error; Close closes the inputs). A tree is run by one goroutine.
+//
+//	            Next()            Next()
+//	consumer ─────────► HashAgg ─────────► Filter ─────────► scan (copr/scan, or a copr/client stream)
+//	         ◄───────── batch   ◄───────── batch   ◄─────────
+//
+// Batches have from one to BatchRowsMax rows, never none. They are immutable:
+// an operator may keep one as long as it likes.
+//
+// Rows are compared in two ways: for equality (GROUP BY, DISTINCT, joins, set
+// operations) by the bytes of rowKeys, for order (Sort, TopN, Merge) by those
+// of sortKeys; both come from tablecodec's order-preserving encoding, so that
+// 1.0 equals 1.00, -0 equals 0 and NaN equals NaN and is above everything.
+//
+// What an operator keeps beyond one batch is charged to Ctx.Mem; at the limit
+// the statement fails with 53200. Nothing spills to disk.
+//
+// Read operator.go, then keytable.go (the hash table under grouping and
+// joins), then the operator you care about: one file each.
+package exec

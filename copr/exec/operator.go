@@ -1,0 +1,172 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/internal/colvec"
+	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+// BatchRowsMax is the most rows of a batch.
+const BatchRowsMax = 8192
+
+// Operator is a node of a running plan.
+type Operator interface {
+	// Types are the types of the columns of its batches.
+	Types() []sqltypes.Type
+	// Open starts it, and its inputs.
+	Open(ctx *Ctx) error
+	// Next returns the next batch, nil at the end.
+	Next() (*expr.Batch, error)
+	// Close frees what it holds, and closes its inputs. It may be called more
+	// than once, and without Open.
+	Close() error
+	// Name is what EXPLAIN calls it, Inputs what it reads from, Stats what it
+	// did so far.
+	Name() string
+	Inputs() []Operator
+	Stats() Stats
+}
+
+// Stats is what an operator did, for EXPLAIN ANALYZE. Time is that of its
+// Open and Next with its inputs'.
+type Stats struct {
+	Rows    int64
+	Batches int64
+	Bytes   int64
+	Time    time.Duration
+}
+
+// Ctx is what the operators of one tree share.
+type Ctx struct {
+	context.Context
+	// Eval is for the expressions: parameters, time zone, statement time.
+	Eval *expr.Ctx
+	// Mem is charged for what operators keep; nil means no limit.
+	Mem *MemAccount
+}
+
+// check returns why the statement was cancelled, if it was.
+func (c *Ctx) check() error {
+	err := c.Err()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return pgerror.Wrap(err, pgerror.QueryCanceled, "canceling statement due to statement timeout")
+	}
+	if cause := context.Cause(c.Context); cause != nil && cause != err {
+		return cause
+	}
+	return pgerror.Wrap(err, pgerror.QueryCanceled, "canceling statement due to user request")
+}
+
+// runner is what each kind of operator implements; operator adds what all
+// have: statistics, cancellation, opening and closing of inputs. A runner's
+// next may return an empty batch, which is passed over.
+type runner interface {
+	open(ctx *Ctx) error
+	next() (*expr.Batch, error)
+	close() error
+}
+
+type operator struct {
+	run    runner
+	name   string
+	types  []sqltypes.Type
+	inputs []Operator
+	ctx    *Ctx
+	stats  Stats
+	opened bool
+	done   bool
+}
+
+func newOperator(name string, run runner, types []sqltypes.Type, inputs ...Operator) Operator {
+	return &operator{run: run, name: name, types: types, inputs: inputs}
+}
+
+func (o *operator) Types() []sqltypes.Type { return o.types }
+func (o *operator) Name() string           { return o.name }
+func (o *operator) Inputs() []Operator     { return o.inputs }
+func (o *operator) Stats() Stats           { return o.stats }
+
+func (o *operator) Open(ctx *Ctx) error {
+	start := time.Now()
+	o.ctx, o.done, o.opened = ctx, false, true
+	defer func() { o.stats.Time += time.Since(start) }()
+	for _, in := range o.inputs {
+		if err := in.Open(ctx); err != nil {
+			return err
+		}
+	}
+	return o.run.open(ctx)
+}
+
+func (o *operator) Next() (*expr.Batch, error) {
+	if o.done {
+		return nil, nil
+	}
+	start := time.Now()
+	defer func() { o.stats.Time += time.Since(start) }()
+	for {
+		if err := o.ctx.check(); err != nil {
+			return nil, err
+		}
+		b, err := o.run.next()
+		if err != nil {
+			o.done = true
+			return nil, err
+		}
+		if b == nil {
+			o.done = true
+			return nil, nil
+		}
+		if b.N == 0 {
+			continue
+		}
+		o.stats.Batches++
+		o.stats.Rows += int64(b.N)
+		o.stats.Bytes += batchBytes(b)
+		return b, nil
+	}
+}
+
+func (o *operator) Close() error {
+	var errs []error
+	if o.opened {
+		o.opened, o.done = false, true
+		errs = append(errs, o.run.close())
+	}
+	for _, in := range o.inputs {
+		errs = append(errs, in.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// batchBytes is about the memory of a batch's values.
+func batchBytes(b *expr.Batch) int64 {
+	n := int64(0)
+	for _, c := range b.Cols {
+		n += colvec.ArrayBytes(c)
+	}
+	return n
+}
+
+// Collect opens op, reads all its batches and closes it.
+func Collect(ctx *Ctx, op Operator) (out []*expr.Batch, err error) {
+	defer func() { err = errors.Join(err, op.Close()) }()
+	if err := op.Open(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		b, err := op.Next()
+		if err != nil || b == nil {
+			return out, err
+		}
+		out = append(out, b)
+	}
+}
