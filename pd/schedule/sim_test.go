@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -259,12 +260,13 @@ func (s *sim) addRegion(id uint64, start, end string, stores []uint64) {
 }
 
 func (s *sim) show() {
+	if len(s.truth) > 3 {
+		s.showSpread()
+		return
+	}
 	for _, st := range s.stores.All() {
 		n := s.regions.StoreCounts(st.ID())
 		fmt.Fprintf(&s.out, "store %d: %d peers, %d leaders\n", st.ID(), n.Peers, n.Leaders)
-	}
-	if len(s.truth) > 3 {
-		return
 	}
 	for _, r := range s.regions.Scan(nil, nil, 0) {
 		fmt.Fprintf(&s.out, "region %d:", r.ID())
@@ -277,6 +279,18 @@ func (s *sim) show() {
 		}
 		s.out.WriteByte('\n')
 	}
+}
+
+// showSpread is show for many regions: which region moves is picked at random,
+// how evenly they end up is not.
+func (s *sim) showSpread() {
+	var peers, leaders []int
+	for _, st := range s.stores.All() {
+		n := s.regions.StoreCounts(st.ID())
+		peers, leaders = append(peers, n.Peers), append(leaders, n.Leaders)
+	}
+	fmt.Fprintf(&s.out, "%d stores with %d to %d peers and %d to %d leaders each\n", len(peers),
+		slices.Min(peers), slices.Max(peers), slices.Min(leaders), slices.Max(leaders))
 }
 
 func TestGolden(t *testing.T) {
