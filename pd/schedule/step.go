@@ -40,7 +40,9 @@ type Step interface {
 // caught up.
 type AddLearner struct{ Store, Peer uint64 }
 
-func (s AddLearner) String() string { return fmt.Sprintf("add learner %d on store %d", s.Peer, s.Store) }
+func (s AddLearner) String() string {
+	return fmt.Sprintf("add learner %d on store %d", s.Peer, s.Store)
+}
 
 // Done implements Step.
 func (s AddLearner) Done(r *core.Region) bool { return r.Peer(s.Peer) != nil && r.Healthy(s.Peer) }
@@ -71,7 +73,9 @@ func (AddLearner) Timeout() time.Duration { return peerStepTimeout }
 // Promote makes a learner vote.
 type Promote struct{ Store, Peer uint64 }
 
-func (s Promote) String() string { return fmt.Sprintf("promote learner %d on store %d", s.Peer, s.Store) }
+func (s Promote) String() string {
+	return fmt.Sprintf("promote learner %d on store %d", s.Peer, s.Store)
+}
 
 // Done implements Step.
 func (s Promote) Done(r *core.Region) bool {
