@@ -44,7 +44,7 @@ func TestReplicateAndFailOver(t *testing.T) {
 			c.Put(fmt.Sprint("k", i), fmt.Sprint(i))
 		}
 		lead := c.WaitLeader(rafttest.FirstRegion)
-		for id := range c.Nodes {
+		for _, id := range c.IDs() {
 			c.Eventually("replication", func() bool { return c.Local(id, "k19") == "19" })
 		}
 		start := time.Now()

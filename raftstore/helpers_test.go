@@ -3,6 +3,7 @@ package raftstore_test
 import (
 	"testing"
 
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 )
@@ -15,3 +16,6 @@ func asRegionError(t *testing.T, err error) *errorpb.Error {
 	}
 	return re
 }
+
+// encodedKey is a key whose form split boundaries can have.
+func encodedKey(k string) string { return string(codec.EncodeBytes(nil, []byte(k))) }

@@ -268,10 +268,16 @@ func (p *peer) campaign() {
 
 // raftLogger sends Raft's own messages to debug level: at one line a role
 // change and region, info would drown the rest. What matters is logged by us.
+const levelTrace = slog.LevelDebug - 4 // Raft's own debug messages
+
 type raftLogger struct{ l *slog.Logger }
 
-func (r raftLogger) Debug(v ...any)            {}
-func (r raftLogger) Debugf(f string, v ...any) {}
+func (r raftLogger) Debug(v ...any) { r.Debugf("%v", v...) }
+func (r raftLogger) Debugf(f string, v ...any) {
+	if r.l.Enabled(context.Background(), levelTrace) {
+		r.l.Log(context.Background(), levelTrace, "raft: "+sprintf(f, v))
+	}
+}
 func (r raftLogger) Error(v ...any)            { r.l.Error("raft", slog.Any("message", v)) }
 func (r raftLogger) Errorf(f string, v ...any) { r.l.Error("raft: " + sprintf(f, v)) }
 func (r raftLogger) Info(v ...any)             {}

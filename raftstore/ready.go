@@ -47,6 +47,8 @@ func (p *peer) handleReady() {
 			p.onReadState(rs)
 		}
 		p.stepSelf()
+	}
+	if !p.gone {
 		p.makeSnapshotIfWanted()
 	}
 }

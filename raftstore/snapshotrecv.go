@@ -127,11 +127,11 @@ func (r *receivedSnapshot) write(name string, chunk []byte) error {
 		}
 		r.open[name], r.sums[name] = f, xxh3.New()
 	}
-	if _, err := f.Write(chunk); err != nil {
+	r.sizes[name] += int64(len(chunk))
+	if _, err := r.sums[name].Write(chunk); err != nil { // first: a vfs.File may change what it is given
 		return err
 	}
-	r.sizes[name] += int64(len(chunk))
-	_, err := r.sums[name].Write(chunk)
+	_, err := f.Write(chunk)
 	return err
 }
 

@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,10 +45,12 @@ type Cluster struct {
 	// Config is for stores started from here on.
 	Config      raftstore.Config
 	LockChecker raftstore.LockChecker
-	Nodes       map[uint64]*Node
+
+	mu    sync.RWMutex
+	nodes map[uint64]*Node
 }
 
-// Node is one store with its disks.
+// Node is one store with its disks, from one start to the next.
 type Node struct {
 	ID       uint64
 	FS       *vfs.MemFS
@@ -54,22 +59,21 @@ type Node struct {
 	Store    *raftstore.Store
 	Registry *prometheus.Registry
 	Events   *Recorder
-	Up       bool
+	Up       atomic.Bool
 }
 
 // NewCluster starts n stores, the first region on the first voters of them.
 func NewCluster(tb testing.TB, n, voters int, config raftstore.Config) *Cluster {
-	c := &Cluster{TB: tb, Net: local.NewNetwork(), Config: config, Nodes: map[uint64]*Node{}}
+	c := &Cluster{TB: tb, Net: local.NewNetwork(), Config: config, nodes: map[uint64]*Node{}}
 	c.PD = newPD(c)
 	region := &metapb.Region{Id: FirstRegion, RegionEpoch: &metapb.RegionEpoch{ConfVer: 1, Version: 1}}
 	for id := uint64(1); id <= uint64(voters); id++ {
 		region.Peers = append(region.Peers, &metapb.Peer{Id: FirstPeer + id, StoreId: id})
 	}
 	for id := uint64(1); id <= uint64(n); id++ {
-		c.Nodes[id] = &Node{ID: id, FS: vfs.NewCrashableMem()}
-		c.Start(id)
+		c.start(id, vfs.NewCrashableMem())
 		if id <= uint64(voters) {
-			if err := c.Nodes[id].Store.Bootstrap(region); err != nil {
+			if err := c.Node(id).Store.Bootstrap(region); err != nil {
 				tb.Fatal(err)
 			}
 		}
@@ -82,15 +86,27 @@ func logger(id uint64) *slog.Logger {
 	if os.Getenv("RAFTTEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.Uint64("node", id))
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug - 4})).With(slog.Uint64("node", id))
 }
 
-// Start opens a store's disks and starts it.
-func (c *Cluster) Start(id uint64) {
+// Node returns a store as it was last started.
+func (c *Cluster) Node(id uint64) *Node {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.nodes[id]
+}
+
+// IDs lists the stores.
+func (c *Cluster) IDs() (ids []uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.Sorted(maps.Keys(c.nodes))
+}
+
+// start opens a store's disks and starts it.
+func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	c.TB.Helper()
-	n := c.Nodes[id]
-	n.Registry = prometheus.NewRegistry()
-	n.Events = &Recorder{}
+	n := &Node{ID: id, FS: fs, Registry: prometheus.NewRegistry(), Events: &Recorder{}}
 	var err error
 	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: n.FS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}); err != nil {
 		c.TB.Fatal(err)
@@ -108,18 +124,20 @@ func (c *Cluster) Start(id uint64) {
 	if err := n.Store.Start(); err != nil {
 		c.TB.Fatal(err)
 	}
+	n.Up.Store(true)
+	c.mu.Lock()
+	c.nodes[id] = n
+	c.mu.Unlock()
 	c.Net.Register(id, n.Store)
-	n.Up = true
 }
 
 // Stop ends a store in order.
 func (c *Cluster) Stop(id uint64) {
 	c.TB.Helper()
-	n := c.Nodes[id]
-	if !n.Up {
+	n := c.Node(id)
+	if !n.Up.CompareAndSwap(true, false) {
 		return
 	}
-	n.Up = false
 	c.Net.Unregister(id)
 	n.Store.Stop()
 	if err := errors.Join(n.Engine.Close(), n.Log.Close()); err != nil {
@@ -131,8 +149,8 @@ func (c *Cluster) Stop(id uint64) {
 // percent, half written.
 func (c *Cluster) Crash(id uint64, unsyncedPercent int) {
 	c.TB.Helper()
-	n := c.Nodes[id]
-	if !n.Up {
+	n := c.Node(id)
+	if !n.Up.Load() {
 		return
 	}
 	c.Net.Unregister(id)
@@ -142,12 +160,12 @@ func (c *Cluster) Crash(id uint64, unsyncedPercent int) {
 }
 
 // Restart starts a store again.
-func (c *Cluster) Restart(id uint64) { c.Start(id) }
+func (c *Cluster) Restart(id uint64) { c.start(id, c.Node(id).FS) }
 
 // Close stops all stores.
 func (c *Cluster) Close() {
 	c.Net.SetFilter(nil)
-	for id := range c.Nodes {
+	for _, id := range c.IDs() {
 		c.Stop(id)
 	}
 }
@@ -177,12 +195,12 @@ func (c *Cluster) Eventually(what string, cond func() bool) {
 // Dump shows the regions of all stores.
 func (c *Cluster) Dump() string {
 	out := ""
-	for id := uint64(1); id <= uint64(len(c.Nodes)); id++ {
-		if !c.Nodes[id].Up {
+	for _, id := range c.IDs() {
+		if !c.Node(id).Up.Load() {
 			out += fmt.Sprintf("store %d: down\n", id)
 			continue
 		}
-		for _, r := range c.Nodes[id].Store.Regions() {
+		for _, r := range c.Node(id).Store.Regions() {
 			out += fmt.Sprintf("store %d: peer %d leader=%v lead=%v term=%d applied=%d %v\n",
 				id, r.PeerID, r.Leader, r.LeaderPeer.GetId(), r.Term, r.AppliedIndex, r.Region)
 		}
@@ -193,8 +211,9 @@ func (c *Cluster) Dump() string {
 // LeaderOf returns the store that leads a region in the highest term, or 0.
 func (c *Cluster) LeaderOf(regionID uint64) uint64 {
 	var lead, term uint64
-	for id, n := range c.Nodes {
-		if !n.Up {
+	for _, id := range c.IDs() {
+		n := c.Node(id)
+		if !n.Up.Load() {
 			continue
 		}
 		if r, ok := n.Store.Region(regionID); ok && r.Leader && r.Term > term {
@@ -216,7 +235,7 @@ func (c *Cluster) WaitLeader(regionID uint64) (lead uint64) {
 
 // Context returns the request context for a region as a store knows it.
 func (c *Cluster) Context(store, regionID uint64) *kvrpcpb.Context {
-	r, ok := c.Nodes[store].Store.Region(regionID)
+	r, ok := c.Node(store).Store.Region(regionID)
 	if !ok {
 		return &kvrpcpb.Context{RegionId: regionID, Peer: &metapb.Peer{StoreId: store}}
 	}
@@ -228,8 +247,9 @@ func (c *Cluster) Context(store, regionID uint64) *kvrpcpb.Context {
 
 // RegionAt returns the region that holds key, as the newest leader tells it.
 func (c *Cluster) RegionAt(key string) (region *metapb.Region) {
-	for _, n := range c.Nodes {
-		if !n.Up {
+	for _, id := range c.IDs() {
+		n := c.Node(id)
+		if !n.Up.Load() {
 			continue
 		}
 		for _, r := range n.Store.Regions() {
@@ -261,7 +281,7 @@ func (c *Cluster) TryPut(ctx context.Context, key, value string) error {
 func (c *Cluster) PutAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key, value string) error {
 	var b kv.Batch
 	b.Put(kv.CFDefault, []byte(key), []byte(value))
-	return c.Nodes[store].Store.Write(ctx, rc, &b)
+	return c.Node(store).Store.Write(ctx, rc, &b)
 }
 
 // Put writes until it succeeds.
@@ -276,7 +296,7 @@ func (c *Cluster) Put(key, value string) {
 
 // GetAt reads through one store; a missing key is "".
 func (c *Cluster) GetAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key string) (string, error) {
-	snap, err := c.Nodes[store].Store.Snapshot(ctx, rc, kv.SnapshotOptions{})
+	snap, err := c.Node(store).Store.Snapshot(ctx, rc, kv.SnapshotOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -315,7 +335,7 @@ func (c *Cluster) Get(key string) (value string) {
 
 // Local reads a key from a store's data, whatever its role.
 func (c *Cluster) Local(store uint64, key string) string {
-	es := c.Nodes[store].Engine.NewSnapshot()
+	es := c.Node(store).Engine.NewSnapshot()
 	defer es.Close()
 	value, closer, err := es.Get(kv.CFDefault, []byte(key))
 	if errors.Is(err, kv.ErrNotFound) {

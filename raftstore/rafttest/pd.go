@@ -82,10 +82,10 @@ func (p *PD) Splits() int {
 func (p *PD) Operate(resp *pdpb.RegionHeartbeatResponse) {
 	if lead := p.c.LeaderOf(resp.RegionId); lead != 0 {
 		if resp.RegionEpoch == nil {
-			r, _ := p.c.Nodes[lead].Store.Region(resp.RegionId)
+			r, _ := p.c.Node(lead).Store.Region(resp.RegionId)
 			resp.RegionEpoch = r.Region.RegionEpoch
 		}
-		p.c.Nodes[lead].Store.OnPDResponse(resp)
+		p.c.Node(lead).Store.OnPDResponse(resp)
 	}
 }
 
@@ -103,7 +103,7 @@ func (p *PD) ChangePeers(regionID uint64, done func(*metapb.Region) bool, change
 		if lead == 0 {
 			return false
 		}
-		r, _ := p.c.Nodes[lead].Store.Region(regionID)
+		r, _ := p.c.Node(lead).Store.Region(regionID)
 		if done(r.Region) {
 			return true
 		}
@@ -119,7 +119,7 @@ func (p *PD) AddPeer(regionID, store uint64) (peer uint64) {
 	p.ChangePeers(regionID, func(r *metapb.Region) bool { return RoleOf(r, peer) == metapb.PeerRole_Learner },
 		Change(eraftpb.ConfChangeType_AddLearnerNode, peer, store))
 	p.c.Eventually("data of the learner", func() bool {
-		r, ok := p.c.Nodes[store].Store.Region(regionID)
+		r, ok := p.c.Node(store).Store.Region(regionID)
 		return ok && len(r.Region.Peers) > 0
 	})
 	p.ChangePeers(regionID, func(r *metapb.Region) bool { return RoleOf(r, peer) == metapb.PeerRole_Voter },
@@ -142,7 +142,7 @@ func (p *PD) TransferLeader(regionID, store uint64) {
 		if lead == store || lead == 0 {
 			return lead == store
 		}
-		r, _ := p.c.Nodes[lead].Store.Region(regionID)
+		r, _ := p.c.Node(lead).Store.Region(regionID)
 		for _, peer := range r.Region.Peers {
 			if peer.StoreId == store {
 				p.Operate(&pdpb.RegionHeartbeatResponse{RegionId: regionID, TransferLeader: &pdpb.TransferLeader{Peer: peer}})

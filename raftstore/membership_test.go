@@ -1,0 +1,179 @@
+package raftstore_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/raftstore/rafttest"
+	"github.com/pingcap/kvproto/pkg/eraftpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/pdpb"
+	"github.com/stretchr/testify/require"
+)
+
+func TestGrowFromOneToThree(t *testing.T) {
+	cluster(t, 3, 1, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		for i := range 50 {
+			c.Put(fmt.Sprint("k", i), fmt.Sprint(i))
+		}
+		for id := uint64(2); id <= 3; id++ {
+			c.PD.AddPeer(rafttest.FirstRegion, id)
+			c.Eventually("data", func() bool { return c.Local(id, "k49") == "49" })
+		}
+		c.Crash(1, 0)
+		require.Equal(t, "49", c.Get("k49"))
+		c.Put("more", "x")
+		c.Restart(1)
+		c.Eventually("catch up", func() bool { return c.Local(1, "more") == "x" })
+	})
+}
+
+func TestRemoveVoter(t *testing.T) {
+	cluster(t, 4, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		lead := c.WaitLeader(rafttest.FirstRegion)
+		gone := lead%3 + 1
+		c.PD.RemovePeer(rafttest.FirstRegion, rafttest.FirstPeer+gone, gone)
+		c.Eventually("destroyed", func() bool {
+			_, ok := c.Node(gone).Store.Region(rafttest.FirstRegion)
+			return !ok && c.Local(gone, "a") == ""
+		})
+		c.Put("a", "2")
+		c.PD.AddPeer(rafttest.FirstRegion, 4)
+		c.Eventually("data", func() bool { return c.Local(4, "a") == "2" })
+		back := c.PD.AddPeer(rafttest.FirstRegion, gone)
+		c.Eventually("data", func() bool { return c.Local(gone, "a") == "2" })
+		for _, id := range c.IDs() {
+			c.Crash(id, 0)
+		}
+		for _, id := range c.IDs() {
+			c.Restart(id)
+		}
+		require.Equal(t, "2", c.Get("a"))
+		r, _ := c.Node(gone).Store.Region(rafttest.FirstRegion)
+		require.Equal(t, back, r.PeerID)
+	})
+}
+
+func TestReplaceThroughJoint(t *testing.T) {
+	cluster(t, 4, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(rafttest.FirstRegion, 1)
+		learner := c.PD.AllocID()
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return rafttest.RoleOf(r, learner) == metapb.PeerRole_Learner },
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, learner, 4))
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool {
+			return rafttest.RoleOf(r, learner) == metapb.PeerRole_Voter && rafttest.RoleOf(r, rafttest.FirstPeer+3) == metapb.PeerRole_Learner
+		},
+			rafttest.Change(eraftpb.ConfChangeType_AddNode, learner, 4),
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, rafttest.FirstPeer+3, 3))
+		c.PD.RemovePeer(rafttest.FirstRegion, rafttest.FirstPeer+3, 3)
+		c.Eventually("destroyed", func() bool { _, ok := c.Node(3).Store.Region(rafttest.FirstRegion); return !ok })
+		c.Stop(2)
+		c.Put("a", "2")
+		c.Eventually("data", func() bool { return c.Local(4, "a") == "2" })
+	})
+}
+
+// Hazard 5: the joint state survives a crash of everybody, nothing else starts
+// meanwhile, and it ends.
+func TestHazard05_JointSurvivesCrash(t *testing.T) {
+	cluster(t, 4, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(rafttest.FirstRegion, 1)
+		learner := c.PD.AllocID()
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return rafttest.RoleOf(r, learner) == metapb.PeerRole_Learner },
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, learner, 4))
+		c.Eventually("data", func() bool { return c.Local(4, "a") == "1" })
+		// The old half of the joint configuration loses its quorum, so the
+		// joint state cannot be left.
+		var cut atomic.Bool
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.Epoch.ConfVer >= 4 {
+				cut.Store(true)
+			}
+			return !cut.Load() || (m.To.StoreId != 2 && m.To.StoreId != 3 && m.From.StoreId != 2 && m.From.StoreId != 3)
+		})
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return r.RegionEpoch.ConfVer >= 4 },
+			rafttest.Change(eraftpb.ConfChangeType_AddNode, learner, 4),
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, rafttest.FirstPeer+3, 3))
+		r, _ := c.Node(1).Store.Region(rafttest.FirstRegion)
+		require.Equal(t, metapb.PeerRole_IncomingVoter, rafttest.RoleOf(r.Region, learner))
+		_, err := c.Node(1).Store.SplitRegion(context.Background(), c.Context(1, rafttest.FirstRegion), [][]byte{[]byte("m")})
+		require.NotNil(t, asRegionError(t, err).GetServerIsBusy(), "no split while joint")
+		c.PD.Operate(&pdpb.RegionHeartbeatResponse{RegionId: rafttest.FirstRegion,
+			ChangePeer: rafttest.Change(eraftpb.ConfChangeType_RemoveNode, rafttest.FirstPeer+2, 2)})
+		for _, id := range c.IDs() {
+			c.Crash(id, 0)
+		}
+		c.Heal()
+		for _, id := range c.IDs() {
+			c.Restart(id)
+		}
+		c.Eventually("joint state left", func() bool {
+			lead := c.LeaderOf(rafttest.FirstRegion)
+			if lead == 0 {
+				return false
+			}
+			r, _ := c.Node(lead).Store.Region(rafttest.FirstRegion)
+			return rafttest.RoleOf(r.Region, learner) == metapb.PeerRole_Voter && rafttest.RoleOf(r.Region, rafttest.FirstPeer+3) == metapb.PeerRole_Learner
+		})
+		require.Equal(t, "1", c.Get("a"))
+	})
+}
+
+// Hazard 4: messages for a removed peer do not bring it back, not even when it
+// never heard of its removal, and not after a restart.
+func TestHazard04_RemovedPeerStaysDead(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(rafttest.FirstRegion, 1)
+		var mu sync.Mutex
+		var old []*raftstore.RaftMessage
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.To.StoreId == 3 && m.Msg != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				old = append(old, m)
+			}
+			return true
+		})
+		c.Put("a", "2")
+		time.Sleep(time.Second)
+		c.Partition(3)
+		c.PD.RemovePeer(rafttest.FirstRegion, rafttest.FirstPeer+3, 3)
+		c.Heal()
+		c.Eventually("the removed peer asks and is told", func() bool { _, ok := c.Node(3).Store.Region(rafttest.FirstRegion); return !ok })
+		again := func() {
+			for _, m := range old {
+				require.NoError(t, c.Node(3).Store.Step(m))
+			}
+			time.Sleep(time.Second)
+			_, ok := c.Node(3).Store.Region(rafttest.FirstRegion)
+			require.False(t, ok)
+		}
+		require.NotEmpty(t, old)
+		again()
+		c.Crash(3, 0)
+		c.Restart(3)
+		again()
+	})
+}
+
+func TestTransferLeader(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		for range 2 {
+			for id := uint64(1); id <= 3; id++ {
+				c.PD.TransferLeader(rafttest.FirstRegion, id)
+				require.Equal(t, "1", c.Get("a"))
+				require.Equal(t, id, c.LeaderOf(rafttest.FirstRegion))
+			}
+		}
+	})
+}
