@@ -34,6 +34,7 @@ type sim struct {
 	leaders map[uint64]uint64 // region → store
 	pending map[uint64]bool   // peers that have not caught up
 	slow    bool              // peers do not catch up by themselves
+	auto    bool              // stores make all changes of voters jointly, and leave by themselves
 	ctl     *Controller
 	out     strings.Builder
 }
@@ -123,6 +124,19 @@ func peerOf(m *metapb.Region, id uint64) *metapb.Peer {
 
 func (s *sim) changePeer(m *metapb.Region, c *pdpb.ChangePeer) string {
 	p := peerOf(m, c.Peer.Id)
+	if s.auto && (&core.Region{Meta: m}).InJoint() {
+		return ""
+	}
+	if s.auto && p != nil && c.ChangeType == eraftpb.ConfChangeType_AddNode && p.Role == metapb.PeerRole_Learner {
+		p.Role = metapb.PeerRole_IncomingVoter
+		m.RegionEpoch.ConfVer++
+		return fmt.Sprintf("store %d becomes %v", p.StoreId, p.Role)
+	}
+	if s.auto && p != nil && c.ChangeType == eraftpb.ConfChangeType_RemoveNode && p.Role == metapb.PeerRole_Voter {
+		p.Role = metapb.PeerRole_DemotingVoter
+		m.RegionEpoch.ConfVer++
+		return fmt.Sprintf("store %d becomes %v", p.StoreId, p.Role)
+	}
 	switch c.ChangeType {
 	case eraftpb.ConfChangeType_AddLearnerNode:
 		if p != nil {
@@ -214,6 +228,10 @@ func (s *sim) report(id uint64) {
 	}
 	if hb.Leader == nil {
 		s.t.Fatalf("region %d has no peer on its leader's store %d", id, leader)
+	}
+	if s.auto { // seen once in between, then left
+		s.truth[id] = clone(m)
+		s.changePeerV2(s.truth[id], &pdpb.ChangePeerV2{})
 	}
 	r := core.FromHeartbeat(hb, s.now)
 	if _, err := s.regions.Put(r); err != nil {
@@ -325,7 +343,7 @@ func (s *sim) command(t *testing.T, d *datadriven.TestData) {
 	case "options":
 		s.options.DisableBalance = arg("balance", 1) == 0
 		s.options.Replicas = arg("replicas", s.options.Replicas)
-		s.slow = arg("slow", 0) == 1
+		s.slow, s.auto = arg("slow", 0) == 1, arg("auto", 0) == 1
 	case "regions":
 		var on []uint64
 		var list string

@@ -91,8 +91,17 @@ func (s Promote) Check(r *core.Region, _ *core.Stores) error {
 	return nil
 }
 
-// ConfChanges implements Step.
-func (s Promote) ConfChanges(r *core.Region) uint64 { return count(s.Done(r)) }
+// ConfChanges implements Step. A store may make the one change jointly and
+// leave by itself, which counts at both ends.
+func (s Promote) ConfChanges(r *core.Region) uint64 {
+	switch ro, ok := role(r, s.Peer); {
+	case ok && ro == metapb.PeerRole_Voter:
+		return 2
+	case ok && ro == metapb.PeerRole_IncomingVoter:
+		return 1
+	}
+	return 0
+}
 
 // Message implements Step.
 func (s Promote) Message(*core.Region) *pdpb.RegionHeartbeatResponse {
@@ -118,8 +127,19 @@ func (s Remove) Check(r *core.Region, _ *core.Stores) error {
 	return quorumWithout(r, s.Peer)
 }
 
-// ConfChanges implements Step.
-func (s Remove) ConfChanges(r *core.Region) uint64 { return count(s.Done(r)) }
+// ConfChanges implements Step. A store may demote a voter jointly first, and
+// remove the learner then.
+func (s Remove) ConfChanges(r *core.Region) uint64 {
+	switch ro, ok := role(r, s.Peer); {
+	case !ok:
+		return 3
+	case ro == metapb.PeerRole_Learner:
+		return 2
+	case ro == metapb.PeerRole_DemotingVoter:
+		return 1
+	}
+	return 0
+}
 
 // Message implements Step.
 func (s Remove) Message(r *core.Region) *pdpb.RegionHeartbeatResponse {
