@@ -1,0 +1,88 @@
+package tikv
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/copradb/copra/internal/pdclient"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/pdpb"
+)
+
+// placement is raftstore's view of PD.
+type placement struct{ pd *pdclient.Client }
+
+// AskBatchSplit implements raftstore.PD.
+func (p placement) AskBatchSplit(ctx context.Context, region *metapb.Region, count int) (*pdpb.AskBatchSplitResponse, error) {
+	ids, err := p.pd.AskBatchSplit(ctx, region, count)
+	if err != nil {
+		return nil, err
+	}
+	return &pdpb.AskBatchSplitResponse{Ids: ids}, nil
+}
+
+// ReportBatchSplit implements raftstore.PD.
+func (p placement) ReportBatchSplit(ctx context.Context, regions []*metapb.Region) error {
+	return p.pd.ReportBatchSplit(ctx, regions)
+}
+
+// ReportRegion implements raftstore.PD.
+func (p placement) ReportRegion(hb *pdpb.RegionHeartbeatRequest) {
+	// A dropped report is counted by the client and repeated by the next one.
+	_ = p.pd.ReportRegion(hb)
+}
+
+// heartbeats tells PD every interval how the store is.
+func (n *Node) heartbeats() {
+	ticker := time.NewTicker(n.cfg.StoreHeartbeatInterval)
+	defer ticker.Stop()
+	last := n.started
+	for {
+		now := time.Now()
+		if err := n.heartbeat(last, now); err == nil {
+			last = now
+		} else if pdclient.IsTombstone(err) {
+			n.fatal(fmt.Errorf("store %d was removed from cluster %d: its data is no longer needed; start it with an empty data directory to join again: %w", n.storeID, n.clusterID, err))
+			return
+		} else if n.ctx.Err() == nil {
+			n.log.Warn("store heartbeat failed", "err", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Node) heartbeat(from, to time.Time) error {
+	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.StoreHeartbeatInterval)
+	defer cancel()
+	_, err := n.pd.StoreHeartbeat(ctx, n.stats(from, to))
+	return err
+}
+
+// stats is the store's report for [from, to).
+func (n *Node) stats(from, to time.Time) *pdpb.StoreStats {
+	used := n.data.Pressure().DiskUsageBytes + n.raftLog.Pressure().DiskUsageBytes
+	st := &pdpb.StoreStats{
+		StoreId: n.storeID, RegionCount: uint32(len(n.regions.Regions())),
+		StartTime: uint32(n.started.Unix()), UsedSize: used, Capacity: n.cfg.CapacityBytes,
+		Interval:  &pdpb.TimeInterval{StartTimestamp: uint64(from.Unix()), EndTimestamp: uint64(to.Unix())},
+		SlowScore: slowScoreHealthy,
+	}
+	du, err := n.data.DiskUsage()
+	if err != nil {
+		// An in-memory file system: it is as large as it is said to be.
+		du.TotalBytes, du.AvailBytes = memoryDiskBytes, memoryDiskBytes-min(used, memoryDiskBytes)
+	}
+	if st.Capacity == 0 || st.Capacity > du.TotalBytes {
+		st.Capacity = du.TotalBytes
+	}
+	st.Available = min(du.AvailBytes, st.Capacity-min(st.Capacity, used))
+	return st
+}
+
+// memoryDiskBytes is the capacity of a file system that cannot tell its own.
+const memoryDiskBytes = 64 << 30

@@ -1,0 +1,355 @@
+package tikv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/pdclient"
+	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/engine/disk"
+	"github.com/copradb/copra/raftstore/raftlog"
+	"github.com/copradb/copra/raftstore/transport"
+	"github.com/copradb/copra/tikv/deadlock"
+	"github.com/copradb/copra/tikv/raw"
+	"github.com/copradb/copra/txn"
+	deadlockpb "github.com/pingcap/kvproto/pkg/deadlock"
+	"github.com/pingcap/kvproto/pkg/tikvpb"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// Node is one running storage node.
+type Node struct {
+	cfg       Config
+	log       *slog.Logger
+	clusterID uint64
+	storeID   uint64
+	started   time.Time
+
+	fs        vfs.FS
+	data      *engine.Engine
+	raftLog   *raftlog.Log
+	pd        *pdclient.Client
+	transport raftstore.Transport
+	regions   *raftstore.Store
+	txn       *txn.Store
+	detector  *deadlock.Detector
+	service   *Service
+	observer  *observer
+	health    *health.Server
+	listener  net.Listener
+	addr      string // as told to others
+	status    *http.Server
+	statusLis net.Listener
+	gatherer  prometheus.Gatherer
+
+	ctx    context.Context // ends when Stop begins
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	stopOnce sync.Once
+	// closers undo Start, last first.
+	closers []func()
+}
+
+// Start opens the node's data, joins the cluster and serves. ctx bounds the
+// start, not the node.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: cfg.Logger, fs: cfg.FS, gatherer: cfg.Gatherer, started: time.Now()}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	for _, step := range []func(context.Context) error{
+		n.openData, n.connectPD, n.listen, n.buildStore, n.join, n.serve,
+	} {
+		if err := step(ctx); err != nil {
+			n.Stop()
+			return nil, fmt.Errorf("tikv: start store in %s: %w", cfg.DataDir, err)
+		}
+	}
+	n.log.Info("store is up", "store", n.storeID, "cluster", n.clusterID, "addr", n.addr, "took", time.Since(n.started))
+	return n, nil
+}
+
+// Stop ends the node. It may be called more than once.
+func (n *Node) Stop() {
+	n.stopOnce.Do(func() {
+		n.cancel()
+		for i := len(n.closers) - 1; i >= 0; i-- {
+			n.closers[i]()
+		}
+	})
+}
+
+func (n *Node) onStop(fn func()) { n.closers = append(n.closers, fn) }
+
+// closeAtStop closes c at the right place of Stop and logs a failure.
+func (n *Node) closeAtStop(what string, c io.Closer) {
+	n.onStop(func() {
+		if err := c.Close(); err != nil {
+			n.log.Error("not closed cleanly", "what", what, "err", err)
+		}
+	})
+}
+
+// StoreID is the store's id in the cluster.
+func (n *Node) StoreID() uint64 { return n.storeID }
+
+// ClusterID is the cluster's id.
+func (n *Node) ClusterID() uint64 { return n.clusterID }
+
+// Addr is the address that PD tells clients.
+func (n *Node) Addr() string { return n.addr }
+
+// StatusAddr is where the status pages are, or empty.
+func (n *Node) StatusAddr() string {
+	if n.statusLis == nil {
+		return ""
+	}
+	return n.statusLis.Addr().String()
+}
+
+// Service is the Tikv service, for clients in this process.
+func (n *Node) Service() tikvpb.TikvServer { return n.service }
+
+// Txn is the transactional store.
+func (n *Node) Txn() *txn.Store { return n.txn }
+
+// Raftstore is the replicated store.
+func (n *Node) Raftstore() *raftstore.Store { return n.regions }
+
+// openData locks the directory and opens the databases.
+func (n *Node) openData(context.Context) error {
+	if _, err := disk.CheckFormat(n.fs, n.cfg.DataDir, "copra-store", formatVersion); err != nil {
+		return err
+	}
+	lock, err := n.fs.Lock(n.fs.PathJoin(n.cfg.DataDir, "LOCK"))
+	if err != nil {
+		return fmt.Errorf("lock the directory: %w; does another copra use it?", err)
+	}
+	n.closeAtStop("directory lock", lock)
+	cache := pebble.NewCache(n.cfg.CacheBytes)
+	defer cache.Unref()
+	n.data, err = engine.Open(engine.Options{
+		Dir: n.fs.PathJoin(n.cfg.DataDir, "kv"), FS: n.fs, Cache: cache, MemTableBytes: n.cfg.MemTableBytes,
+		Logger: n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,
+	})
+	if err != nil {
+		return err
+	}
+	n.closeAtStop("data engine", n.data)
+	n.raftLog, err = raftlog.Open(raftlog.Options{
+		Dir: n.fs.PathJoin(n.cfg.DataDir, "raft"), FS: n.fs, Cache: cache,
+		Logger: n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,
+	})
+	if err != nil {
+		return err
+	}
+	n.closeAtStop("raft log", n.raftLog)
+	return nil
+}
+
+// connectPD finds PD and settles who this store is.
+func (n *Node) connectPD(ctx context.Context) (err error) {
+	n.pd, err = pdclient.New(ctx, n.cfg.PDEndpoints, pdclient.Options{
+		Logger: n.log, Registerer: n.cfg.Registerer, DialOptions: n.cfg.DialOptions,
+	})
+	if err != nil {
+		return err
+	}
+	n.onStop(n.pd.Close)
+	n.clusterID = n.pd.ClusterID()
+	id, err := n.identity(ctx)
+	if err != nil {
+		return err
+	}
+	n.storeID = id.StoreID
+	n.log = n.log.With("store", n.storeID)
+	return nil
+}
+
+func (n *Node) listen(context.Context) (err error) {
+	if n.listener, err = net.Listen("tcp", n.cfg.Addr); err != nil {
+		return fmt.Errorf("listen for clients and stores: %w", err)
+	}
+	n.onStop(func() { _ = n.listener.Close() }) // the gRPC server has closed it already, if it came so far
+	if n.addr, err = advertised(n.cfg.AdvertiseAddr, n.listener.Addr().String()); err != nil {
+		return err
+	}
+	if n.cfg.StatusAddr == "" {
+		return nil
+	}
+	if n.statusLis, err = net.Listen("tcp", n.cfg.StatusAddr); err != nil {
+		return fmt.Errorf("listen for status: %w", err)
+	}
+	n.onStop(func() { _ = n.statusLis.Close() })
+	return nil
+}
+
+// advertised is the address told to others.
+func advertised(configured, listening string) (string, error) {
+	if configured == "" {
+		host, _, err := net.SplitHostPort(listening)
+		if err != nil {
+			return "", err
+		}
+		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+			return "", fmt.Errorf("the store listens on %s, which others cannot dial; set the advertised address", listening)
+		}
+		return listening, nil
+	}
+	host, port, err := net.SplitHostPort(configured)
+	if err != nil {
+		return "", fmt.Errorf("advertised address: %w", err)
+	}
+	if port == "0" {
+		_, port, err = net.SplitHostPort(listening)
+	}
+	return net.JoinHostPort(host, port), err
+}
+
+// buildStore makes everything between the disks and the services. Nothing runs
+// yet but the transport.
+func (n *Node) buildStore(context.Context) error {
+	dial := append([]grpc.DialOption{transport.KeepaliveOption()}, n.cfg.DialOptions...)
+	n.detector = deadlock.New(deadlock.Options{StoreID: n.storeID, Leader: n.firstLeader, DialOptions: dial, Logger: n.log})
+	n.onStop(n.detector.Close)
+	var remote *transport.Transport
+	if local := n.cfg.LocalTransport; local != nil {
+		n.transport = local.Node(n.storeID)
+	} else {
+		var err error
+		remote, err = transport.New(transport.Options{
+			ClusterID: n.clusterID, StoreID: n.storeID, Resolve: n.resolve, DialOptions: dial,
+			Logger: n.log, Registerer: n.cfg.Registerer,
+		})
+		if err != nil {
+			return err
+		}
+		n.onStop(remote.Close)
+		n.transport = remote
+	}
+	n.observer = newObserver(n)
+	var err error
+	n.regions, err = raftstore.New(raftstore.Options{
+		StoreID: n.storeID, Engine: n.data, Log: n.raftLog, Transport: n.transport, PD: placement{n.pd},
+		SnapDir: n.fs.PathJoin(n.cfg.DataDir, "snap"), FS: n.fs, Config: n.cfg.raftConfig(),
+		Observer: n.observer, LockChecker: n.observer, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
+	})
+	if err != nil {
+		return err
+	}
+	n.onStop(n.regions.Stop)
+	n.txn = txn.NewStore(n.regions, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})
+	n.onStop(n.txn.Close)
+	n.observer.ready(n.regions, n.txn)
+	if remote != nil {
+		remote.SetHandler(n.regions)
+	} else {
+		n.cfg.LocalTransport.Attach(n.storeID, n.regions)
+		n.onStop(func() { n.cfg.LocalTransport.Detach(n.storeID) })
+	}
+	m, err := newMetrics(n.cfg.Registerer)
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	n.onStop(m.unregister)
+	n.service = &Service{
+		clusterID: n.clusterID, storeID: n.storeID, engine: n.regions, data: n.data,
+		txn: n.txn, raw: raw.New(n.regions, nil), detector: n.detector, regions: n.regions,
+		log: n.log, metrics: m, batchSlots: make(chan struct{}, batchRequestsMax),
+	}
+	return nil
+}
+
+// stopGrace is how long calls under way may go on when the node stops.
+const stopGrace = 500 * time.Millisecond
+
+// serve starts the servers and the talk with PD.
+func (n *Node) serve(context.Context) error {
+	n.onStop(n.wg.Wait) // the last user of what is closed after it
+	server := newGRPCServer(n.cfg.ServerOptions...)
+	tikvpb.RegisterTikvServer(server, n.service)
+	deadlockpb.RegisterDeadlockServer(server, n.detector.Server())
+	n.health = health.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, n.health)
+	if t, ok := n.transport.(*transport.Transport); ok {
+		t.Register(server)
+	}
+	if n.cfg.ExtraServices != nil {
+		n.cfg.ExtraServices(server, n)
+	}
+	n.wg.Go(func() {
+		if err := server.Serve(n.listener); err != nil && n.ctx.Err() == nil {
+			n.fatal(fmt.Errorf("gRPC server of store %d: %w", n.storeID, err))
+		}
+	})
+	n.onStop(func() {
+		n.health.Shutdown()
+		done := make(chan struct{})
+		go func() {
+			server.GracefulStop()
+			close(done)
+		}()
+		timer := time.NewTimer(stopGrace)
+		defer timer.Stop()
+		select {
+		case <-done:
+		case <-timer.C:
+			server.Stop()
+			<-done
+		}
+	})
+	n.serveStatus()
+	n.wg.Go(n.observer.run)
+	n.wg.Go(n.heartbeats)
+	n.onStop(n.cancel)
+	return nil
+}
+
+// fatal ends the process by the configured hook.
+func (n *Node) fatal(err error) {
+	n.log.Error("the store cannot go on", "err", err)
+	if n.cfg.OnFatal == nil {
+		panic(err)
+	}
+	n.cfg.OnFatal(err)
+}
+
+// resolve finds a store's address for the transport.
+func (n *Node) resolve(ctx context.Context, storeID uint64) (string, error) {
+	s, err := n.pd.GetStore(ctx, storeID)
+	if err != nil {
+		return "", err
+	}
+	if s.GetAddress() == "" {
+		return "", fmt.Errorf("PD knows no address of store %d", storeID)
+	}
+	return s.GetAddress(), nil
+}
+
+// firstLeader finds the store that has the deadlock graph.
+func (n *Node) firstLeader(ctx context.Context) (uint64, string, error) {
+	r, err := n.pd.GetRegion(ctx, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	if r == nil || r.Leader == nil {
+		return 0, "", errors.New("PD knows no leader of the first region")
+	}
+	addr, err := n.resolve(ctx, r.Leader.GetStoreId())
+	return r.Leader.GetStoreId(), addr, err
+}

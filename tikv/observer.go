@@ -1,0 +1,181 @@
+package tikv
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/txn"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// observer hears from raftstore what happens to regions and passes it on: to
+// txn (waiters of lost regions), to the deadlock detector (who leads the first
+// region), to max_ts (which must be synchronised in every new term), and to
+// Config.Observers.
+//
+// Its methods are called by raftstore's workers and never block: what needs
+// PD happens in run.
+type observer struct {
+	n     *Node
+	store atomic.Pointer[raftstore.Store]
+	txn   atomic.Pointer[txn.Store]
+	wake  chan struct{}
+
+	mu sync.Mutex
+	// unsynced are the regions that were won and whose max_ts is not known to be
+	// recent, with their terms. Its size is bounded by the number of regions.
+	unsynced map[uint64]uint64
+	// firstMoved says that the leader of the first region may have changed.
+	firstMoved bool
+}
+
+var (
+	_ raftstore.Observer    = (*observer)(nil)
+	_ raftstore.LockChecker = (*observer)(nil)
+)
+
+func newObserver(n *Node) *observer {
+	return &observer{n: n, wake: make(chan struct{}, 1), unsynced: map[uint64]uint64{}}
+}
+
+// ready gives the observer the stores that did not exist when it was made.
+func (o *observer) ready(s *raftstore.Store, t *txn.Store) {
+	o.store.Store(s)
+	o.txn.Store(t)
+}
+
+func (o *observer) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// CheckLocks implements raftstore.LockChecker (hazard 20).
+func (o *observer) CheckLocks(_, readTS uint64, ranges []kv.KeyRange) *kvrpcpb.LockInfo {
+	t := o.txn.Load()
+	if t == nil {
+		return nil
+	}
+	return t.CheckMemoryLocks(ranges, readTS)
+}
+
+// RoleChanged implements raftstore.Observer.
+func (o *observer) RoleChanged(regionID uint64, leader bool, term uint64) {
+	if t := o.txn.Load(); t != nil {
+		t.OnRoleChange(regionID, leader)
+	}
+	o.mu.Lock()
+	if leader {
+		o.unsynced[regionID] = term
+	} else {
+		delete(o.unsynced, regionID)
+	}
+	o.firstMoved = true
+	o.mu.Unlock()
+	o.signal()
+	for _, e := range o.n.cfg.Observers {
+		e.RoleChanged(regionID, leader, term)
+	}
+}
+
+// RegionChanged implements raftstore.Observer.
+func (o *observer) RegionChanged(region *metapb.Region, removed bool) {
+	if len(region.GetStartKey()) == 0 || removed {
+		o.mu.Lock()
+		o.firstMoved = true
+		if removed {
+			delete(o.unsynced, region.GetId())
+		}
+		o.mu.Unlock()
+		o.signal()
+	}
+	for _, e := range o.n.cfg.Observers {
+		e.RegionChanged(region, removed)
+	}
+}
+
+// Applied implements raftstore.Observer.
+func (o *observer) Applied(regionID uint64, entries []*raftpb.Entry) {
+	for _, e := range o.n.cfg.Observers {
+		e.Applied(regionID, entries)
+	}
+}
+
+// maxTSRetry is the pause after a failed synchronisation.
+const maxTSRetry = 100 * time.Millisecond
+
+// run does what RoleChanged asked for until the node stops.
+func (o *observer) run() {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-o.wake:
+		case <-retry.C:
+		case <-o.n.ctx.Done():
+			return
+		}
+		o.checkFirst()
+		if !o.syncMaxTS() {
+			retry.Reset(maxTSRetry)
+		}
+	}
+}
+
+// checkFirst tells the deadlock detector whether this store leads the region
+// with the empty start key.
+func (o *observer) checkFirst() {
+	o.mu.Lock()
+	moved := o.firstMoved
+	o.firstMoved = false
+	o.mu.Unlock()
+	if !moved {
+		return
+	}
+	leads := false
+	for _, r := range o.store.Load().Regions() {
+		if r.Leader && len(r.Region.GetStartKey()) == 0 {
+			leads = true
+		}
+	}
+	o.n.detector.SetLeader(leads)
+}
+
+// syncMaxTS raises max_ts to a timestamp from PD that is newer than everything
+// the former leaders may have served, one for all regions that were won
+// (hazard 18). It reports whether nothing is left to do.
+func (o *observer) syncMaxTS() bool {
+	o.mu.Lock()
+	todo := o.unsynced
+	o.unsynced = map[uint64]uint64{}
+	o.mu.Unlock()
+	if len(todo) == 0 {
+		return true
+	}
+	ts, err := o.n.pd.GetTS(o.n.ctx)
+	if err == nil {
+		o.txn.Load().UpdateMaxTS(ts)
+		for region, term := range todo {
+			o.store.Load().SetMaxTSSynced(region, term)
+		}
+		return true
+	}
+	if o.n.ctx.Err() != nil {
+		return true
+	}
+	o.n.log.Warn("max_ts is not synchronised with PD: no async commit in these regions yet", "regions", len(todo), "err", err)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for region, term := range todo {
+		if _, newer := o.unsynced[region]; !newer {
+			o.unsynced[region] = term
+		}
+	}
+	return false
+}
