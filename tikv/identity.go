@@ -115,11 +115,12 @@ func (n *Node) bootstrap(ctx context.Context) error {
 // settleBootstrap creates the marked region if PD has accepted it. PD's answer
 // to the claim itself may have been lost, so its region list decides.
 func (n *Node) settleBootstrap(ctx context.Context, region *metapb.Region) error {
-	known, err := n.pd.GetRegionByID(ctx, region.GetId())
-	if err != nil {
+	_, err := n.pd.GetRegionByID(ctx, region.GetId())
+	lost := errors.Is(err, pdclient.ErrRegionNotFound) // another store was first
+	if err != nil && !lost {
 		return err
 	}
-	if _, here := n.regions.Region(region.GetId()); known != nil && !here {
+	if _, here := n.regions.Region(region.GetId()); !lost && !here {
 		if err := n.regions.Bootstrap(region); err != nil {
 			return err
 		}

@@ -347,7 +347,7 @@ func (n *Node) firstLeader(ctx context.Context) (uint64, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	if r == nil || r.Leader == nil {
+	if r.Leader == nil {
 		return 0, "", errors.New("PD knows no leader of the first region")
 	}
 	addr, err := n.resolve(ctx, r.Leader.GetStoreId())
