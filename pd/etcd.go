@@ -115,7 +115,7 @@ func (s *Server) etcdConfig(ctx context.Context) (*embed.Config, error) {
 	ec.MaxRequestBytes = etcdkv.RequestBytesMax
 	ec.QuotaBackendBytes = etcdQuotaBytes
 	ec.AutoCompactionMode, ec.AutoCompactionRetention = "periodic", "1h"
-	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(slogCore{log: s.log, stopping: &s.stopping}))
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(s.etcdLog()))
 	ec.ServiceRegister = s.registerGRPC
 	ec.UserHandlers = map[string]http.Handler{"/pd/": s.http, "/metrics": s.http, "/health": s.http, "/ping": s.http}
 	ec.GRPCAdditionalServerOptions = []grpc.ServerOption{
