@@ -7,43 +7,26 @@ import (
 	"github.com/copradb/copra/sqlfront/catalog"
 )
 
-// Names and OIDs of the built-in schemas, as in PostgreSQL.
+// OIDs of what every database has, as in PostgreSQL.
 const (
-	SchemaPgCatalog         = "pg_catalog"
-	SchemaInformationSchema = "information_schema"
-	SchemaPublic            = "public"
-
-	oidPgCatalog         = 11
-	oidPublic            = 2200
-	oidInformationSchema = 13183
-
-	ownerOID    = 10 // the bootstrap superuser
-	databaseOID = 16383
-	heapAM      = 2
-	btreeAM     = 403
-	tablespace  = 1663 // pg_default
+	ownerOID   = 10 // the bootstrap superuser
+	heapAM     = 2
+	btreeAM    = 403
+	tablespace = 1663 // pg_default
 )
 
-// Source is the catalog as of one schema version.
+// Source is the catalog as of one schema version; *catalog.Snapshot is one.
 type Source interface {
-	// Tables returns the user's tables.
 	Tables() []*catalog.Table
-	// Schemas returns the schemas besides the two system ones.
-	Schemas() []catalog.Schema
+	Schemas() []*catalog.Schema
 	TableStats(id int64) catalog.Stats
 }
 
-// Setting is a row of pg_settings.
-type Setting struct{ Name, Value, Description string }
+// Virtuals implements catalog.Virtuals.
+type Virtuals struct{}
 
-// Session is what the catalogs tell of the session itself.
-type Session struct {
-	Database, User string
-	Settings       func() []Setting
-}
-
-// Lookup returns the system table of this name, or nil.
-func Lookup(src Source, session Session, schema, name string) *catalog.VirtualTable {
+// Virtual returns the system table of this name, or nil.
+func (Virtuals) Virtual(env *catalog.Env, schema, name string) *catalog.VirtualTable {
 	s := specs()[schema+"."+name]
 	if s == nil {
 		return nil
@@ -55,7 +38,7 @@ func Lookup(src Source, session Session, schema, name string) *catalog.VirtualTa
 			if fill == nil {
 				return nil, nil
 			}
-			b := &builder{rowSet: rowSet{spec: s}, src: src, session: session}
+			b := &builder{rowSet: rowSet{spec: s}, src: env.Snapshot, env: env}
 			fill(b)
 			return b.rows, nil
 		},
@@ -65,8 +48,8 @@ func Lookup(src Source, session Session, schema, name string) *catalog.VirtualTa
 // builder fills one table.
 type builder struct {
 	rowSet
-	src     Source
-	session Session
+	src Source
+	env *catalog.Env
 }
 
 // fillers compute the tables that are not empty.
@@ -95,16 +78,8 @@ func init() {
 	}
 }
 
-// schemaOID returns the OID of a schema by name.
+// schemaOID returns the OID of a schema by name, or 0.
 func schemaOID(src Source, name string) int64 {
-	switch name {
-	case SchemaPgCatalog:
-		return oidPgCatalog
-	case SchemaInformationSchema:
-		return oidInformationSchema
-	case SchemaPublic:
-		return oidPublic
-	}
 	for _, s := range src.Schemas() {
 		if s.Name == name {
 			return s.ID

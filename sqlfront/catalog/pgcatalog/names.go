@@ -113,9 +113,9 @@ func RegName(src Source, user string, searchPath []string, t sqltypes.Type, oid 
 			return typ.Name(), true
 		}
 	case sqltypes.OIDRegnamespace:
-		for _, name := range append([]string{SchemaPgCatalog, SchemaInformationSchema, SchemaPublic}, schemaNames(src)...) {
-			if schemaOID(src, name) == int64(oid) {
-				return quoteIdent(name), true
+		for _, s := range src.Schemas() {
+			if s.ID == int64(oid) {
+				return quoteIdent(s.Name), true
 			}
 		}
 	case sqltypes.OIDRegrole:
@@ -124,14 +124,6 @@ func RegName(src Source, user string, searchPath []string, t sqltypes.Type, oid 
 		}
 	}
 	return "", false
-}
-
-func schemaNames(src Source) []string {
-	var out []string
-	for _, s := range src.Schemas() {
-		out = append(out, s.Name)
-	}
-	return out
 }
 
 func relationName(src Source, searchPath []string, oid int64) (string, bool) {

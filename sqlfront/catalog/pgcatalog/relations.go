@@ -25,7 +25,7 @@ func fillClass(b *builder) {
 	}
 	for _, s := range sortedSpecs() {
 		kind := "r"
-		if s.schema == SchemaInformationSchema {
+		if s.schema == catalog.SchemaInfo {
 			kind = "v"
 		}
 		b.class(values{

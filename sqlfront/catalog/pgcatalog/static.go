@@ -2,21 +2,12 @@ package pgcatalog
 
 import (
 	"github.com/copradb/copra/internal/sqltypes"
+	"github.com/copradb/copra/sqlfront/catalog"
 )
 
 func fillNamespace(b *builder) {
-	add := func(oid int64, name string) {
-		b.add(values{"oid": oid, "nspname": name, "nspowner": ownerOID})
-	}
-	add(oidPgCatalog, SchemaPgCatalog)
-	add(oidInformationSchema, SchemaInformationSchema)
-	public := false
 	for _, s := range b.src.Schemas() {
-		add(schemaOID(b.src, s.Name), s.Name)
-		public = public || s.Name == SchemaPublic
-	}
-	if !public {
-		add(oidPublic, SchemaPublic)
+		b.add(values{"oid": s.ID, "nspname": s.Name, "nspowner": ownerOID})
 	}
 }
 
@@ -24,7 +15,7 @@ const encodingUTF8 = 6
 
 func fillDatabase(b *builder) {
 	b.add(values{
-		"oid": databaseOID, "datname": b.session.Database, "datdba": ownerOID, "encoding": encodingUTF8, "datlocprovider": "c",
+		"oid": catalog.DatabaseID, "datname": catalog.Database, "datdba": ownerOID, "encoding": encodingUTF8, "datlocprovider": "c",
 		"datistemplate": false, "datallowconn": true, "datconnlimit": -1, "datfrozenxid": 0, "datminmxid": 0,
 		"dattablespace": tablespace, "datcollate": "C", "datctype": "C",
 	})
@@ -43,7 +34,7 @@ func fillType(b *builder) {
 			kind = "p"
 		}
 		b.add(values{
-			"oid": t.OID, "typname": t.PgName(), "typnamespace": oidPgCatalog, "typowner": ownerOID, "typlen": t.Size(),
+			"oid": t.OID, "typname": t.PgName(), "typnamespace": catalog.CatalogSchemaID, "typowner": ownerOID, "typlen": t.Size(),
 			"typbyval": t.Size() > 0 && t.Size() <= 8, "typtype": kind, "typcategory": string(t.Category()),
 			"typispreferred": t.Preferred(), "typisdefined": true, "typdelim": ",", "typrelid": 0, "typelem": elem,
 			"typarray": array, "typalign": "i", "typstorage": storageOf(t), "typnotnull": false, "typbasetype": 0,
@@ -60,21 +51,21 @@ func fillAM(b *builder) {
 
 func fillRoles(b *builder) {
 	b.add(values{
-		"rolname": b.session.User, "rolsuper": true, "rolinherit": true, "rolcreaterole": true, "rolcreatedb": true,
+		"rolname": b.env.User, "rolsuper": true, "rolinherit": true, "rolcreaterole": true, "rolcreatedb": true,
 		"rolcanlogin": true, "rolreplication": true, "rolconnlimit": -1, "rolpassword": "********", "rolbypassrls": true, "oid": ownerOID,
 	})
 }
 
 func fillAuthid(b *builder) {
 	b.add(values{
-		"oid": ownerOID, "rolname": b.session.User, "rolsuper": true, "rolinherit": true, "rolcreaterole": true, "rolcreatedb": true,
+		"oid": ownerOID, "rolname": b.env.User, "rolsuper": true, "rolinherit": true, "rolcreaterole": true, "rolcreatedb": true,
 		"rolcanlogin": true, "rolreplication": true, "rolbypassrls": true, "rolconnlimit": -1,
 	})
 }
 
 func fillUser(b *builder) {
 	b.add(values{
-		"usename": b.session.User, "usesysid": ownerOID, "usecreatedb": true, "usesuper": true, "userepl": true,
+		"usename": b.env.User, "usesysid": ownerOID, "usecreatedb": true, "usesuper": true, "userepl": true,
 		"usebypassrls": true, "passwd": "********",
 	})
 }
@@ -90,7 +81,7 @@ func fillCollation(b *builder) {
 		name, provider string
 	}{{collationDefault, "default", "d"}, {collationC, "C", "c"}, {951, "POSIX", "c"}} {
 		b.add(values{
-			"oid": c.oid, "collname": c.name, "collnamespace": oidPgCatalog, "collowner": ownerOID, "collprovider": c.provider,
+			"oid": c.oid, "collname": c.name, "collnamespace": catalog.CatalogSchemaID, "collowner": ownerOID, "collprovider": c.provider,
 			"collisdeterministic": true, "collencoding": -1,
 		})
 	}
@@ -109,10 +100,10 @@ func fillLanguage(b *builder) {
 }
 
 func fillSettings(b *builder) {
-	if b.session.Settings == nil {
+	if b.env.Settings == nil {
 		return
 	}
-	for _, s := range b.session.Settings() {
+	for _, s := range b.env.Settings() {
 		b.add(values{
 			"name": s.Name, "setting": s.Value, "category": "copra", "short_desc": s.Description, "context": "user",
 			"vartype": "string", "source": "session", "pending_restart": false, "reset_val": s.Value, "boot_val": s.Value,

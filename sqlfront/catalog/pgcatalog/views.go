@@ -8,7 +8,7 @@ import (
 func fillTables(b *builder) {
 	add := func(schema, name string, indexed bool) {
 		b.add(values{
-			"schemaname": schema, "tablename": name, "tableowner": b.session.User, "hasindexes": indexed,
+			"schemaname": schema, "tablename": name, "tableowner": b.env.User, "hasindexes": indexed,
 			"hasrules": false, "hastriggers": false, "rowsecurity": false,
 		})
 	}
@@ -16,7 +16,7 @@ func fillTables(b *builder) {
 		add(t.Schema, t.Name, len(indexesOf(t)) > 0)
 	}
 	for _, s := range sortedSpecs() {
-		if s.schema == SchemaPgCatalog {
+		if s.schema == catalog.SchemaCatalog {
 			add(s.schema, s.name, false)
 		}
 	}
@@ -39,7 +39,7 @@ func fillStatUserTables(b *builder) {
 func fillInfoTables(b *builder) {
 	add := func(schema, name, kind, insertable string) {
 		b.add(values{
-			"table_catalog": b.session.Database, "table_schema": schema, "table_name": name, "table_type": kind,
+			"table_catalog": catalog.Database, "table_schema": schema, "table_name": name, "table_type": kind,
 			"is_insertable_into": insertable, "is_typed": "NO",
 		})
 	}
@@ -61,9 +61,9 @@ func yesNo(b bool) string {
 func fillInfoColumns(b *builder) {
 	add := func(schema, table string, i int, c catalog.Column, insertable bool) {
 		v := values{
-			"table_catalog": b.session.Database, "table_schema": schema, "table_name": table, "column_name": c.Name,
+			"table_catalog": catalog.Database, "table_schema": schema, "table_name": table, "column_name": c.Name,
 			"ordinal_position": i + 1, "is_nullable": yesNo(!c.NotNull), "data_type": c.Type.Base().Name(),
-			"udt_catalog": b.session.Database, "udt_schema": SchemaPgCatalog, "udt_name": c.Type.PgName(), "dtd_identifier": itoa(i + 1),
+			"udt_catalog": catalog.Database, "udt_schema": catalog.SchemaCatalog, "udt_name": c.Type.PgName(), "dtd_identifier": itoa(i + 1),
 			"is_self_referencing": "NO", "is_identity": yesNo(c.Identity == "a" || c.Identity == "d"), "is_generated": "NEVER",
 			"is_updatable": yesNo(insertable), "identity_cycle": "NO",
 		}
@@ -109,14 +109,8 @@ func fillInfoColumns(b *builder) {
 }
 
 func fillInfoSchemata(b *builder) {
-	names := []string{SchemaPgCatalog, SchemaInformationSchema, SchemaPublic}
 	for _, s := range b.src.Schemas() {
-		if s.Name != SchemaPublic {
-			names = append(names, s.Name)
-		}
-	}
-	for _, name := range names {
-		b.add(values{"catalog_name": b.session.Database, "schema_name": name, "schema_owner": b.session.User})
+		b.add(values{"catalog_name": catalog.Database, "schema_name": s.Name, "schema_owner": b.env.User})
 	}
 }
 
@@ -137,8 +131,8 @@ func eachKey(src Source, visit func(t *catalog.Table, ix *catalog.Index, kind st
 func fillInfoTableConstraints(b *builder) {
 	add := func(t *catalog.Table, name, kind string) {
 		b.add(values{
-			"constraint_catalog": b.session.Database, "constraint_schema": t.Schema, "constraint_name": name,
-			"table_catalog": b.session.Database, "table_schema": t.Schema, "table_name": t.Name, "constraint_type": kind,
+			"constraint_catalog": catalog.Database, "constraint_schema": t.Schema, "constraint_name": name,
+			"table_catalog": catalog.Database, "table_schema": t.Schema, "table_name": t.Name, "constraint_type": kind,
 			"is_deferrable": "NO", "initially_deferred": "NO", "enforced": "YES",
 		})
 	}
@@ -154,8 +148,8 @@ func fillInfoKeyColumnUsage(b *builder) {
 	eachKey(b.src, func(t *catalog.Table, ix *catalog.Index, _ string) {
 		for i, c := range ix.Columns {
 			b.add(values{
-				"constraint_catalog": b.session.Database, "constraint_schema": t.Schema, "constraint_name": ix.Name,
-				"table_catalog": b.session.Database, "table_schema": t.Schema, "table_name": t.Name,
+				"constraint_catalog": catalog.Database, "constraint_schema": t.Schema, "constraint_name": ix.Name,
+				"table_catalog": catalog.Database, "table_schema": t.Schema, "table_name": t.Name,
 				"column_name": t.Columns[c.Column].Name, "ordinal_position": i + 1,
 			})
 		}
@@ -166,8 +160,8 @@ func fillInfoConstraintColumnUsage(b *builder) {
 	eachKey(b.src, func(t *catalog.Table, ix *catalog.Index, _ string) {
 		for _, c := range ix.Columns {
 			b.add(values{
-				"table_catalog": b.session.Database, "table_schema": t.Schema, "table_name": t.Name,
-				"column_name": t.Columns[c.Column].Name, "constraint_catalog": b.session.Database,
+				"table_catalog": catalog.Database, "table_schema": t.Schema, "table_name": t.Name,
+				"column_name": t.Columns[c.Column].Name, "constraint_catalog": catalog.Database,
 				"constraint_schema": t.Schema, "constraint_name": ix.Name,
 			})
 		}
@@ -178,7 +172,7 @@ func fillInfoCheckConstraints(b *builder) {
 	for _, t := range b.src.Tables() {
 		for _, c := range t.Checks {
 			b.add(values{
-				"constraint_catalog": b.session.Database, "constraint_schema": t.Schema, "constraint_name": c.Name, "check_clause": c.Expr,
+				"constraint_catalog": catalog.Database, "constraint_schema": t.Schema, "constraint_name": c.Name, "check_clause": c.Expr,
 			})
 		}
 	}
@@ -187,6 +181,6 @@ func fillInfoCheckConstraints(b *builder) {
 func fillInfoCharacterSets(b *builder) {
 	b.add(values{
 		"character_set_name": "UTF8", "character_repertoire": "UCS", "form_of_use": "UTF8",
-		"default_collate_catalog": b.session.Database, "default_collate_schema": SchemaPgCatalog, "default_collate_name": "C",
+		"default_collate_catalog": catalog.Database, "default_collate_schema": catalog.SchemaCatalog, "default_collate_name": "C",
 	})
 }
