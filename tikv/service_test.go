@@ -80,7 +80,10 @@ func newFixture(t *testing.T) *fixture {
 	t.Cleanup(func() {
 		cc.Close()
 		server.Stop()
-		if err := errors.Join(<-done, eng.Close()); err != nil {
+		if err := <-done; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			t.Error(err)
+		}
+		if err := eng.Close(); err != nil {
 			t.Error(err)
 		}
 		store.Close()

@@ -53,7 +53,7 @@ func start(t *testing.T, stores int, change func(*tikv.Config)) *cluster {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
 	c := &cluster{t: t, ctx: ctx}
-	cfg := pd.Config{DataDir: t.TempDir(), ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Replicas: min(stores, 3), Logger: logger(t)}
+	cfg := pd.Config{DataDir: t.TempDir(), ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Replicas: max(1, min(stores, 3)), Logger: logger(t)}
 	var err error
 	if c.pd, err = pd.Start(ctx, cfg); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,7 @@ const FormatFile = "COPRA-FORMAT"
 // there. A directory of another kind or of a newer version is refused; an
 // older version is returned, so that the caller can upgrade it.
 func CheckFormat(fsys vfs.FS, dir, kind string, version int) (found int, err error) {
-	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+	if err := MkdirAll(fsys, dir); err != nil {
 		return 0, fmt.Errorf("create %s directory %s: %w", kind, dir, err)
 	}
 	path := fsys.PathJoin(dir, FormatFile)
@@ -80,6 +81,30 @@ func WriteFileAtomic(fsys vfs.FS, dir, path string, data []byte) error {
 		return err
 	}
 	return SyncDir(fsys, dir)
+}
+
+// MkdirAll creates dir and its missing parents so that they survive a crash: a
+// new directory is only durable when the one above it has been synced.
+func MkdirAll(fsys vfs.FS, dir string) error {
+	var missing []string // deepest first
+	for d := dir; ; d = fsys.PathDir(d) {
+		if _, err := fsys.Stat(d); err == nil || !IsNotExist(err) {
+			break
+		}
+		missing = append(missing, d)
+		if parent := fsys.PathDir(d); parent == d {
+			break
+		}
+	}
+	if err := fsys.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, d := range slices.Backward(missing) {
+		if err := SyncDir(fsys, fsys.PathDir(d)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SyncDir makes the directory's entries durable.
