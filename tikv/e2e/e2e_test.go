@@ -33,7 +33,7 @@ import (
 const timeout = 60 * time.Second
 
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	ctx   context.Context
 	pd    *pd.Server
 	pdURL string
@@ -41,14 +41,14 @@ type cluster struct {
 	cfgs  []tikv.Config
 }
 
-func logger(t *testing.T) *slog.Logger {
+func logger(t testing.TB) *slog.Logger {
 	if os.Getenv("COPRA_E2E_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-func start(t *testing.T, stores int, change func(*tikv.Config)) *cluster {
+func start(t testing.TB, stores int, change func(*tikv.Config)) *cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
