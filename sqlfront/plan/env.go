@@ -70,3 +70,9 @@ type ScanStats struct {
 
 // ScanStatser is implemented by operators that Storage.Scan returns.
 type ScanStatser interface{ ScanStats() ScanStats }
+
+// Plan is the scan that decodes the rows of a request.
+func (r *RowsRequest) Plan() *coprplan.Plan {
+	return &coprplan.Plan{Nodes: []coprplan.Node{&coprplan.TableScan{
+		TableID: r.Table.ID, KeyColumns: r.Key, Columns: r.Columns, Handle: r.Handle}}}
+}

@@ -3,6 +3,7 @@ package plan
 import (
 	"math"
 
+	"github.com/copradb/copra/copr/agg"
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	coprplan "github.com/copradb/copra/copr/plan"
@@ -374,10 +375,31 @@ func (lw *lowerer) lowerAgg(x *aggNode) physNode {
 	if !ok || !split || !s.open() || s.handle != 0 || !lw.o.settings.Pushdown || !lw.allPushable(p.keys) {
 		return p
 	}
-	p.in = s.with(pushed{node: &coprplan.Aggregation{GroupBy: p.keys, Aggs: p.aggs}})
-	p.in.base().rows = base.rows
-	p.mode = exec.FinalAgg
+	s = s.with(pushed{node: &coprplan.Aggregation{GroupBy: p.keys, Aggs: p.aggs}})
+	s.cols, s.types, s.rows = nil, partialTypes(p), base.rows
+	p.in, p.mode = s, exec.FinalAgg
 	return p
+}
+
+// partialTypes are the columns of a partial aggregation: the groups, then the
+// states of each aggregate.
+func partialTypes(p *physAgg) []sqltypes.Type {
+	var out []sqltypes.Type
+	for _, k := range p.keys {
+		out = append(out, k.Type())
+	}
+	for _, a := range p.aggs {
+		args := make([]sqltypes.Type, len(a.Args))
+		for i, e := range a.Args {
+			args[i] = e.Type()
+		}
+		_, state, err := agg.Resolve(a.Name, args)
+		if err != nil {
+			panic("plan: a bound aggregate does not resolve: " + err.Error())
+		}
+		out = append(out, state...)
+	}
+	return out
 }
 
 // aggOrder is the order the input must have for aggregates with ORDER BY.
