@@ -174,12 +174,9 @@ type decoder struct {
 
 // event decodes a message; nil for the schema.
 func (d *decoder) event(fd *flight.FlightData) (*plan.Event, error) {
-	var e *plan.Event
-	var err error
-	if len(fd.AppMetadata) > 0 {
-		if e, err = decodeMeta(fd.AppMetadata); err != nil {
-			return nil, err
-		}
+	e, err := decodeMeta(fd.AppMetadata) // empty: a batch of the first task
+	if err != nil {
+		return nil, err
 	}
 	if len(fd.DataHeader) == 0 {
 		return e, nil
@@ -191,9 +188,6 @@ func (d *decoder) event(fd *flight.FlightData) (*plan.Event, error) {
 	}
 	if !d.reader.Next() {
 		return nil, fmt.Errorf("a record batch cannot be read: %w", d.reader.Err())
-	}
-	if e == nil {
-		return nil, errors.New("a record batch comes without metadata")
 	}
 	rec := d.reader.Record()
 	rec.Retain() // the reader lets go of it at the next one

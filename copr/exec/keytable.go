@@ -94,6 +94,9 @@ func (t *keyTable) each(cols []colvec.Vec, n int, ids []int32, insert bool) ([]i
 	if insert && int(t.n)+n > KeysMax {
 		return ids, pgerror.New(pgerror.ProgramLimitExceeded, "a hash table cannot have more than %d keys", KeysMax)
 	}
+	if n == 0 {
+		return ids, nil
+	}
 	if t.isInt {
 		v := &cols[0]
 		for i := range n {

@@ -439,8 +439,7 @@ func checkType(t sqltypes.Type) error {
 	if !t.Known() {
 		return invalid("type OID %d is unknown", t.OID)
 	}
-	if t.OID == sqltypes.OIDNumeric && (t.Precision < 0 || t.Precision > 1000 || t.Scale < sqltypes.NoScale ||
-		t.FixedScale() && (t.Precision > sqltypes.DecimalDigitsMax || t.Scale > sqltypes.DecimalDigitsMax)) {
+	if t.OID == sqltypes.OIDNumeric && (t.Precision < 0 || t.Precision > 1000 || t.Scale < -1000 || t.Scale > 1000) {
 		return invalid("numeric(%d,%d) is no type", t.Precision, t.Scale)
 	}
 	return nil

@@ -35,9 +35,18 @@ func Value(t *rapid.T, typ sqltypes.Type) sqltypes.Datum {
 		return sqltypes.NewBool(rapid.Bool().Draw(t, "bool"))
 	case colvec.Int16:
 		return integer(math.MinInt16, math.MaxInt16)
-	case colvec.Int32, colvec.Date:
+	case colvec.Date:
+		return integer(-1<<20, 1<<30)
+	case colvec.Int32:
 		return integer(math.MinInt32, math.MaxInt32)
-	case colvec.Int64, colvec.Time, colvec.Timestamp:
+	case colvec.Time:
+		return integer(0, 86_400_000_000)
+	case colvec.Timestamp:
+		return integer(-1<<57, 1<<60)
+	case colvec.Int64:
+		if typ.OID == sqltypes.OIDOid {
+			return integer(0, math.MaxUint32)
+		}
 		return integer(math.MinInt64, math.MaxInt64)
 	case colvec.Float32:
 		return sqltypes.NewFloat(float64(rapid.OneOf(rapid.Float32(), rapid.SampledFrom([]float32{0, 1, -1, float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))})).Draw(t, "float4")))

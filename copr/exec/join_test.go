@@ -1,0 +1,188 @@
+package exec_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/copradb/copra/copr/exec"
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/internal/colvec"
+	"github.com/copradb/copra/internal/colvec/coltest"
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+// truth is three-valued.
+type truth int
+
+const (
+	no truth = iota
+	unknown
+	yes
+)
+
+// naiveJoin joins by definition.
+func naiveJoin(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth) []string {
+	types := append(slices.Clone(l.types), r.types...)
+	nulls := func(n int) []sqltypes.Datum { return make([]sqltypes.Datum, n) }
+	var out []string
+	hit := make([]bool, len(r.rows))
+	for _, a := range l.rows {
+		matched, maybe := false, false
+		for i, b := range r.rows {
+			m := match(a, b)
+			maybe = maybe || m == unknown
+			if m != yes {
+				continue
+			}
+			matched, hit[i] = true, true
+			if kind != exec.SemiJoin && kind != exec.AntiJoin {
+				out = append(out, rowText(types, append(slices.Clone(a), b...)))
+			}
+		}
+		switch {
+		case kind == exec.SemiJoin && matched, kind == exec.AntiJoin && !matched && !(nullAware && maybe):
+			out = append(out, rowText(l.types, a))
+		case (kind == exec.LeftJoin || kind == exec.FullJoin) && !matched:
+			out = append(out, rowText(types, append(slices.Clone(a), nulls(len(r.types))...)))
+		}
+	}
+	if kind == exec.RightJoin || kind == exec.FullJoin {
+		for i, b := range r.rows {
+			if !hit[i] {
+				out = append(out, rowText(types, append(nulls(len(l.types)), b...)))
+			}
+		}
+	}
+	return out
+}
+
+var joinKinds = []exec.JoinKind{exec.InnerJoin, exec.LeftJoin, exec.RightJoin, exec.FullJoin, exec.SemiJoin, exec.AntiJoin}
+
+func TestJoins(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		keys := rapid.IntRange(1, 2).Draw(t, "keys")
+		types := append(drawTypes(t, keys), sqltypes.Int4)
+		all := drawTable(t, types, 24)
+		cut := rapid.IntRange(0, len(all.rows)).Draw(t, "cut")
+		l, r := &table{types: types, rows: all.rows[:cut]}, &table{types: types, rows: all.rows[cut:]}
+		kind := rapid.SampledFrom(joinKinds).Draw(t, "kind")
+		residual := rapid.Bool().Draw(t, "residual")
+		match := func(a, b []sqltypes.Datum) truth {
+			out := yes
+			for c := range keys {
+				switch {
+				case a[c].IsNull() || b[c].IsNull():
+					out = min(out, unknown)
+				case coltest.Compare(types[c], a[c], b[c]) != 0:
+					return no
+				}
+			}
+			if residual {
+				switch {
+				case a[keys].IsNull() || b[keys].IsNull():
+					out = min(out, unknown)
+				case a[keys].Int() >= b[keys].Int():
+					return no
+				}
+			}
+			return out
+		}
+		spec := exec.HashJoinSpec{Kind: kind, Left: l.op(t), Right: r.op(t)}
+		var conds []expr.Expr
+		right := func(c int) expr.Expr { return &expr.Column{Index: len(types) + c, Typ: types[c]} }
+		for c := range keys {
+			spec.LeftKeys, spec.RightKeys = append(spec.LeftKeys, l.col(c)), append(spec.RightKeys, r.col(c))
+			e, err := expr.NewOperator("=", l.col(c), right(c))
+			if err != nil {
+				t.Fatal(err)
+			}
+			conds = append(conds, e)
+		}
+		if residual {
+			e, err := expr.NewOperator("<", l.col(keys), right(keys))
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec.Residual = []expr.Expr{e}
+			conds = append(conds, e)
+		}
+		want := sorted(naiveJoin(kind, l, r, false, match))
+		equal(t, fmt.Sprintf("hash join %d", kind), sorted(run(t, mustOp(t)(exec.NewHashJoin(spec)))), want)
+		nl := exec.NestedLoopSpec{Kind: kind, Left: l.op(t), Right: r.op(t), Conds: conds}
+		equal(t, fmt.Sprintf("nested loop %d", kind), sorted(run(t, mustOp(t)(exec.NewNestedLoopJoin(nl)))), want)
+		if kind == exec.AntiJoin && keys == 1 && !residual {
+			spec.Left, spec.Right, spec.NullAware = l.op(t), r.op(t), true
+			nl.Left, nl.Right, nl.NullAware = l.op(t), r.op(t), true
+			want := sorted(naiveJoin(kind, l, r, true, match))
+			equal(t, "NOT IN by hash", sorted(run(t, mustOp(t)(exec.NewHashJoin(spec)))), want)
+			equal(t, "NOT IN by nested loop", sorted(run(t, mustOp(t)(exec.NewNestedLoopJoin(nl)))), want)
+		}
+	})
+}
+
+// A cross join and a join with very many matches come out in many batches.
+func TestJoinOutputIsCut(t *testing.T) {
+	l, r := ints(), ints()
+	for range 200 {
+		l.rows = append(l.rows, []sqltypes.Datum{sqltypes.NewInt(1)})
+		r.rows = append(r.rows, []sqltypes.Datum{sqltypes.NewInt(1)})
+	}
+	for name, op := range map[string]exec.Operator{
+		"cross": mustOp(t)(exec.NewNestedLoopJoin(exec.NestedLoopSpec{Left: plain(l, t), Right: plain(r, t)})),
+		"hash":  mustOp(t)(exec.NewHashJoin(exec.HashJoinSpec{Left: plain(l, t), Right: plain(r, t), LeftKeys: []expr.Expr{l.col(0)}, RightKeys: []expr.Expr{r.col(0)}})),
+	} {
+		bs, err := exec.Collect(ctx(), op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, b := range bs {
+			if b.N > exec.BatchRowsMax {
+				t.Errorf("%s: a batch of %d rows", name, b.N)
+			}
+			n += b.N
+		}
+		if n != 40_000 {
+			t.Errorf("%s: %d rows", name, n)
+		}
+	}
+}
+
+// Numerics of different scales, and integers of different widths, are equal
+// where their values are.
+func TestHashJoinAcrossLayouts(t *testing.T) {
+	num := func(typ sqltypes.Type, texts ...string) *table {
+		tb := &table{types: []sqltypes.Type{typ}}
+		for _, s := range texts {
+			b := sqltypes.NewBuilder(typ)
+			if err := b.AppendText(s); err != nil {
+				t.Fatal(err)
+			}
+			v := colvec.Open(b.Finish(), typ)
+			tb.rows = append(tb.rows, []sqltypes.Datum{v.At(0, typ)})
+		}
+		return tb
+	}
+	for _, c := range []struct{ l, r *table }{
+		{num(sqltypes.NumericOf(10, 1), "1.5", "2.0"), num(sqltypes.NumericOf(10, 3), "2.000", "7.001")},
+		{num(sqltypes.NumericOf(10, 1), "1.5", "2.0"), num(sqltypes.Numeric, "2", "7.001")},
+		{num(sqltypes.Int2, "1", "2"), num(sqltypes.Int8, "2", "3")},
+	} {
+		op := mustOp(t)(exec.NewHashJoin(exec.HashJoinSpec{
+			Kind: exec.SemiJoin, Left: plain(c.l, t), Right: plain(c.r, t), LeftKeys: []expr.Expr{c.l.col(0)}, RightKeys: []expr.Expr{c.r.col(0)},
+		}))
+		if got := run(t, op); len(got) != 1 || got[0][:1] != "2" {
+			t.Errorf("%s = %s: %q", c.l.types[0].Name(), c.r.types[0].Name(), got)
+		}
+	}
+	_, err := exec.NewHashJoin(exec.HashJoinSpec{
+		Left: plain(ints(), t), Right: plain(num(sqltypes.Text), t),
+		LeftKeys: []expr.Expr{ints().col(0)}, RightKeys: []expr.Expr{num(sqltypes.Text).col(0)},
+	})
+	if err == nil {
+		t.Error("an integer key was joined with a text key")
+	}
+}
