@@ -85,6 +85,9 @@ func castContext(from, to sqltypes.Type) (CastContext, bool) {
 	}
 	fe, fromArray := from.Elem()
 	te, toArray := to.Elem()
+	if to.OID == sqltypes.OIDInt2Vector || to.OID == sqltypes.OIDOidVector {
+		toArray = false
+	}
 	if fromArray && toArray && from.OID != sqltypes.OIDName && to.OID != sqltypes.OIDName {
 		return castContext(fe, te)
 	}

@@ -220,6 +220,8 @@ func (t *regexTranslator) run() error {
 		case c == '{' && (i+1 == len(s) || s[i+1] < '0' || s[i+1] > '9'):
 			t.out.WriteString(`\{`)
 			i++
+		case c == '{' && !balanced(s[i:]):
+			return errRegex("braces {} not balanced")
 		case t.flags.expanded && (c == ' ' || c >= '\t' && c <= '\r'):
 			i++
 		case t.flags.expanded && c == '#':
@@ -235,6 +237,12 @@ func (t *regexTranslator) run() error {
 		}
 	}
 	return nil
+}
+
+// balanced reports whether a bound such as {2,3} is closed.
+func balanced(s string) bool {
+	end := strings.TrimLeft(s[1:], "0123456789,")
+	return strings.HasPrefix(end, "}")
 }
 
 // escape translates the escape at the start of s and returns its length.

@@ -361,7 +361,7 @@ func chr(n int32) (string, error) {
 	case n == 0:
 		return "", pgerror.New(pgerror.ProgramLimitExceeded, "null character not permitted")
 	case n < 0:
-		return "", pgerror.New(pgerror.ProgramLimitExceeded, "character number must be positive")
+		return "", pgerror.New(pgerror.InvalidParameterValue, "character number must be positive")
 	case n > unicode.MaxRune:
 		return "", pgerror.New(pgerror.ProgramLimitExceeded, "requested character too large for encoding: %d", n)
 	case !utf8.ValidRune(n):

@@ -63,6 +63,9 @@ type likePattern struct {
 	fold       bool
 	minBytes   int
 	anyPercent bool
+	// more is set for a pattern that ends in an escape character: it is an
+	// error when a text goes on there.
+	more *likePattern
 }
 
 type likePiece struct {
@@ -72,11 +75,16 @@ type likePiece struct {
 
 var errLikeEscape = pgerror.New(pgerror.InvalidEscapeSequence, "LIKE pattern must not end with escape character")
 
-func compileLike(p string, fold bool) (*likePattern, error) {
+func compileLike(p string, fold bool) *likePattern {
 	if fold {
 		p = strings.ToLower(p)
 	}
 	m := &likePattern{fold: fold}
+	if head := strings.TrimRight(p, `\`); (len(p)-len(head))%2 == 1 {
+		p = p[:len(p)-1]
+		m.more = compileLike(p+"_%", false)
+		m.more.fold = fold
+	}
 	var text []byte
 	var wild []bool
 	hasWild := false
@@ -101,9 +109,7 @@ func compileLike(p string, fold bool) (*likePattern, error) {
 			m.anyPercent, m.openEnd = true, true
 			continue
 		case '\\':
-			if i++; i == len(p) {
-				return nil, errLikeEscape
-			}
+			i++
 			text, wild = append(text, p[i]), append(wild, false)
 		case '_':
 			text, wild, hasWild = append(text, '_'), append(wild, true), true
@@ -113,7 +119,7 @@ func compileLike(p string, fold bool) (*likePattern, error) {
 		m.openEnd = false
 	}
 	flush()
-	return m, nil
+	return m
 }
 
 // matchAt matches a piece at the start of s and returns the bytes used, -1 for
@@ -182,6 +188,17 @@ func (p *likePiece) matchEnd(s string) bool {
 	return p.matchAt(s[start:]) == len(s)-start
 }
 
+// matches is match, and the error of a pattern that ends too early.
+func (m *likePattern) matches(s string) (bool, error) {
+	if m.more == nil {
+		return m.match(s), nil
+	}
+	if m.more.match(s) {
+		return false, errLikeEscape
+	}
+	return false, nil
+}
+
 func (m *likePattern) match(s string) bool {
 	if m.fold {
 		s = lowerText(s)
@@ -232,38 +249,31 @@ func lowerText(s string) string {
 
 // likeMatchers gives the test of row i against its pattern; a constant pattern
 // is compiled once.
-func likeMatchers(text, pattern vec, fold bool) (func(i int) (bool, error), error) {
+func likeMatchers(text, pattern vec, fold bool) func(i int) (bool, error) {
 	s := reader[string](text)
 	if pattern.cst {
-		m, err := compileLike(stringsOf(pattern.arr).get(0), fold)
-		if err != nil {
-			return func(int) (bool, error) { return false, err }, nil
-		}
+		m := compileLike(stringsOf(pattern.arr).get(0), fold)
 		if !text.cst {
 			if f := m.special(stringsOf(text.arr)); f != nil {
-				return f, nil
+				return f
 			}
 		}
-		return func(i int) (bool, error) { return m.match(s(i)), nil }, nil
+		return func(i int) (bool, error) { return m.matches(s(i)) }
 	}
 	p := reader[string](pattern)
 	var last string
 	var m *likePattern
 	return func(i int) (bool, error) {
 		if x := p(i); m == nil || x != last {
-			c, err := compileLike(x, fold)
-			if err != nil {
-				return false, err
-			}
-			m, last = c, x
+			m, last = compileLike(x, fold), x
 		}
-		return m.match(s(i)), nil
-	}, nil
+		return m.matches(s(i))
+	}
 }
 
 // special is the test for the common shapes abc%, %abc and %abc%.
 func (m *likePattern) special(s strs) func(i int) (bool, error) {
-	if m.fold || len(m.pieces) != 1 || m.pieces[0].wild != nil || !m.anyPercent {
+	if m.fold || m.more != nil || len(m.pieces) != 1 || m.pieces[0].wild != nil || !m.anyPercent {
 		return nil
 	}
 	text := m.pieces[0].text
@@ -278,10 +288,7 @@ func (m *likePattern) special(s strs) func(i int) (bool, error) {
 
 func likeEval(not, fold bool) evalFunc {
 	return func(cc *call, args []vec, n int, sel []int32) (vec, error) {
-		match, err := likeMatchers(args[0], args[1], fold)
-		if err != nil {
-			return vec{}, err
-		}
+		match := likeMatchers(args[0], args[1], fold)
 		return lift(cc, args, n, sel, func(i int) (bool, bool, error) {
 			ok, err := match(i)
 			return ok != not, true, err
@@ -307,10 +314,7 @@ func (l likeNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) 
 		}
 		return trueRows(v, b.N, sel, out), nil
 	}
-	match, err := likeMatchers(args[0], args[1], false)
-	if err != nil {
-		return out, err
-	}
+	match := likeMatchers(args[0], args[1], false)
 	valid := args[0].bitmap()
 	out = pick(b.N, sel, out, func(i int) bool {
 		if !valid.set(i) || err != nil {

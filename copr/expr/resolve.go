@@ -101,7 +101,7 @@ func resolve(name string, candidates []*Func, args []sqltypes.Type) (*Func, erro
 				return false
 			}
 		}
-		return true
+		return consistent(f, args)
 	})
 	switch len(fit) {
 	case 0:
@@ -113,6 +113,34 @@ func resolve(name string, candidates []*Func, args []sqltypes.Type) (*Func, erro
 		return f, nil
 	}
 	return nil, errAmbiguous(name, args)
+}
+
+// consistent reports whether polymorphic arguments agree: all anyelement of
+// one type, which anyarray has as its elements. greatest, least and nullif
+// take what their caller has given a common type.
+func consistent(f *Func, args []sqltypes.Type) bool {
+	var elem sqltypes.Type
+	for i, a := range args {
+		if isUnknown(a) {
+			continue
+		}
+		e := a
+		switch f.argType(i).OID {
+		case sqltypes.OIDAnyElement:
+		case sqltypes.OIDAnyArray:
+			var ok bool
+			if e, ok = a.Elem(); !ok {
+				return false
+			}
+		default:
+			continue
+		}
+		if elem.OID != 0 && elem.OID != e.OID {
+			return false
+		}
+		elem = e
+	}
+	return true
 }
 
 // exactMatch finds the overload with the very types given; for a binary

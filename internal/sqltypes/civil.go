@@ -22,8 +22,8 @@ const (
 	PostgresEpochDays   = 10957                            // 2000-01-01
 	PostgresEpochMicros = PostgresEpochDays * MicrosPerDay // since 1970
 	julianOfUnixEpoch   = 2440588
-	dateEnd             = 2147483494 - julianOfUnixEpoch // 5874898-01-01
-	timestampMin        = -210866803200000000 + PostgresEpochMicros
+	dateEnd             = 2147483494 - julianOfUnixEpoch            // 5874898-01-01
+	timestampMin        = -211813488000000000 + PostgresEpochMicros // 4714-11-24 BC
 )
 
 // DaysFromCivil is the day number of a date of the proleptic Gregorian

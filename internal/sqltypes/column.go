@@ -49,7 +49,7 @@ func AppendArrowText(dst []byte, t Type, col arrow.Array, row int, opt *TextOpti
 	case *array.Int32:
 		return strconv.AppendInt(dst, int64(c.Value(row)), 10)
 	case *array.Int64:
-		return strconv.AppendInt(dst, c.Value(row), 10)
+		return appendIntKind(dst, t, c.Value(row), opt)
 	case *array.Float32:
 		return appendFloat(dst, float64(c.Value(row)), 32, opt.floatDigits())
 	case *array.Float64:

@@ -113,10 +113,15 @@ func atoi(s string) int64 {
 // date reads digits and a month name joined by a delimiter.
 func (f *dateFields) date(s string) dateError {
 	if f.hasYear && f.hasMonth && f.hasDay {
-		if f.hasTime {
+		clock, zone, ok := strings.Cut(s, "-") // HHMMSS-ZZ
+		if !ok || f.hasTime {
 			return dateBadFormat
 		}
-		return dateBadFormat
+		clock, frac, _ := strings.Cut(clock, ".")
+		if e := f.compactTime(clock, frac); e != dateOK {
+			return e
+		}
+		return f.offset("-" + zone)
 	}
 	parts := strings.FieldsFunc(s, func(r rune) bool { return r == '-' || r == '/' || r == '.' })
 	if len(parts) == 2 && strings.Contains(s, ".") && isDigit(s[0]) {

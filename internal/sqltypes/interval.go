@@ -130,8 +130,11 @@ func (s *intervalSum) value() (IntervalValue, bool) {
 	return IntervalValue{Months: int32(s.months), Days: int32(s.days), Micros: s.micros}, true
 }
 
+// intervalFieldOverflow is the SQLSTATE of an interval too large.
+const intervalFieldOverflow = "22015"
+
 func intervalOverflow(s string) error {
-	return pgerror.New(pgerror.DatetimeFieldOverflow, "interval field value out of range: %q", Quotable(s))
+	return pgerror.New(intervalFieldOverflow, "interval field value out of range: %q", Quotable(s))
 }
 
 // ParseInterval reads an interval in any of PostgreSQL's spellings; t gives

@@ -539,10 +539,14 @@ func NumericToInt(d *apd.Decimal) (v int64, ok bool) {
 	return int64(u), u < 1<<63
 }
 
+// literalDigitsMax is the length up to which a literal is a fixed-scale
+// decimal: longer ones would soon overflow 38 digits.
+const literalDigitsMax = 18
+
 // NumericTypeOf is the type of a literal: numeric with the scale of its value
-// while the kernels can keep it in Decimal128.
+// for the short ones, which the kernels keep in Decimal128.
 func NumericTypeOf(d *apd.Decimal) Type {
-	if d.Form != apd.Finite || -d.Exponent > DecimalDigitsMax/2 || d.Coeff.CmpAbs(pow10(DecimalDigitsMax)) >= 0 {
+	if d.Form != apd.Finite || -d.Exponent > literalDigitsMax || d.Coeff.CmpAbs(pow10(literalDigitsMax)) >= 0 {
 		return Numeric
 	}
 	return Type{OID: OIDNumeric, Scale: NumericScale(d)}

@@ -309,6 +309,9 @@ type TextOptions struct {
 	ExtraFloatDigits int
 	FloatDigitsSet   bool
 	ByteaEscape      bool // bytea_output = escape
+	// RegName prints the names of the reg types; nil, or false returned, prints
+	// regtype's own names and numbers for the others.
+	RegName func(t Type, oid uint32) (string, bool)
 }
 
 func (o *TextOptions) zone() *time.Location {
@@ -369,8 +372,31 @@ func appendIntKind(dst []byte, t Type, v int64, o *TextOptions) []byte {
 		return AppendTimestamp(dst, v)
 	case OIDTimestamptz:
 		return AppendTimestamptz(dst, v, o.zone())
+	case OIDRegclass, OIDRegtype, OIDRegproc, OIDRegnamespace, OIDRegrole, OIDRegprocedure, OIDRegoper, OIDRegoperator:
+		return appendReg(dst, t, uint32(v), o)
 	}
 	return strconv.AppendInt(dst, v, 10)
+}
+
+// appendReg prints an object by name.
+func appendReg(dst []byte, t Type, oid uint32, o *TextOptions) []byte {
+	if oid == 0 {
+		return append(dst, '-')
+	}
+	if o != nil && o.RegName != nil {
+		if name, ok := o.RegName(t, oid); ok {
+			return append(dst, name...)
+		}
+	}
+	if t.OID == OIDRegtype {
+		if named := TypeOf(oid); named.Known() {
+			if oid == OIDBpchar {
+				return append(dst, "character"...)
+			}
+			return append(dst, named.Name()...)
+		}
+	}
+	return strconv.AppendUint(dst, uint64(oid), 10)
 }
 
 // appendPadded appends a string, a char(n) with the blanks it is stored

@@ -1,0 +1,93 @@
+package expr
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+func testCtx() *Ctx {
+	loc, err := sqltypes.LoadZone("America/New_York")
+	if err != nil {
+		panic(err)
+	}
+	now := time.Date(2024, 2, 29, 13, 14, 15, 678901000, time.UTC)
+	return &Ctx{Now: now, TxnNow: now, TimeZone: loc, Clock: func() time.Time { return now }}
+}
+
+// evalSQL computes a SQL expression in the way a query would, and a second
+// time over a column of constants, which must agree.
+func evalSQL(sql string) string {
+	e, err := bindSQL(sql, &scope{})
+	if err != nil {
+		return errorText(err)
+	}
+	ctx := testCtx()
+	d, err := EvalConst(ctx, e)
+	if err != nil {
+		return errorText(err)
+	}
+	if d.IsNull() {
+		return "NULL"
+	}
+	return string(sqltypes.AppendTextOpt(nil, e.Type(), d, &sqltypes.TextOptions{TimeZone: ctx.TimeZone}))
+}
+
+// TestEval runs the scripts: each line of input is an expression, each line of
+// output its value. The answers are PostgreSQL 15's, in time zone
+// America/New_York, DateStyle ISO, MDY; testdata/check.sh compares them with
+// a server.
+func TestEval(t *testing.T) {
+	datadriven.Walk(t, "testdata/eval", func(t *testing.T, path string) {
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd != "eval" {
+				t.Fatalf("unknown command %q", d.Cmd)
+			}
+			var out strings.Builder
+			for line := range strings.SplitSeq(d.Input, "\n") {
+				fmt.Fprintf(&out, "%s\n", strings.ReplaceAll(evalSQL(line), "\n", `\n`))
+			}
+			return out.String()
+		})
+	})
+}
+
+// TestEvalFile computes the expressions of a file, one a line, for comparing
+// with PostgreSQL: COPRA_EVAL_IN and COPRA_EVAL_OUT name the files. Without
+// them it only checks that evaluation of nothing works.
+func TestEvalFile(t *testing.T) {
+	if got := evalSQL("NULL::int4"); got != "NULL" {
+		t.Fatalf("NULL::int4 = %s", got)
+	}
+	in := os.Getenv("COPRA_EVAL_IN")
+	if in == "" {
+		return
+	}
+	f, err := os.Open(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	out, err := os.Create(os.Getenv("COPRA_EVAL_OUT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		func() {
+			defer func() {
+				if r := recover(); r != nil {
+					fmt.Fprintf(out, "PANIC %v\n", r)
+				}
+			}()
+			fmt.Fprintf(out, "%s\n", strings.ReplaceAll(evalSQL(sc.Text()), "\n", `\n`))
+		}()
+	}
+}
