@@ -157,10 +157,27 @@ func (b *binder) bindParam(x *ast.Param) (expr.Expr, error) {
 	return p, nil
 }
 
+// intervalFullRange is PostgreSQL's mask of an interval with all fields.
+const intervalFullRange = 0x7fff
+
+// TypeOf resolves a type as written.
+func TypeOf(n *ast.TypeName) (sqltypes.Type, error) {
+	mods := n.Mods
+	if n.Names[len(n.Names)-1] == "interval" && (len(mods) > 0 || n.IntervalFields != 0) {
+		fields := n.IntervalFields
+		if fields == 0 {
+			fields = intervalFullRange
+		}
+		mods = append([]int32{fields}, mods...)
+	}
+	t, err := sqltypes.ByName(n.Names, mods, n.ArrayDims)
+	return t, at(err, n.Position())
+}
+
 func (b *binder) bindCast(x *ast.Cast, sc *scope) (expr.Expr, error) {
-	to, err := sqltypes.ByName(x.To.Names, x.To.Mods, x.To.ArrayDims)
+	to, err := TypeOf(&x.To)
 	if err != nil {
-		return nil, at(err, x.To.Position())
+		return nil, err
 	}
 	var in expr.Expr
 	if a, ok := x.X.(*ast.Array); ok && to.IsArray() {

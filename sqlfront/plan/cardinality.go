@@ -305,6 +305,9 @@ func (o *optimizer) joinRows(x *joinNode) float64 {
 	case joinAnti:
 		return math.Max(1, l*math.Max(0.05, 1-o.matched(x)))
 	}
+	if x.est > 0 {
+		return x.est
+	}
 	sel := o.onSelectivity(x)
 	rows := l * r * sel
 	switch x.kind {

@@ -1,11 +1,10 @@
 package plan
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -31,6 +30,7 @@ type lab struct {
 	virtual map[string]*catalog.VirtualTable
 	stats   map[int64]catalog.Stats
 	data    map[string][]byte
+	sorted  []string // keys of data, nil after a change
 	nextID  int64
 	rowID   int64
 	scans   int
@@ -159,6 +159,7 @@ func (l *lab) createTable(x *ast.CreateTable) error {
 
 // put stores a row.
 func (l *lab) put(t *catalog.Table, row []sqltypes.Datum) error {
+	l.sorted = nil
 	var handle []byte
 	var err error
 	inKey := map[int]bool{}
@@ -219,15 +220,16 @@ func (p *pairs) Next() (key, value []byte, ok bool, err error) {
 }
 
 func (l *lab) keysIn(ranges []kv.KeyRange, desc bool) []string {
+	if l.sorted == nil {
+		l.sorted = slices.Sorted(maps.Keys(l.data))
+	}
 	var keys []string
-	for k := range l.data {
-		for _, r := range ranges {
-			if bytes.Compare([]byte(k), r.Start) >= 0 && (len(r.End) == 0 || bytes.Compare([]byte(k), r.End) < 0) {
-				keys = append(keys, k)
-			}
+	for _, r := range ranges {
+		i, _ := slices.BinarySearch(l.sorted, string(r.Start))
+		for ; i < len(l.sorted) && (len(r.End) == 0 || l.sorted[i] < string(r.End)); i++ {
+			keys = append(keys, l.sorted[i])
 		}
 	}
-	sort.Strings(keys)
 	if desc {
 		slices.Reverse(keys)
 	}

@@ -156,6 +156,8 @@ type (
 		lateral bool
 		// nullAware makes an anti join NOT IN: its one equality may be unknown.
 		nullAware bool
+		// est is the rows that join ordering estimated, 0 = not ordered.
+		est float64
 	}
 	// aggNode groups. Keys whose expression is a plain column keep its id.
 	aggNode struct {

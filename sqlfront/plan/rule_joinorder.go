@@ -369,12 +369,7 @@ func (g *joinGraph) build(set uint, used map[int]bool) (node, float64) {
 			on = append(on, e)
 		}
 	}
-	j := &joinNode{kind: joinInner, l: l, r: r, on: on}
-	if g.o.card == nil {
-		g.o.card = map[node]float64{}
-	}
-	g.o.card[j] = g.rows(set)
-	return j, g.rows(set)
+	return &joinNode{kind: joinInner, l: l, r: r, on: on, est: g.rows(set)}, g.rows(set)
 }
 
 func (g *joinGraph) member(c *eqClass, set uint) ColID {
