@@ -262,6 +262,14 @@ func (sc *scope) bindOperator(n *ast.A_Expr) Expr {
 	if n.Lexpr != nil {
 		l = sc.bind(n.Lexpr)
 	}
+	if c, ok := n.Rexpr.(*ast.A_Const); ok && l == nil && op == "-" {
+		switch v := c.Val.(type) { // the grammar's doNegate
+		case *ast.Integer:
+			return bindConst(&ast.A_Const{Val: &ast.Float{FVal: fmt.Sprint(-v.IVal)}})
+		case *ast.Float:
+			return bindConst(&ast.A_Const{Val: &ast.Float{FVal: "-" + v.FVal}})
+		}
+	}
 	return must(NewOperator(op, l, sc.bind(n.Rexpr)))
 }
 

@@ -65,9 +65,19 @@ func (e *evaluator) Expr() Expr { return e.e }
 func (e *evaluator) Eval(ctx *Ctx, b *Batch, sel []int32) (arrow.Array, error) {
 	v, err := e.n.eval(ctx, b, sel)
 	if err != nil {
-		return nil, err
+		return nil, ownError(err)
 	}
 	return v.expand(b.N), nil
+}
+
+// ownError copies an error, since many here are shared values and callers add
+// positions to theirs.
+func ownError(err error) error {
+	if e, ok := err.(*pgerror.Error); ok {
+		c := *e
+		return &c
+	}
+	return err
 }
 
 // EvalConst computes an expression without columns.
@@ -83,7 +93,7 @@ func evalConst(ctx *Ctx, e Expr) (sqltypes.Datum, error) {
 	}
 	v, err := n.eval(ctx, &Batch{N: 1}, nil)
 	if err != nil {
-		return sqltypes.Null, err
+		return sqltypes.Null, ownError(err)
 	}
 	return sqltypes.DatumAt(e.Type(), v.arr, 0), nil
 }
@@ -240,7 +250,11 @@ func (c callNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 // is true. out may be sel[:0].
 func Filter(ctx *Ctx, ev Evaluator, b *Batch, sel, out []int32) ([]int32, error) {
 	if e, ok := ev.(*evaluator); ok {
-		return filter(ctx, e.n, b, sel, out)
+		out, err := filter(ctx, e.n, b, sel, out)
+		if err != nil {
+			return out, ownError(err)
+		}
+		return out, nil
 	}
 	arr, err := ev.Eval(ctx, b, sel)
 	if err != nil {

@@ -22,8 +22,7 @@ func testCtx() *Ctx {
 	return &Ctx{Now: now, TxnNow: now, TimeZone: loc, Clock: func() time.Time { return now }}
 }
 
-// evalSQL computes a SQL expression in the way a query would, and a second
-// time over a column of constants, which must agree.
+// evalSQL computes a SQL expression and prints the value as psql would.
 func evalSQL(sql string) string {
 	e, err := bindSQL(sql, &scope{})
 	if err != nil {
@@ -37,7 +36,11 @@ func evalSQL(sql string) string {
 	if d.IsNull() {
 		return "NULL"
 	}
-	return string(sqltypes.AppendTextOpt(nil, e.Type(), d, &sqltypes.TextOptions{TimeZone: ctx.TimeZone}))
+	s := string(sqltypes.AppendTextOpt(nil, e.Type(), d, &sqltypes.TextOptions{TimeZone: ctx.TimeZone}))
+	if s == "" {
+		return "(empty)"
+	}
+	return s
 }
 
 // TestEval runs the scripts: each line of input is an expression, each line of

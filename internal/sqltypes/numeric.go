@@ -19,7 +19,9 @@ const (
 	decDigits              = 4  // decimal digits of PostgreSQL's base-10000 digit
 )
 
-var errNumericOverflow = pgerror.New(pgerror.NumericValueOutOfRange, "value overflows numeric format")
+func errNumericOverflow() error {
+	return pgerror.New(pgerror.NumericValueOutOfRange, "value overflows numeric format")
+}
 
 func badSyntax(typ, s string) error {
 	return pgerror.New(pgerror.InvalidTextRepresentation, "invalid input syntax for type %s: %q", typ, Quotable(s))
@@ -77,7 +79,7 @@ func ParseNumeric(s string) (*apd.Decimal, error) {
 		return nil, badSyntax("numeric", s)
 	}
 	if scale < -numericWeightDigitsMax || scale > 2*numericWeightDigitsMax || int64(len(digits))-scale > numericWeightDigitsMax && strings.Trim(digits, "0") != "" {
-		return nil, errNumericOverflow
+		return nil, errNumericOverflow()
 	}
 	if len(digits) <= 18 {
 		var v uint64
