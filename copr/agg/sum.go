@@ -378,22 +378,23 @@ func (s *sumInterval) Result(out *colvec.Builder, lo, hi int) error {
 // divided follows PostgreSQL's interval_div: what is left of the months goes
 // to the days (30 a month), what is left of the days to the time.
 func (s *sumInterval) divided(out *colvec.Builder, g int, n int64) error {
-	const microsPerDay = 24 * 60 * 60 * 1e6
+	const secsPerDay = 24 * 60 * 60
 	v, f := s.v[g], float64(n)
 	months, days := int64(v.Months)/n, int64(v.Days)/n
 	restDays := roundMicro((float64(v.Months)/f - float64(months)) * 30)
-	wholeDays := math.Trunc(restDays)
-	rest := roundMicro((float64(v.Days)/f - float64(days)) + restDays - wholeDays)
-	if math.Abs(rest) >= 1 {
-		wholeDays += math.Trunc(rest)
-		rest -= math.Trunc(rest)
+	secs := roundMicro((float64(v.Days)/f - float64(days) + restDays - math.Trunc(restDays)) * secsPerDay)
+	if math.Abs(secs) >= secsPerDay {
+		whole := math.Trunc(secs / secsPerDay)
+		days += int64(whole)
+		secs -= whole * secsPerDay
 	}
-	micros := math.RoundToEven(float64(v.Nanoseconds/1000)/f + rest*microsPerDay)
+	days += int64(restDays)
+	micros := math.RoundToEven(float64(v.Nanoseconds/1000)/f + secs*1e6)
 	if math.Abs(micros) > math.MaxInt64/1000 {
 		return errIntervalRange()
 	}
 	out.AppendInterval(arrow.MonthDayNanoInterval{
-		Months: int32(months), Days: int32(days + int64(wholeDays)), Nanoseconds: int64(micros) * 1000,
+		Months: int32(months), Days: int32(days), Nanoseconds: int64(micros) * 1000,
 	})
 	return nil
 }

@@ -257,8 +257,9 @@ func (e *env) breakOnce(how string) {
 		e.r.fixed = map[uint64]string{41: "ignore", 42: "access"}
 	case "split":
 		e.Fail(func(r coprtest.Region, rows int) error {
-			if rows == 300 && once(r, 1) {
-				e.Split(e.Key(map[uint64]int64{1: 50, 2: 800, 3: 1500}[r.ID]), "s1")
+			at, ok := map[uint64]int64{1: 50, 2: 800, 3: 1500}[r.ID]
+			if rows == 300 && ok && once(r, 1) {
+				e.Split(e.Key(at), "s1")
 				return coprtest.NotLeader(r.ID)
 			}
 			return nil

@@ -189,6 +189,18 @@ func (b *Builder) AppendInt(v int64) {
 	b.setValid()
 }
 
+// AppendInt32 is AppendInt for a column known to be Int32 or Date.
+func (b *Builder) AppendInt32(v int32) {
+	b.i32 = append(b.i32, v)
+	b.setValid()
+}
+
+// AppendInt64 is AppendInt for a column known to be Int64, Time or Timestamp.
+func (b *Builder) AppendInt64(v int64) {
+	b.i64 = append(b.i64, v)
+	b.setValid()
+}
+
 // AppendFloat appends to a Float32 or Float64 column.
 func (b *Builder) AppendFloat(v float64) {
 	if b.kind == Float32 {

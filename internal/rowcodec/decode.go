@@ -63,6 +63,7 @@ func (d *Decoder) Decode(row []byte, out []*colvec.Builder) error {
 // Append appends the columns of the row opened last; a nil builder skips its
 // column.
 func (d *Decoder) Append(out []*colvec.Builder) error {
+	r := &d.row
 	for i, slot := range d.slots {
 		b := out[i]
 		if b == nil {
@@ -74,12 +75,21 @@ func (d *Decoder) Append(out []*colvec.Builder) error {
 			}
 			continue
 		}
-		if d.row.nulls[slot>>3]&(1<<(slot&7)) != 0 {
+		if r.nulls[slot>>3]&(1<<(slot&7)) != 0 {
 			b.AppendNull()
 			continue
 		}
-		v, ok := d.row.value(slot)
-		if !ok || !appendValue(b, d.kinds[i], v) {
+		start, end := 0, 0
+		switch {
+		case r.wide:
+			start, end = r.wideBounds(slot)
+		case slot > 0:
+			e := r.ends[2*slot-2 : 2*slot+2]
+			start, end = int(e[0])|int(e[1])<<8, int(e[2])|int(e[3])<<8
+		default:
+			end = int(r.ends[0]) | int(r.ends[1])<<8
+		}
+		if uint(start) > uint(end) || end > len(r.values) || !appendValue(b, d.kinds[i], r.values[start:end]) {
 			return corrupt(d.raw, "the value of column %d", d.wanted[i].ID)
 		}
 	}
@@ -166,22 +176,12 @@ func (d *Decoder) remap(row, header []byte) error {
 	return nil
 }
 
-func (r *rowView) end(i int) int {
-	if r.wide {
-		return int(binary.LittleEndian.Uint32(r.ends[4*i:]))
-	}
-	return int(binary.LittleEndian.Uint16(r.ends[2*i:]))
-}
-
-func (r *rowView) value(i int) ([]byte, bool) {
-	start, end := 0, r.end(i)
+// wideBounds is where value i of a wide row lies.
+func (r *rowView) wideBounds(i int) (start, end int) {
 	if i > 0 {
-		start = r.end(i - 1)
+		start = int(binary.LittleEndian.Uint32(r.ends[4*i-4:]))
 	}
-	if start > end || end > len(r.values) {
-		return nil, false
-	}
-	return r.values[start:end], true
+	return start, int(binary.LittleEndian.Uint32(r.ends[4*i:]))
 }
 
 // appendValue decodes one value; false if it is malformed.
@@ -195,11 +195,11 @@ func appendValue(b *colvec.Builder, kind colvec.Kind, v []byte) bool {
 		return isNumeric(v)
 	case colvec.Int64, colvec.Time, colvec.Timestamp:
 		n, ok := intOf(v)
-		b.AppendInt(n)
+		b.AppendInt64(n)
 		return ok
 	case colvec.Int32, colvec.Date:
 		n, ok := intOf(v)
-		b.AppendInt(n)
+		b.AppendInt32(int32(n))
 		return ok && n == int64(int32(n))
 	case colvec.Int16:
 		n, ok := intOf(v)
