@@ -165,7 +165,7 @@ func TestScanAndAggregate(t *testing.T) {
 		}
 		// count(*) reads no column at all.
 		p = &plan.Plan{Nodes: []plan.Node{&plan.TableScan{TableID: coprtest.TableID, KeyColumns: coprtest.Scan(false).KeyColumns}}}
-		if a, err = collect(t, p, tr(request(c, p))); err != nil || len(a.batches) != 3 || a.batches[0] != 5 {
+		if a, err = collect(t, p, tr(request(c, p))); err != nil || !slices.Equal(slices.Sorted(slices.Values(a.batches)), []int{5, 7, 8}) {
 			t.Errorf("%s: no columns: %v, %v", name, a.batches, err)
 		}
 	}
