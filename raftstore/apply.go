@@ -181,7 +181,7 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 	}
 	switch {
 	case h.epoch.Version != a.region.RegionEpoch.GetVersion():
-		err = a.p.store.epochNotMatch(a.region)
+		err = a.epochNotMatch()
 	case h.kind == entryKindWrite:
 		count := batch.Len()
 		if bad := batch.ApplyEncoded(rest); bad != nil {
@@ -192,6 +192,19 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 		err = a.applyAdmin(batch, e, &h, rest)
 	}
 	a.answer(&h, e.GetTerm(), err)
+}
+
+// epochNotMatch tells the region and its neighbour; the children of a split in
+// this very round are not in the store yet.
+func (a *applier) epochNotMatch() error {
+	if len(a.out.splits) == 0 {
+		return a.p.store.epochNotMatch(a.region)
+	}
+	regions := []*metapb.Region{a.region}
+	for _, r := range a.out.splits {
+		regions = append(regions, r.region)
+	}
+	return errEpochNotMatch(regions...)
 }
 
 // answer keeps the result for the proposal's waiter, if it waits here.

@@ -227,7 +227,7 @@ func (a *applier) applyMembership(batch *engine.Batch, e *raftpb.Entry) {
 	}
 	epoch := a.region.RegionEpoch
 	if h.epoch.Version != epoch.GetVersion() || h.epoch.ConfVer != epoch.GetConfVer() || isJoint(a.region) {
-		a.answer(&h, e.GetTerm(), a.p.store.epochNotMatch(a.region))
+		a.answer(&h, e.GetTerm(), a.epochNotMatch())
 		return
 	}
 	req, err := decodeAdmin(rest)

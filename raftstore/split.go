@@ -162,7 +162,7 @@ func (p *peer) adminApplied(id proposalID) {
 // applied index: the split is there as a whole, or not at all.
 func (a *applier) applySplit(batch *engine.Batch, h *entryHeader, req *raft_cmdpb.BatchSplitRequest) error {
 	if h.epoch.ConfVer != a.region.RegionEpoch.GetConfVer() || isJoint(a.region) {
-		return a.p.store.epochNotMatch(a.region)
+		return a.epochNotMatch()
 	}
 	last := a.region.StartKey
 	for _, r := range req.GetRequests() {

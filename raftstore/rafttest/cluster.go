@@ -45,6 +45,10 @@ type Cluster struct {
 	// Config is for stores started from here on.
 	Config      raftstore.Config
 	LockChecker raftstore.LockChecker
+	// WrapLogFS puts a file system between the Raft log and its disk; Fatal
+	// takes fatal errors.
+	WrapLogFS func(vfs.FS) vfs.FS
+	Fatal     func(error)
 
 	mu    sync.RWMutex
 	nodes map[uint64]*Node
@@ -111,12 +115,16 @@ func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: n.FS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}); err != nil {
 		c.TB.Fatal(err)
 	}
-	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: n.FS, CacheBytes: 1 << 20}); err != nil {
+	logFS := vfs.FS(n.FS)
+	if c.WrapLogFS != nil {
+		logFS = c.WrapLogFS(logFS)
+	}
+	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: logFS, CacheBytes: 1 << 20, OnFatal: c.Fatal}); err != nil {
 		c.TB.Fatal(err)
 	}
 	n.Store, err = raftstore.New(raftstore.Options{
 		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: n.FS,
-		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry,
+		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry, Fatal: c.Fatal,
 	})
 	if err != nil {
 		c.TB.Fatal(err)
@@ -142,6 +150,21 @@ func (c *Cluster) Stop(id uint64) {
 	n.Store.Stop()
 	if err := errors.Join(n.Engine.Close(), n.Log.Close()); err != nil {
 		c.TB.Error(err)
+	}
+}
+
+// Abandon ends a store whose Raft log has failed; what its disks hold is lost.
+func (c *Cluster) Abandon(id uint64) {
+	c.TB.Helper()
+	n := c.Node(id)
+	n.Up.Store(false)
+	c.Net.Unregister(id)
+	n.Store.Stop()
+	if err := n.Engine.Close(); err != nil {
+		c.TB.Error(err)
+	}
+	if err := n.Log.Close(); err == nil {
+		c.TB.Error("the raft log closed as if it had not failed")
 	}
 }
 
