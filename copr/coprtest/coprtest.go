@@ -281,3 +281,13 @@ func Col(i int) *expr.Column {
 func CountByGroup() *plan.Aggregation {
 	return &plan.Aggregation{GroupBy: []expr.Expr{Col(1)}, Aggs: []plan.AggCall{{Name: "count", Type: sqltypes.Int8}}}
 }
+
+// Pairs are the rows in key order: keys with the prefix, and values.
+func (c *Cluster) Pairs() (keys, values [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.rows {
+		keys, values = append(keys, p.key), append(values, p.value)
+	}
+	return keys, values
+}
