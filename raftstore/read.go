@@ -113,6 +113,9 @@ func (s *Store) peerFor(rc *kvrpcpb.Context) (*peer, error) {
 	if to := rc.GetPeer(); to != nil && to.GetStoreId() != 0 && to.GetStoreId() != s.id {
 		return nil, errStoreNotMatch(to.GetStoreId(), s.id)
 	}
+	if s.state.Load() != stateRunning {
+		return nil, ErrStopped
+	}
 	p := s.peer(rc.GetRegionId())
 	if p == nil {
 		return nil, errRegionNotFound(rc.GetRegionId())

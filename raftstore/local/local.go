@@ -40,7 +40,8 @@ func (n *Network) Register(storeID uint64, h raftstore.Handler) {
 	n.stores[storeID] = h
 }
 
-// Unregister disconnects a store. Messages to it are lost from here on.
+// Unregister disconnects a store: what is sent to it or by it from here on is
+// lost.
 func (n *Network) Unregister(storeID uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -74,6 +75,9 @@ type transport struct {
 
 // Send implements raftstore.Transport.
 func (t *transport) Send(m *raftstore.RaftMessage) {
+	if t.n.handler(t.storeID) == nil {
+		return
+	}
 	if f := t.n.filter.Load(); f != nil && !(*f)(m, func() { t.deliver(m) }) {
 		return
 	}
@@ -95,7 +99,7 @@ func (t *transport) SendSnapshot(ctx context.Context, m *raftstore.RaftMessage, 
 		return fmt.Errorf("snapshot to store %d was lost", m.To.StoreId)
 	}
 	h := t.n.handler(m.To.StoreId)
-	if h == nil {
+	if h == nil || t.n.handler(t.storeID) == nil {
 		return fmt.Errorf("store %d is not in this process", m.To.StoreId)
 	}
 	r, err := h.BeginSnapshot(m)

@@ -143,9 +143,14 @@ func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 func (c *Cluster) Stop(id uint64) {
 	c.TB.Helper()
 	n := c.Node(id)
-	if !n.Up.CompareAndSwap(true, false) {
-		return
+	if n.Up.CompareAndSwap(true, false) {
+		c.stop(n)
 	}
+}
+
+func (c *Cluster) stop(n *Node) {
+	c.TB.Helper()
+	id := n.ID
 	c.Net.Unregister(id)
 	n.Store.Stop()
 	if err := errors.Join(n.Engine.Close(), n.Log.Close()); err != nil {
@@ -173,12 +178,14 @@ func (c *Cluster) Abandon(id uint64) {
 func (c *Cluster) Crash(id uint64, unsyncedPercent int) {
 	c.TB.Helper()
 	n := c.Node(id)
-	if !n.Up.Load() {
+	// From here on nobody hears from the store, so that it can't promise what
+	// the clone lacks.
+	if !n.Up.CompareAndSwap(true, false) {
 		return
 	}
 	c.Net.Unregister(id)
 	after := n.FS.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewPCG(1, uint64(id)))})
-	c.Stop(id)
+	c.stop(n)
 	n.FS = after
 }
 
@@ -304,7 +311,21 @@ func (c *Cluster) TryPut(ctx context.Context, key, value string) error {
 func (c *Cluster) PutAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key, value string) error {
 	var b kv.Batch
 	b.Put(kv.CFDefault, []byte(key), []byte(value))
-	return c.Node(store).Store.Write(ctx, rc, &b)
+	n := c.Node(store)
+	if err := n.Store.Write(ctx, rc, &b); err != nil {
+		return err
+	}
+	return n.checkUp()
+}
+
+// ErrCrashed replaces an answer that came out of a store after its crash.
+var ErrCrashed = errors.New("the store has crashed")
+
+func (n *Node) checkUp() error {
+	if !n.Up.Load() {
+		return ErrCrashed
+	}
+	return nil
 }
 
 // Put writes until it succeeds.
@@ -319,11 +340,15 @@ func (c *Cluster) Put(key, value string) {
 
 // GetAt reads through one store; a missing key is "".
 func (c *Cluster) GetAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key string) (string, error) {
-	snap, err := c.Node(store).Store.Snapshot(ctx, rc, kv.SnapshotOptions{})
+	n := c.Node(store)
+	snap, err := n.Store.Snapshot(ctx, rc, kv.SnapshotOptions{})
 	if err != nil {
 		return "", err
 	}
 	defer snap.Close()
+	if err := n.checkUp(); err != nil {
+		return "", err
+	}
 	value, closer, err := snap.Get(kv.CFDefault, []byte(key))
 	if errors.Is(err, kv.ErrNotFound) {
 		return "", nil
