@@ -16,6 +16,7 @@ import (
 type Change struct {
 	store *Store
 	txn   *Txn
+	base  *Snapshot
 	view  *Snapshot // with the changes so far
 	next  int64     // next object id
 }
@@ -30,7 +31,7 @@ func (s *Store) Begin(ctx context.Context, txn *Txn, lock *kv.LockCtx) (*Change,
 	if err != nil {
 		return nil, err
 	}
-	c := &Change{store: s, txn: txn, view: base.clone()}
+	c := &Change{store: s, txn: txn, view: base.clone(), base: base}
 	c.view.version = base.version + 1
 	c.next, err = s.readCounter(ctx, lock.ForUpdateTS, nextIDKey, FirstUserObjectID)
 	if err != nil {
@@ -50,9 +51,25 @@ func (s *Store) readCounter(ctx context.Context, ts uint64, key []byte, initial 
 	return decodeInt(key, v.Value)
 }
 
+// ChangeState is what a savepoint remembers of a change.
+type ChangeState struct {
+	view *Snapshot
+	next int64
+}
+
+// Save returns the state to go back to, Restore goes back: the keys written
+// since are the transaction's buffer's business.
+func (c *Change) Save() ChangeState { return ChangeState{view: c.view.clone(), next: c.next} }
+
+// Restore undoes what was changed since Save.
+func (c *Change) Restore(s ChangeState) { c.view, c.next = s.view.clone(), s.next }
+
 // Snapshot is the catalog with the change's effects so far. It is a copy: later
 // changes don't show in it.
 func (c *Change) Snapshot() *Snapshot { return c.view.clone() }
+
+// Base is the catalog without the change.
+func (c *Change) Base() *Snapshot { return c.base }
 
 // NewID gives out an object id (OID).
 func (c *Change) NewID() (int64, error) {

@@ -109,6 +109,27 @@ func (t *Table) AllIndexes() []*Index {
 	return append([]*Index{t.PrimaryKey}, t.Indexes...)
 }
 
+// HasPrimaryKey reports whether the table has a primary key: the one its rows are
+// kept under, or one that was added later and is an index.
+func (t *Table) HasPrimaryKey() bool {
+	for _, ix := range t.AllIndexes() {
+		if ix.Primary {
+			return true
+		}
+	}
+	return false
+}
+
+// HasCheck reports whether the table has a CHECK constraint of this name.
+func (t *Table) HasCheck(name string) bool {
+	for _, c := range t.Checks {
+		if c.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Clone copies the descriptor deeply enough to be changed.
 func (t *Table) Clone() *Table {
 	c := *t

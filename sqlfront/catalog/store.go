@@ -183,28 +183,5 @@ func (s *Store) scan(ctx context.Context, snap *txnsnapshot.KVSnapshot, prefix s
 	return nil
 }
 
-// Unchanged reports whether the tables with these ids are, as of ts, the ones
-// that base has; otherwise it names one that is not. It is what a transaction
-// asks before it commits.
-func (s *Store) Unchanged(ctx context.Context, ts uint64, base *Snapshot, ids []int64) (changed string, err error) {
-	now, err := s.At(ctx, ts)
-	if err != nil {
-		return "", err
-	}
-	if now.version == base.version {
-		return "", nil
-	}
-	for _, id := range ids {
-		was, is := base.byID[id], now.byID[id]
-		if was == nil {
-			continue // made by the transaction itself
-		}
-		if is == nil || is.Version != was.Version {
-			return was.Name, nil
-		}
-	}
-	return "", nil
-}
-
 // Txn is the transaction type that changes are written in.
 type Txn = transaction.KVTxn

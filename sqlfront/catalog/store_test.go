@@ -117,10 +117,6 @@ func TestChangesBecomeVisible(t *testing.T) {
 			t.Error("the indexes are not found by name")
 		}
 	}
-	old, err := here.Latest(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
 	change(t, here, func(c *Change) {
 		if err := c.DropTable(c.Snapshot().TableByID(id)); err != nil {
 			t.Fatal(err)
@@ -132,16 +128,6 @@ func TestChangesBecomeVisible(t *testing.T) {
 	snap, err := here.Latest(ctx)
 	if err != nil || snap.TableByID(id) != nil || snap.NameTaken("public", "t_b") {
 		t.Errorf("the table is still there (%v)", err)
-	}
-	ts, err := store.CurrentTimestamp("global")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if name, err := here.Unchanged(ctx, ts, old, []int64{id}); err != nil || name != "t" {
-		t.Errorf("Unchanged names %q (%v)", name, err)
-	}
-	if name, err := here.Unchanged(ctx, ts, old, []int64{id + 100}); err != nil || name != "" {
-		t.Errorf("Unchanged names %q (%v) for another table", name, err)
 	}
 }
 

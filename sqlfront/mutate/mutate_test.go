@@ -25,7 +25,9 @@ type fakeBuffer struct {
 	presumed map[string]bool
 }
 
-func newBuffer() *fakeBuffer { return &fakeBuffer{own: map[string][]byte{}, presumed: map[string]bool{}} }
+func newBuffer() *fakeBuffer {
+	return &fakeBuffer{own: map[string][]byte{}, presumed: map[string]bool{}}
+}
 
 func (b *fakeBuffer) GetLocal(_ context.Context, key []byte) ([]byte, error) {
 	v, ok := b.own[string(key)]

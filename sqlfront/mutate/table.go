@@ -108,10 +108,10 @@ func (m *Table) indexKey(ix *index, row []sqltypes.Datum, handle []byte) (key []
 }
 
 // UniqueKey returns the key that a row has in a unique constraint: in the
-// primary key (ix.Primary) the row key, else the index key. ok is false where
+// primary key the row key, else the index key. ok is false where
 // a NULL makes the row unique by itself.
 func (m *Table) UniqueKey(ix *catalog.Index, row []sqltypes.Datum) (key []byte, ok bool, err error) {
-	if ix.Primary {
+	if ix.ID == 0 {
 		handle, err := m.Handle(nil, row)
 		return m.RowKey(handle), err == nil, err
 	}

@@ -36,8 +36,8 @@ func NewWriter(ctx context.Context, t *Table, buf Buffer) *Writer {
 	return &Writer{Table: t, buf: buf, ctx: ctx}
 }
 
-// putNew writes a key that must not exist yet.
-func (w *Writer) putNew(key, value []byte) error {
+// PutNew writes a unique key that must not exist yet.
+func (w *Writer) PutNew(key, value []byte) error {
 	own, err := w.buf.GetLocal(w.ctx, key)
 	switch {
 	case err == nil && len(own) > 0:
@@ -62,7 +62,7 @@ func (w *Writer) Insert(row []sqltypes.Datum, handle []byte) error {
 	if w.HasRowID() {
 		err = w.buf.Set(key, value)
 	} else {
-		err = w.putNew(key, value)
+		err = w.PutNew(key, value)
 	}
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (w *Writer) insertEntry(ix *index, row []sqltypes.Datum, handle []byte) err
 		return err
 	}
 	if unique {
-		return w.putNew(key, bytes.Clone(handle))
+		return w.PutNew(key, bytes.Clone(handle))
 	}
 	return w.buf.Set(key, bytes.Clone(handle))
 }

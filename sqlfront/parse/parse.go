@@ -103,3 +103,19 @@ func isASCII(s string) bool {
 	}
 	return true
 }
+
+// Expr parses an expression on its own, as the catalog keeps defaults and
+// checks.
+func Expr(text string) (ast.Expr, error) {
+	const prefix = "SELECT ("
+	stmts, err := Parse(prefix + text + ")")
+	if err != nil {
+		return nil, err
+	}
+	if len(stmts) == 1 {
+		if sel, ok := stmts[0].Stmt.(*ast.Select); ok && len(sel.Targets) == 1 && sel.From == nil && sel.Where == nil {
+			return sel.Targets[0].Expr, nil
+		}
+	}
+	return nil, pgerror.New(pgerror.SyntaxError, "%q is not an expression", text)
+}

@@ -131,6 +131,18 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestExpr(t *testing.T) {
+	e, err := Expr("a > 0 AND b LIKE 'x%'")
+	if _, ok := e.(*ast.Logic); !ok || err != nil {
+		t.Errorf("%s (%v)", dump(e), err)
+	}
+	for _, bad := range []string{"", "1) from t where (true", "1; select 2", "a a a"} {
+		if e, err := Expr(bad); err == nil {
+			t.Errorf("%q gives %s", bad, dump(e))
+		}
+	}
+}
+
 // TestLongInsert: the work grows with the text, not with its square.
 func TestLongInsert(t *testing.T) {
 	var b strings.Builder

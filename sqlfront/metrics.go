@@ -1,0 +1,26 @@
+package sqlfront
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics of a SQL node, named after TiDB's where the same is measured.
+type metrics struct {
+	sessions   prometheus.Gauge
+	statements *prometheus.CounterVec
+	retries    prometheus.Counter
+	commits    *prometheus.CounterVec
+	copyRows   prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		sessions:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "copra_sql_sessions", Help: "Open sessions."}),
+		statements: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_statements_total", Help: "Statements run, by kind."}, []string{"kind"}),
+		retries:    prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_statement_retries_total", Help: "Statements run again after a write conflict."}),
+		commits:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_commits_total", Help: "Transactions that wrote, by outcome."}, []string{"outcome"}),
+		copyRows:   prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_copy_rows_total", Help: "Rows loaded by COPY."}),
+	}
+	if r != nil {
+		r.MustRegister(m.sessions, m.statements, m.retries, m.commits, m.copyRows)
+	}
+	return m
+}

@@ -1,0 +1,158 @@
+package sqlfront
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/sqlfront/catalog"
+)
+
+func storeKilled(p *uint32) { atomic.StoreUint32(p, 1) }
+
+// writing is one run of a statement that writes: its transaction, its read
+// timestamp, and the catalog it was bound with.
+type writing struct {
+	*txn
+	ctx  context.Context
+	ts   uint64
+	snap *catalog.Snapshot
+}
+
+// write runs fn, which reads at w.ts, changes the transaction's buffer and
+// takes its locks. After a write conflict it is run again on a newer snapshot,
+// from the beginning, as long as nobody has seen anything of it:
+//
+//   - a statement of its own is a whole transaction: first optimistic, then with
+//     locks;
+//   - in a READ COMMITTED transaction the statement's changes are taken back, the
+//     locks it holds stay;
+//   - in REPEATABLE READ there is no newer snapshot: 40001.
+func (s *session) write(ctx context.Context, fn func(w *writing) error) error {
+	if s.txn == nil {
+		return s.writeAlone(ctx, fn)
+	}
+	t := s.txn
+	if t.readOnly {
+		return readOnlyError()
+	}
+	for try := 0; ; try++ {
+		err := s.writeStaged(ctx, t, fn)
+		again := isConflict(err) && !t.repeatable || t.retryExists(err, try)
+		if err == nil || !again || try == statementTriesMax {
+			return kvError(ctx, err, t.tables())
+		}
+		s.db.metrics.retries.Inc()
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// existsTriesMax is how often ON CONFLICT is run again for a key that turned up
+// in between. One that is still in the way is another constraint's.
+const existsTriesMax = 3
+
+func (t *txn) retryExists(err error, try int) bool {
+	return t.conflictRetry && !t.repeatable && try < existsTriesMax && isKeyExists(err)
+}
+
+func readOnlyError() error {
+	return pgerror.New(pgerror.ReadOnlySQLTransaction, "cannot execute a statement that writes in a read-only transaction")
+}
+
+// writeStaged runs fn inside a stage of the buffer.
+func (s *session) writeStaged(ctx context.Context, t *txn, fn func(w *writing) error) error {
+	ts, err := t.readTS(ctx)
+	if err != nil {
+		return err
+	}
+	snap, err := s.snapshot(ctx, t, ts)
+	if err != nil {
+		return err
+	}
+	tx, err := t.store(ts)
+	if err != nil {
+		return err
+	}
+	if !t.repeatable {
+		tx.GetSnapshot().SetSnapshotTS(ts)
+	}
+	t.conflictRetry = false
+	buf := tx.GetMemBuffer()
+	stage := buf.Staging()
+	if err := fn(&writing{txn: t, ctx: ctx, ts: ts, snap: snap}); err != nil {
+		buf.Cleanup(stage)
+		return err
+	}
+	buf.Release(stage)
+	return nil
+}
+
+// writeAlone runs fn as a transaction of its own.
+func (s *session) writeAlone(ctx context.Context, fn func(w *writing) error) error {
+	if s.settings.Bool("default_transaction_read_only") {
+		return readOnlyError()
+	}
+	for try := 0; ; try++ {
+		t := s.newTxn(false)
+		t.pessimistic = try >= optimisticTriesMax
+		err := s.writeOnce(ctx, t, fn)
+		if err == nil || !isConflict(err) && !t.retryExists(err, try) || try == statementTriesMax {
+			return kvError(ctx, err, t.tables())
+		}
+		s.db.metrics.retries.Inc()
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) writeOnce(ctx context.Context, t *txn, fn func(w *writing) error) error {
+	defer t.rollbackOpen()
+	ts, err := t.readTS(ctx)
+	if err != nil {
+		return err
+	}
+	snap, err := s.snapshot(ctx, t, ts)
+	if err != nil {
+		return err
+	}
+	if _, err := t.store(ts); err != nil {
+		return err
+	}
+	if err := fn(&writing{txn: t, ctx: ctx, ts: ts, snap: snap}); err != nil {
+		return err
+	}
+	if e := cancelError(ctx); e != nil {
+		return e
+	}
+	return t.commit(ctx)
+}
+
+// rollbackOpen rolls back unless it was committed.
+func (t *txn) rollbackOpen() {
+	if t.kv != nil && t.kv.Valid() {
+		t.rollback()
+	}
+}
+
+// snapshot is the catalog that a statement reading at ts is bound with.
+func (s *session) snapshot(ctx context.Context, t *txn, ts uint64) (*catalog.Snapshot, error) {
+	var (
+		snap *catalog.Snapshot
+		err  error
+	)
+	switch {
+	case t != nil && t.change != nil:
+		return t.change.Snapshot(), nil
+	case t != nil && t.repeatable:
+		if t.catalog == nil {
+			t.catalog, err = s.db.catalog.At(ctx, ts)
+		}
+		snap = t.catalog
+	default:
+		snap, err = s.db.catalog.Latest(ctx)
+	}
+	return snap, kvError(ctx, err, nil)
+}
