@@ -2,8 +2,10 @@ package expr
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/copradb/copra/internal/sqltypes"
@@ -28,9 +30,9 @@ func init() {
 		})
 	}
 	wider := numericResult(func(a, b int32) int32 { return max(a, b) })
-	def("+(numeric,numeric) numeric", decimalOp(sqltypes.NumericAdd, addDec, false), wider)
-	def("-(numeric,numeric) numeric", decimalOp(sqltypes.NumericSub, subDec, false), wider)
-	def("*(numeric,numeric) numeric", decimalOp(sqltypes.NumericMul, mulDec, true),
+	def("+(numeric,numeric) numeric", decimalOp(sqltypes.NumericAdd, addRows, false), wider)
+	def("-(numeric,numeric) numeric", decimalOp(sqltypes.NumericSub, subRows, false), wider)
+	def("*(numeric,numeric) numeric", decimalOp(sqltypes.NumericMul, mulRows, true),
 		numericResult(func(a, b int32) int32 { return a + b }))
 	def("/(numeric,numeric) numeric", fn2(func(_ *call, a, b *apd.Decimal) (*apd.Decimal, error) {
 		return sqltypes.NumericDiv(a, b)
@@ -298,7 +300,7 @@ func shifts[T integer](name string, oid uint32) {
 // decimalOp is an operator over numerics: in 128 bits where all scales are
 // known, else through apd. product says that scales add up instead of being
 // equalised.
-func decimalOp(exact func(a, b *apd.Decimal) *apd.Decimal, op func(a, b dec) (dec, bool), product bool) evalFunc {
+func decimalOp(exact func(a, b *apd.Decimal) *apd.Decimal, rows decKernel, product bool) evalFunc {
 	slow := pure2(exact)
 	return func(cc *call, args []vec, n int, sel []int32) (vec, error) {
 		_, l := args[0].arr.(*array.Decimal128)
@@ -319,7 +321,7 @@ func decimalOp(exact func(a, b *apd.Decimal) *apd.Decimal, op func(a, b dec) (de
 			}
 		}
 		out := make([]dec, n)
-		if !decRows(op, a, b, stride(args[0]), stride(args[1]), out, sel, valid) {
+		if !rows(a, b, stride(args[0]), stride(args[1]), out, sel, valid) {
 			return vec{}, errDecOverflow
 		}
 		return vec{arr: fixed(cc.typ.Arrow(), out, valid), cst: cst}, nil
@@ -344,16 +346,17 @@ func alignScale(a []dec, v vec, to int32) ([]dec, bool) {
 	return out, true
 }
 
-// decRows applies op; it reports false when a valid row has more than 38
-// digits.
-func decRows(op func(a, b dec) (dec, bool), a, b []dec, ma, mb int, out []dec, sel []int32, valid []byte) bool {
+// decKernel computes the rows of sel (nil = all of out) and reports false when
+// a valid row has more than 38 digits.
+type decKernel func(a, b []dec, ma, mb int, out []dec, sel []int32, valid []byte) bool
+
+func addRows(a, b []dec, ma, mb int, out []dec, sel []int32, valid []byte) bool {
 	fine := true
 	one := func(i int) {
-		r, ok := op(a[i&ma], b[i&mb])
-		if !ok || !fits64(r) && !sqltypes.Dec128Fits(r) {
-			fine = fine && valid != nil && !bitmap{valid, 0}.get(i)
+		r, ok := addDec(a[i&ma], b[i&mb])
+		if out[i] = r; !fits64(r) {
+			fine = fine && fitsAt(r, ok, valid, i)
 		}
-		out[i] = r
 	}
 	if sel == nil {
 		for i := range out {
@@ -365,4 +368,62 @@ func decRows(op func(a, b dec) (dec, bool), a, b []dec, ma, mb int, out []dec, s
 		one(int(i))
 	}
 	return fine
+}
+
+func subRows(a, b []dec, ma, mb int, out []dec, sel []int32, valid []byte) bool {
+	fine := true
+	one := func(i int) {
+		r, ok := subDec(a[i&ma], b[i&mb])
+		if out[i] = r; !fits64(r) {
+			fine = fine && fitsAt(r, ok, valid, i)
+		}
+	}
+	if sel == nil {
+		for i := range out {
+			one(i)
+		}
+		return fine
+	}
+	for _, i := range sel {
+		one(int(i))
+	}
+	return fine
+}
+
+// mulRows: two int64 make at most 126 bits, which 38 digits always hold.
+func mulRows(a, b []dec, ma, mb int, out []dec, sel []int32, valid []byte) bool {
+	fine := true
+	one := func(i int) {
+		x, y := a[i&ma], b[i&mb]
+		if fits64(x) && fits64(y) {
+			out[i] = mul64(int64(x.LowBits()), int64(y.LowBits()))
+			return
+		}
+		r, ok := mulDec(x, y)
+		out[i] = r
+		fine = fine && fitsAt(r, ok, valid, i)
+	}
+	if sel != nil {
+		for _, i := range sel {
+			one(int(i))
+		}
+		return fine
+	}
+	for i := range out {
+		x, y := a[i&ma], b[i&mb]
+		if !fits64(x) || !fits64(y) {
+			one(i)
+			continue
+		}
+		hi, lo := bits.Mul64(x.LowBits(), y.LowBits())
+		h := int64(hi) - int64(y.LowBits())&x.HighBits() - int64(x.LowBits())&y.HighBits()
+		out[i] = decimal128.New(h, lo)
+	}
+	return fine
+}
+
+// fitsAt reports whether a result of more than 64 bits is all right: within 38
+// digits, or of a row that is NULL.
+func fitsAt(r dec, ok bool, valid []byte, i int) bool {
+	return ok && sqltypes.Dec128Fits(r) || valid != nil && !bitmap{valid, 0}.get(i)
 }

@@ -20,12 +20,7 @@ func castEval(from, to sqltypes.Type, explicit bool) evalFunc {
 	case ts:
 		return castToText(from, explicit)
 	case fs && from.OID == sqltypes.OIDChar && to.OID == sqltypes.OIDInt4:
-		return pure1(func(s string) int32 {
-			if s == "" {
-				return 0
-			}
-			return int32(int8(s[0]))
-		})
+		return pure1(func(s string) int32 { return int32(int8(sqltypes.CharByte(s))) })
 	case fs:
 		return castFromText(to)
 	case from.OID == to.OID || from.IsOidLike() && to.IsOidLike():
@@ -112,10 +107,7 @@ func castToText(from sqltypes.Type, explicit bool) evalFunc {
 				if v < math.MinInt8 || v > math.MaxInt8 {
 					return "", false, pgerror.New(pgerror.NumericValueOutOfRange, `"char" out of range`)
 				}
-				if v == 0 {
-					return "", true, nil
-				}
-				return string([]byte{byte(v)}), true, nil
+				return sqltypes.CharText(byte(v)), true, nil
 			}
 			buf = sqltypes.AppendArrowText(buf[:0], cc.args[0], args[0].arr, args[0].at(i), opt)
 			s, err := sqltypes.FitString(string(buf), cc.typ, explicit)
@@ -224,6 +216,12 @@ func castNumeric(cc *call, args []vec, n int, sel []int32) (vec, error) {
 	from, to := cc.args[0], cc.typ
 	if from.FixedScale() && to.FixedScale() {
 		return castDecimals(cc, args, n, sel)
+	}
+	if from.FixedScale() && to.Precision == 0 { // to the text of each value
+		n, sel, cst := outLen(n, sel, args...)
+		v, scale := reader[dec](args[0]), decScale(args[0].arr)
+		out := stringSink(to, n, func(dst []byte, d dec) []byte { return sqltypes.AppendDec128(dst, d, scale) })
+		return liftInto(cc, args, n, sel, cst, out, func(i int) (dec, bool, error) { return v(i), true, nil })
 	}
 	return fn1(func(cc *call, d *apd.Decimal) (*apd.Decimal, error) {
 		return sqltypes.FitNumeric(d, cc.typ)

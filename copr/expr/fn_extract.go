@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/apd/v3"
@@ -288,6 +289,14 @@ func init() {
 	truncators()
 }
 
+// appendExtracted writes a field's value as a numeric's text.
+func appendExtracted(dst []byte, e extracted) []byte {
+	if e.num == nil && e.scale == 0 {
+		return strconv.AppendInt(dst, e.v, 10)
+	}
+	return sqltypes.AppendNumeric(dst, e.numeric())
+}
+
 // extractors registers extract (numeric) and date_part (float8) for a type.
 func extractors(t sqltypes.Type, make func(cc *call, field string, v vec) func(i int) (extracted, bool, error)) {
 	var opts []option
@@ -302,14 +311,11 @@ func extractors(t sqltypes.Type, make func(cc *call, field string, v vec) func(i
 		return func(i int) (extracted, bool, error) { return make(cc, f(i), args[1])(i) }
 	}
 	def("extract(text,"+t.PgName()+") numeric", func(cc *call, args []vec, n int, sel []int32) (vec, error) {
-		g := get(cc, args)
-		return lift(cc, args, n, sel, func(i int) (*apd.Decimal, bool, error) {
-			e, ok, err := g(i)
-			if err != nil || !ok {
-				return nil, false, err
-			}
-			return e.numeric(), true, nil
-		})
+		n, sel, cst := outLen(n, sel, args...)
+		if cst && (args[0].nullConst() || args[1].nullConst()) {
+			return nullVec(cc.typ), nil
+		}
+		return liftInto(cc, args, n, sel, cst, stringSink(cc.typ, n, appendExtracted), get(cc, args))
 	}, opts...)
 	def("date_part(text,"+t.PgName()+") float8", func(cc *call, args []vec, n int, sel []int32) (vec, error) {
 		g := get(cc, args)

@@ -16,8 +16,8 @@ import (
 )
 
 func init() {
-	def("||(text,text) text", pure2(func(a, b string) string { return a + b }))
-	def("textcat(text,text) text", pure2(func(a, b string) string { return a + b }))
+	def("||(text,text) text", concatText)
+	def("textcat(text,text) text", concatText)
 	def("||(bytea,bytea) bytea", pure2(func(a, b []byte) []byte { return append(append([]byte{}, a...), b...) }))
 	def("||(text,any) text", concatAny, stable)
 	def("||(any,text) text", concatAny, stable)
@@ -79,6 +79,16 @@ func outText(cc *call, t sqltypes.Type, d sqltypes.Datum) string {
 		}
 	}
 	return string(sqltypes.AppendTextOpt(nil, t, d, &sqltypes.TextOptions{TimeZone: cc.ctx.zone()}))
+}
+
+// concatText joins without a string in between.
+func concatText(cc *call, args []vec, n int, sel []int32) (vec, error) {
+	n, sel, cst := outLen(n, sel, args...)
+	a, b := reader[string](args[0]), reader[string](args[1])
+	out := stringSink(cc.typ, n, func(dst []byte, p [2]string) []byte { return append(append(dst, p[0]...), p[1]...) })
+	return liftInto(cc, args, n, sel, cst, out, func(i int) ([2]string, bool, error) {
+		return [2]string{a(i), b(i)}, true, nil
+	})
 }
 
 var concatAny = rowCall(func(cc *call, args []sqltypes.Datum) (sqltypes.Datum, error) {

@@ -253,11 +253,6 @@ func likeMatchers(text, pattern vec, fold bool) func(i int) (bool, error) {
 	s := reader[string](text)
 	if pattern.cst {
 		m := compileLike(stringsOf(pattern.arr).get(0), fold)
-		if !text.cst {
-			if f := m.special(stringsOf(text.arr)); f != nil {
-				return f
-			}
-		}
 		return func(i int) (bool, error) { return m.matches(s(i)) }
 	}
 	p := reader[string](pattern)
@@ -271,19 +266,24 @@ func likeMatchers(text, pattern vec, fold bool) func(i int) (bool, error) {
 	}
 }
 
-// special is the test for the common shapes abc%, %abc and %abc%.
-func (m *likePattern) special(s strs) func(i int) (bool, error) {
+// special is the test for the common shapes abc%, %abc and %abc%; nil for
+// others.
+func (m *likePattern) special(s strs) func(i int) bool {
 	if m.fold || m.more != nil || len(m.pieces) != 1 || m.pieces[0].wild != nil || !m.anyPercent {
 		return nil
 	}
 	text := m.pieces[0].text
 	switch {
 	case m.openStart && m.openEnd:
-		return func(i int) (bool, error) { return strings.Contains(s.get(i), text), nil }
+		return func(i int) bool { return strings.Contains(s.get(i), text) }
 	case m.openStart:
-		return func(i int) (bool, error) { return strings.HasSuffix(s.get(i), text), nil }
+		return func(i int) bool { return strings.HasSuffix(s.get(i), text) }
 	}
-	return func(i int) (bool, error) { return strings.HasPrefix(s.get(i), text), nil }
+	n := int32(len(text))
+	return func(i int) bool {
+		o := s.offs[i]
+		return s.offs[i+1]-o >= n && string(s.data[o:o+n]) == text
+	}
 }
 
 func likeEval(not, fold bool) evalFunc {
@@ -313,6 +313,11 @@ func (l likeNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) 
 			return out, err
 		}
 		return trueRows(v, b.N, sel, out), nil
+	}
+	if special := compileLike(stringsOf(args[1].arr).get(0), false).special(stringsOf(args[0].arr)); special != nil {
+		start, not := len(out), l.not
+		out = pick(b.N, sel, out, func(i int) bool { return special(i) != not })
+		return dropNulls(out, start, args[0]), nil
 	}
 	match := likeMatchers(args[0], args[1], false)
 	valid := args[0].bitmap()

@@ -36,6 +36,8 @@ func reader[T any](v vec) func(i int) T {
 		read = sliceReader(values[float32](v.arr))
 	case float64:
 		read = sliceReader(values[float64](v.arr))
+	case dec:
+		read = sliceReader(values[dec](v.arr))
 	case string:
 		s := stringsOf(v.arr)
 		read = func(i int) string { return s.get(i) }
@@ -202,11 +204,15 @@ func lift[R any](cc *call, args []vec, n int, sel []int32, f func(i int) (r R, o
 	if cst {
 		n, sel = 1, nil
 	}
+	return liftInto(cc, args, n, sel, cst, newSink[R](cc.typ, n), f)
+}
+
+// liftInto is lift with a sink of the caller's.
+func liftInto[R any](cc *call, args []vec, n int, sel []int32, cst bool, out sink[R], f func(i int) (r R, ok bool, err error)) (vec, error) {
 	var valid []byte
 	if cc.fn.Strict {
 		valid = andValidity(n, args...)
 	}
-	out := newSink[R](cc.typ, n)
 	step := func(i int) error {
 		if valid != nil && !bitutil.BitIsSet(valid, i) {
 			return nil

@@ -67,6 +67,12 @@ func ParseBinary(t Type, b []byte) (Datum, error) {
 		return arrayFromBinary(t, elem, b)
 	}
 	s := string(b)
+	if t.OID == OIDChar {
+		if len(b) != 1 {
+			return Null, badBinary(t)
+		}
+		return NewString(CharText(b[0])), nil
+	}
 	if !utf8.ValidString(s) {
 		return Null, invalidUTF8(s)
 	}
@@ -207,14 +213,14 @@ func appendNumericWire(dst, digits []byte, negative bool, scale int32) []byte {
 }
 
 func appendNumericBinary(dst []byte, d *apd.Decimal) []byte {
-	special := uint16(0)
+	special, scale := uint16(0), byte(0x20) // the scale PostgreSQL sends with infinities
 	switch {
 	case d.Form == apd.Infinite && d.Negative:
 		special = wireMinusInf
 	case d.Form == apd.Infinite:
 		special = wireInf
 	case d.Form != apd.Finite:
-		special = wireNaN
+		special, scale = wireNaN, 0
 	default:
 		var buf [128]byte
 		digits := d.Coeff.Append(buf[:0], 10)
@@ -225,7 +231,7 @@ func appendNumericBinary(dst []byte, d *apd.Decimal) []byte {
 	}
 	dst = append(dst, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint16(dst, special)
-	return append(dst, 0, 0)
+	return append(dst, 0, scale)
 }
 
 // AppendBinary appends d in the wire's binary format of type t; d must not be
@@ -240,9 +246,9 @@ func AppendBinary(dst []byte, t Type, d Datum) []byte {
 		return appendIntBinary(dst, t, d.n)
 	case KindFloat:
 		if t.OID == OIDFloat4 {
-			return binary.BigEndian.AppendUint32(dst, math.Float32bits(float32(d.Float())))
+			return appendFloat32Binary(dst, float32(d.Float()))
 		}
-		return binary.BigEndian.AppendUint64(dst, uint64(d.n))
+		return appendFloat64Binary(dst, d.Float())
 	case KindDecimal:
 		return appendNumericBinary(dst, d.d)
 	case KindInterval:
@@ -251,6 +257,26 @@ func AppendBinary(dst []byte, t Type, d Datum) []byte {
 		return append(dst, d.s...)
 	}
 	return appendStringBinary(dst, t, d.s)
+}
+
+// Every NaN is sent as C's NAN.
+const (
+	nan32Bits = 0x7fc00000
+	nan64Bits = 0x7ff8000000000000
+)
+
+func appendFloat32Binary(dst []byte, f float32) []byte {
+	if f != f {
+		return binary.BigEndian.AppendUint32(dst, nan32Bits)
+	}
+	return binary.BigEndian.AppendUint32(dst, math.Float32bits(f))
+}
+
+func appendFloat64Binary(dst []byte, f float64) []byte {
+	if f != f {
+		return binary.BigEndian.AppendUint64(dst, nan64Bits)
+	}
+	return binary.BigEndian.AppendUint64(dst, math.Float64bits(f))
 }
 
 func appendIntervalBinary(dst []byte, iv IntervalValue) []byte {
@@ -288,6 +314,9 @@ func appendStringBinary(dst []byte, t Type, s string) []byte {
 			i++
 		}
 		return dst
+	}
+	if t.OID == OIDChar {
+		return append(dst, CharByte(s))
 	}
 	if elem, ok := t.Elem(); ok && t.OID != OIDName {
 		return appendArrayBinary(dst, t, elem, s)

@@ -91,9 +91,9 @@ func AppendArrowBinary(dst []byte, t Type, col arrow.Array, row int) []byte {
 	case *array.Int64:
 		return appendIntBinary(dst, t, c.Value(row))
 	case *array.Float32:
-		return binary.BigEndian.AppendUint32(dst, math.Float32bits(c.Value(row)))
+		return appendFloat32Binary(dst, c.Value(row))
 	case *array.Float64:
-		return binary.BigEndian.AppendUint64(dst, math.Float64bits(c.Value(row)))
+		return appendFloat64Binary(dst, c.Value(row))
 	case *array.Decimal128:
 		var buf [48]byte
 		digits := AppendDec128(buf[:0], c.Value(row), 0)

@@ -225,7 +225,7 @@ func intervalClock(s string, mask int32) (us int64, ok bool) {
 	var v [3]int64
 	for i := range p {
 		n, err := strconv.ParseInt("0"+p[i], 10, 64)
-		if err != nil || n > math.MaxInt64/MicrosPerHour/2 {
+		if err != nil || n > math.MaxInt64/MicrosPerHour-1 {
 			return 0, false
 		}
 		v[i] = n

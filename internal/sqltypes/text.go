@@ -166,10 +166,7 @@ func FitString(s string, t Type, explicit bool) (string, error) {
 	case OIDName:
 		return truncateBytes(s, nameBytesMax), nil
 	case OIDChar:
-		if len(s) > 1 {
-			return s[:1], nil
-		}
-		return s, nil
+		return CharText(CharByte(s)), nil
 	case OIDBpchar, OIDVarchar:
 	default:
 		return s, nil
@@ -186,6 +183,29 @@ func FitString(s string, t Type, explicit bool) (string, error) {
 		s = strings.TrimRight(s, " ")
 	}
 	return s, nil
+}
+
+// CharText is the text of a "char": empty for 0, \ooo beyond ASCII.
+func CharText(b byte) string {
+	switch {
+	case b == 0:
+		return ""
+	case b >= 0x80:
+		return string([]byte{'\\', '0' + b>>6, '0' + b>>3&7, '0' + b&7})
+	}
+	return string([]byte{b})
+}
+
+// CharByte is the byte that a text means as a "char": its first one, or that
+// of \ooo.
+func CharByte(s string) byte {
+	switch {
+	case s == "":
+		return 0
+	case len(s) == 4 && s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && isOctal(s[2]) && isOctal(s[3]):
+		return (s[1]-'0')<<6 | (s[2]-'0')<<3 | (s[3] - '0')
+	}
+	return s[0]
 }
 
 // runeCut is the byte length of s's first n characters.
