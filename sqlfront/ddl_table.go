@@ -378,10 +378,8 @@ func (d *ddl) dropTables(st *ast.Drop) error {
 }
 
 func (d *ddl) dropTable(t *catalog.Table) error {
-	if err := d.change.DropTable(t); err != nil {
-		return err
-	}
-	return d.dropRange("table "+t.Schema+"."+t.Name, tablecodec.TableRange(t.ID))
+	r := tablecodec.TableRange(t.ID)
+	return d.change.DropTable(t, catalog.DropRange{Start: r.Start, End: r.End, What: "table " + t.Schema + "." + t.Name})
 }
 
 // truncate gives tables new, empty key ranges.

@@ -80,7 +80,8 @@ func (u *upsert) batch(b *expr.Batch) error {
 	}
 	var fresh [][]sqltypes.Datum
 	var conflicts []conflict
-	for _, c := range cands {
+	after := make([][]sqltypes.Datum, len(cands)) // rows as they are then, nil = untouched
+	for n, c := range cands {
 		hit, own := -1, false
 		for i, k := range c.keys {
 			if k == nil {
@@ -94,20 +95,34 @@ func (u *upsert) batch(b *expr.Batch) error {
 		switch {
 		case hit < 0:
 			fresh = append(fresh, c.row)
+			after[n] = c.row
 			u.own(c.keys)
 		case !u.p.Conflict.DoUpdate:
 		case own:
 			return pgerror.New(pgerror.CardinalityViolation, "ON CONFLICT DO UPDATE command cannot affect row a second time").
 				WithHint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
 		default:
-			conflicts = append(conflicts, conflict{excluded: c.row, handle: handleOf(hit, c.keys[hit])})
+			conflicts = append(conflicts, conflict{n: n, excluded: c.row, handle: handleOf(hit, c.keys[hit])})
 			u.own(c.keys[hit : hit+1])
 		}
 	}
-	if err := u.insertFresh(fresh); err != nil {
+	if err := u.insertRows(fresh); err != nil {
 		return err
 	}
-	return u.updateConflicts(conflicts)
+	if err := u.updateConflicts(conflicts, after); err != nil {
+		return err
+	}
+	return u.report(after)
+}
+
+// report counts the rows touched and returns them, in the order they were given.
+func (u *upsert) report(after [][]sqltypes.Datum) error {
+	touched := slices.DeleteFunc(after, func(r []sqltypes.Datum) bool { return r == nil })
+	u.affected += int64(len(touched))
+	if u.ret == nil || len(touched) == 0 {
+		return nil
+	}
+	return u.returnRows(u.batchOf(touched))
 }
 
 func (u *upsert) own(keys [][]byte) {
@@ -136,31 +151,18 @@ func (u *upsert) candidates(rows [][]sqltypes.Datum) (out []candidate, all [][]b
 	return out, all, nil
 }
 
-func (u *upsert) insertFresh(rows [][]sqltypes.Datum) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := u.insertRows(rows); err != nil {
-		return err
-	}
-	u.affected += int64(len(rows))
-	if u.ret == nil {
-		return nil
-	}
-	return u.returnRows(u.batchOf(rows))
-}
-
 // conflict is a row that was to be inserted and the one that is there.
 type conflict struct {
+	n        int // among the candidates
 	excluded []sqltypes.Datum
 	handle   []byte
 }
 
 // updateConflicts applies DO UPDATE.
-func (u *upsert) updateConflicts(list []conflict) error {
+func (u *upsert) updateConflicts(list []conflict, after [][]sqltypes.Datum) error {
 	for len(list) > 0 {
 		n := min(len(list), exec.BatchRowsMax)
-		if err := u.updateChunk(list[:n]); err != nil {
+		if err := u.updateChunk(list[:n], after); err != nil {
 			return err
 		}
 		list = list[n:]
@@ -168,13 +170,14 @@ func (u *upsert) updateConflicts(list []conflict) error {
 	return nil
 }
 
-func (u *upsert) updateChunk(list []conflict) error {
+func (u *upsert) updateChunk(list []conflict, after [][]sqltypes.Datum) error {
 	old, handles, excluded, err := u.existing(list)
 	if err != nil {
 		return err
 	}
 	both := &expr.Batch{N: old.N, Cols: slices.Concat(old.Cols, u.batchOf(excluded).Cols)}
-	if both, handles, err = u.where(both, handles); err != nil || both.N == 0 {
+	both, handles, list, err = u.where(both, handles, list)
+	if err != nil || both.N == 0 {
 		return err
 	}
 	olds := u.rows(both, 0)
@@ -194,35 +197,33 @@ func (u *upsert) updateChunk(list []conflict) error {
 			news[r][ord] = v.At(r, u.types[ord])
 		}
 	}
-	after := u.batchOf(news)
-	if err := u.checkRows(u.p, after, news); err != nil {
+	if err := u.checkRows(u.p, u.batchOf(news), news); err != nil {
 		return err
 	}
-	if err := u.writer.Update(olds, news, handles); err != nil {
-		return err
+	for i, c := range list {
+		after[c.n] = news[i]
 	}
-	u.affected += int64(len(news))
-	return u.returnRows(after)
+	return u.writer.Update(olds, news, handles)
 }
 
 // where keeps the rows for which DO UPDATE's WHERE is true.
-func (u *upsert) where(b *expr.Batch, handles [][]byte) (*expr.Batch, [][]byte, error) {
+func (u *upsert) where(b *expr.Batch, handles [][]byte, list []conflict) (*expr.Batch, [][]byte, []conflict, error) {
 	if u.p.Conflict.Where.Len() == 0 {
-		return b, handles, nil
+		return b, handles, list, nil
 	}
 	evs, err := u.p.Conflict.Where.Compile(u.env)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	sel, err := expr.Filter(u.eval, evs[0], b, nil, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	kept := make([][]byte, len(sel))
+	keptHandles, keptList := make([][]byte, len(sel)), make([]conflict, len(sel))
 	for i, r := range sel {
-		kept[i] = handles[r]
+		keptHandles[i], keptList[i] = handles[r], list[r]
 	}
-	return expr.TakeBatch(b, sel), kept, nil
+	return expr.TakeBatch(b, sel), keptHandles, keptList, nil
 }
 
 // existing reads the rows that conflict.

@@ -95,23 +95,24 @@ func (c *Change) PutTable(t *Table) error {
 	return c.txn.Set(idKey(tablePrefix, t.ID), data)
 }
 
-// DropTable removes a descriptor with its counters and statistics. The rows are
-// freed by a DropRange.
-func (c *Change) DropTable(t *Table) error {
+// DropTable removes a descriptor with its statistics. Rows and counters, which
+// others may be moving at this moment, are freed by the DropRange.
+func (c *Change) DropTable(t *Table, r DropRange) error {
 	c.view.removeTable(t)
 	delete(c.view.stats, t.ID)
-	keys := [][]byte{idKey(tablePrefix, t.ID), idKey(rowIDPrefix, t.ID), idKey(statsPrefix, t.ID)}
+	if err := c.txn.Delete(idKey(tablePrefix, t.ID)); err != nil {
+		return err
+	}
+	if err := c.txn.Delete(idKey(statsPrefix, t.ID)); err != nil {
+		return err
+	}
+	r.Counters = [][]byte{idKey(rowIDPrefix, t.ID)}
 	for _, col := range t.Columns {
 		if col.SequenceID != 0 {
-			keys = append(keys, idKey(sequencePrefix, col.SequenceID))
+			r.Counters = append(r.Counters, idKey(sequencePrefix, col.SequenceID))
 		}
 	}
-	for _, k := range keys {
-		if err := c.txn.Delete(k); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.AddDropRange(r)
 }
 
 // PutSchema writes a schema.

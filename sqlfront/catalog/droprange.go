@@ -12,6 +12,8 @@ import (
 type DropRange struct {
 	ID         int64
 	Start, End []byte
+	// Counters are the keys of row ids and sequences that go with it.
+	Counters [][]byte
 	// QueuedTS is the start of the transaction that dropped it.
 	QueuedTS uint64
 	What     string // for logs
@@ -48,8 +50,10 @@ func (s *Store) DeleteRange(ctx context.Context, r DropRange) error {
 	if err != nil {
 		return err
 	}
-	if err := txn.Delete(idKey(dropPrefix, r.ID)); err != nil {
-		return rollback(txn, err)
+	for _, key := range append(r.Counters, idKey(dropPrefix, r.ID)) {
+		if err := txn.Delete(key); err != nil {
+			return rollback(txn, err)
+		}
 	}
 	return txn.Commit(ctx)
 }

@@ -118,10 +118,7 @@ func TestChangesBecomeVisible(t *testing.T) {
 		}
 	}
 	change(t, here, func(c *Change) {
-		if err := c.DropTable(c.Snapshot().TableByID(id)); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.AddDropRange(DropRange{Start: []byte("t1"), End: []byte("t2"), What: "table t"}); err != nil {
+		if err := c.DropTable(c.Snapshot().TableByID(id), DropRange{Start: []byte("t1"), End: []byte("t2"), What: "table t"}); err != nil {
 			t.Fatal(err)
 		}
 	})

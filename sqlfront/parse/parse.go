@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"runtime"
 	"strings"
 	"unicode/utf8"
 
@@ -78,11 +79,15 @@ func parseOne(sql string, toks []token) (*ast.Statement, error) {
 	return st, nil
 }
 
-// run converts one statement; what cannot be converted unwinds as *pgerror.Error.
+// run converts one statement; what cannot be converted unwinds as *pgerror.Error,
+// or as a failed assertion about the shape of the grammar's tree.
 func (c *converter) run(node mast.Stmt) (st ast.Stmt, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(*pgerror.Error)
+			if _, shape := r.(*runtime.TypeAssertionError); shape {
+				e, ok = pgerror.Unsupported("this form of "+c.command()), true
+			}
 			if !ok {
 				panic(r)
 			}

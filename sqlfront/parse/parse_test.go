@@ -131,6 +131,28 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestCopyOptions: the grammar must not leak values of earlier statements.
+func TestCopyOptions(t *testing.T) {
+	for range 3 {
+		for _, sql := range []string{
+			"create table t (a serial, b varchar(3) not null check (b <> 'bad'))", "copy t (b) from stdin where b like 'x%'",
+			"copy t (b) from stdin with (format csv) where b > 'a'", "copy (select a from t where a = 1) to stdout",
+		} {
+			stmts, err := Parse(sql)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c, ok := stmts[0].Stmt.(*ast.Copy); ok {
+				for _, o := range c.Options {
+					if o.Name != "format" {
+						t.Errorf("%s has option %q", sql, o.Name)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestExpr(t *testing.T) {
 	e, err := Expr("a > 0 AND b LIKE 'x%'")
 	if _, ok := e.(*ast.Logic); !ok || err != nil {

@@ -203,7 +203,11 @@ func (c *converter) copy(x *mast.CopyStmt) ast.Stmt {
 	}
 	out.Columns = names(x.Attlist)
 	for _, n := range items(x.Options) {
-		d := n.(*mast.DefElem)
+		// the grammar leaves the last rule's value behind where WITH is optional
+		d, ok := n.(*mast.DefElem)
+		if !ok {
+			continue
+		}
 		o := ast.CopyOption{Pos: c.word(d.Defname), Name: strings.ToLower(d.Defname)}
 		if l, ok := d.Arg.(*mast.NodeList); ok {
 			o.List = names(l)

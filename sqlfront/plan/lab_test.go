@@ -33,13 +33,19 @@ type lab struct {
 	sorted  []string // keys of data, nil after a change
 	nextID  int64
 	rowID   int64
+	rows    map[int64][]labRow // by table, for indexes created later
 	scans   int
 	lookups int
 }
 
+type labRow struct {
+	row    []sqltypes.Datum
+	handle []byte
+}
+
 func newLab() *lab {
 	return &lab{tables: map[string]*catalog.Table{}, virtual: map[string]*catalog.VirtualTable{}, stats: map[int64]catalog.Stats{},
-		data: map[string][]byte{}, nextID: catalog.FirstUserObjectID}
+		data: map[string][]byte{}, rows: map[int64][]labRow{}, nextID: catalog.FirstUserObjectID}
 }
 
 func (l *lab) Resolve(schema, name string) (catalog.Relation, error) {
@@ -67,7 +73,7 @@ func (l *lab) TableByID(id int64) *catalog.Table {
 	return nil
 }
 
-func (l *lab) Version() int64                      { return 1 }
+func (l *lab) Version() int64                    { return 1 }
 func (l *lab) TableStats(id int64) catalog.Stats { return l.stats[id] }
 
 func parseExpr(text string) (ast.Expr, error) {
@@ -105,6 +111,11 @@ func (l *lab) ddl(sql string) error {
 				ix.Columns = append(ix.Columns, catalog.IndexColumn{Column: t.ColumnIndex(c.Name), Desc: c.Desc})
 			}
 			t.Indexes = append(t.Indexes, ix)
+			for _, r := range l.rows[t.ID] {
+				if err == nil {
+					err = l.putEntry(t, ix, r)
+				}
+			}
 		default:
 			err = fmt.Errorf("not DDL: %T", x)
 		}
@@ -189,19 +200,26 @@ func (l *lab) put(t *catalog.Table, row []sqltypes.Datum) error {
 		return err
 	}
 	l.data[string(tablecodec.AppendRowKey(nil, t.ID, handle))] = value
+	r := labRow{row, handle}
+	l.rows[t.ID] = append(l.rows[t.ID], r)
 	for _, ix := range t.Indexes {
-		a := indexAccess(t, ix)
-		vals := make([]sqltypes.Datum, len(a.columns))
-		for i, ord := range a.columns {
-			vals[i] = row[ord]
-		}
-		key, _, err := tablecodec.AppendIndexKey(nil, t.ID, ix.ID, ix.Unique, a.codec, vals, handle)
-		if err != nil {
+		if err := l.putEntry(t, ix, r); err != nil {
 			return err
 		}
-		l.data[string(key)] = handle
 	}
 	return nil
+}
+
+func (l *lab) putEntry(t *catalog.Table, ix *catalog.Index, r labRow) error {
+	l.sorted = nil
+	a := indexAccess(t, ix)
+	vals := make([]sqltypes.Datum, len(a.columns))
+	for i, ord := range a.columns {
+		vals[i] = r.row[ord]
+	}
+	key, _, err := tablecodec.AppendIndexKey(nil, t.ID, ix.ID, ix.Unique, a.codec, vals, r.handle)
+	l.data[string(key)] = r.handle
+	return err
 }
 
 // pairs is a RowSource over keys of the store.

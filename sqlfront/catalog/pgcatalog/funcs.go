@@ -75,7 +75,6 @@ func init() {
 		"pg_get_function_sqlbody", "pg_get_partkeydef", "pg_get_statisticsobjdef_columns", "pg_get_statisticsobjdef", "pg_tablespace_location"} {
 		constant(f, text, null, types(oid))
 	}
-	constant("pg_get_serial_sequence", text, null, types(text, text))
 
 	for _, f := range []string{"pg_table_size", "pg_total_relation_size", "pg_relation_size", "pg_indexes_size", "pg_database_size", "pg_tablespace_size"} {
 		constant(f, sqltypes.Int8, sqltypes.NewInt(0), types(oid))
