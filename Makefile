@@ -13,7 +13,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/copra
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/copra
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/copra
 
 run: build ## start a whole cluster in one process (RUNFLAGS for its flags)
 	./$(BIN) playground $(RUNFLAGS)

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# YCSB and TPC-H against a fresh playground and, where PostgreSQL's programs are
+# installed, against PostgreSQL in the same run. `make bench` calls it.
+#
+#   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)
+#   THREADS     clients of YCSB (default 16)
+#   RECORDS     records of YCSB (default 100000)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+copra=$PWD/bin/copra
+tpch=$(realpath "${TPCH_DATA:-benchmarks/tpch/testdata/small}")
+threads=${THREADS:-16} records=${RECORDS:-100000} offset=7000
+work=$(mktemp -d)
+pids=()
+cleanup() {
+	for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+	wait 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+"$copra" playground --data-dir "$work/copra" --port-offset $offset >"$work/copra.out" 2>&1 &
+pids+=($!)
+for _ in $(seq 100); do grep -q 'is ready' "$work/copra.out" && break; sleep 0.1; done
+grep -q 'is ready' "$work/copra.out" || { cat "$work/copra.out"; exit 1; }
+ours="host=127.0.0.1 port=$((5433 + offset)) user=root dbname=copra"
+
+postgres_bin() {
+	local dir
+	for dir in /usr/lib/postgresql/*/bin "$(dirname "$(command -v initdb 2>/dev/null || echo /nowhere/x)")"; do
+		[ -x "$dir/initdb" ] && [ -x "$dir/pg_ctl" ] && { echo "$dir"; return; }
+	done
+}
+
+theirs=
+if bin=$(postgres_bin) && [ -n "$bin" ]; then
+	mkdir "$work/pg" && chmod 777 "$work" "$work/pg"
+	as=()
+	if [ "$(id -u)" = 0 ]; then chown nobody "$work/pg"; as=(setpriv --reuid=nobody --clear-groups --); fi
+	"${as[@]}" "$bin/initdb" -D "$work/pg/data" -A trust -U root >/dev/null
+	"${as[@]}" "$bin/postgres" -D "$work/pg/data" -p $((5432 + offset)) -k "$work/pg" -h 127.0.0.1 \
+		-c shared_buffers=1GB -c work_mem=256MB -c max_wal_size=4GB >"$work/pg/log" 2>&1 &
+	pids+=($!)
+	theirs="host=127.0.0.1 port=$((5432 + offset)) user=root dbname=postgres"
+	for _ in $(seq 100); do "$bin/pg_isready" -q -h 127.0.0.1 -p $((5432 + offset)) && break; sleep 0.1; done
+fi
+
+section() { printf '\n== %s\n' "$1"; }
+section "YCSB, raw KV, 3 stores"; "$copra" bench ycsb --target raw --pd "127.0.0.1:$((2379 + offset))" --threads "$threads" --records "$records"
+section "YCSB, transactions, 3 stores"; "$copra" bench ycsb --target txn --pd "127.0.0.1:$((2379 + offset))" --threads "$threads" --records "$records" || true
+section "YCSB, SQL, copra"; "$copra" bench ycsb --dsn "$ours" --threads "$threads" --records "$records"
+[ -z "$theirs" ] || { section "YCSB, SQL, PostgreSQL"; "$copra" bench ycsb --dsn "$theirs" --threads "$threads" --records "$records"; }
+section "TPC-H ($tpch), copra"; "$copra" bench tpch --dsn "$ours" --data "$tpch"
+[ -z "$theirs" ] || { section "TPC-H ($tpch), PostgreSQL"; "$copra" bench tpch --dsn "$theirs" --data "$tpch" --indexes; }

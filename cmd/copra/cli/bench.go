@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	tikvlog "github.com/pingcap/log"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/copradb/copra/benchmarks/tpch"
+	"github.com/copradb/copra/benchmarks/ycsb"
+	"github.com/copradb/copra/internal/config"
+)
+
+const defaultDSN = "host=127.0.0.1 port=5433 user=root dbname=copra"
+
+func newBench() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Load generators: YCSB and TPC-H, against copra or another Postgres or TiKV server",
+		Long: `Load generators that speak public protocols only, so that the same load runs against copra
+and against others: compare figures of one run on one machine.`,
+	}
+	cmd.AddCommand(newBenchYCSB(), newBenchTPCH())
+	return cmd
+}
+
+func newBenchYCSB() *cobra.Command {
+	var (
+		configFile, target, pdList, dsn, workloads, distribution string
+		o                                                        = ycsb.Options{Seed: 42}
+		load                                                     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "ycsb",
+		Short: "Run YCSB's core workloads A to F over raw KV, transactions or SQL",
+		Long: `Loads records and runs YCSB's core workloads.
+
+  copra bench ycsb --target raw                       raw KV through TiKV's client
+  copra bench ycsb --target txn --threads 64          transactions (async commit, 1PC)
+  copra bench ycsb --target sql --workloads a,b,c     prepared statements over SQL
+  copra bench ycsb --target sql --dsn 'host=/tmp …'   another Postgres server`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Records < 1 || o.Operations < 1 || o.Threads < 1 || o.RecordBytes < ycsb.FieldCount {
+				return fmt.Errorf("--records, --operations and --threads must be at least 1, --record-bytes at least %d", ycsb.FieldCount)
+			}
+			switch distribution {
+			case "zipfian":
+			case "uniform":
+				o.Uniform = true
+			default:
+				return fmt.Errorf("--distribution %q: want zipfian or uniform", distribution)
+			}
+			list, err := workloadList(workloads)
+			if err != nil {
+				return err
+			}
+			o.Progress = progressWriter(cmd)
+			quietClientLogs()
+			return runYCSB(cmd, target, pdList, dsn, list, load, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&configFile, config.FileFlag, "", "TOML file with settings, by flag name")
+	f.StringVar(&target, "target", "sql", "raw, txn or sql")
+	f.StringVar(&pdList, "pd", "127.0.0.1:2379", "placement drivers, for raw and txn")
+	f.StringVar(&dsn, "dsn", defaultDSN, "Postgres server, for sql")
+	f.StringVar(&workloads, "workloads", "a,b,c,d,e,f", "which workloads to run, in order")
+	f.StringVar(&distribution, "distribution", "zipfian", "zipfian or uniform")
+	f.BoolVar(&load, "load", true, "load the records first")
+	f.Int64Var(&o.Records, "records", 100_000, "records to load")
+	f.Int64Var(&o.Operations, "operations", 100_000, "operations per workload")
+	f.IntVar(&o.Threads, "threads", 16, "concurrent clients")
+	f.IntVar(&o.RecordBytes, "record-bytes", 1000, "size of a record")
+	return cmd
+}
+
+func workloadList(text string) ([]ycsb.Workload, error) {
+	var out []ycsb.Workload
+	for _, name := range splitList(text) {
+		w, ok := ycsb.Workloads[strings.ToLower(name)]
+		if !ok {
+			return nil, fmt.Errorf("--workloads %q: %q is not one of a to f", text, name)
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
+
+func runYCSB(cmd *cobra.Command, target, pdList, dsn string, list []ycsb.Workload, load bool, o ycsb.Options) (err error) {
+	ctx := cmd.Context()
+	var db ycsb.DB
+	switch target {
+	case "raw", "txn":
+		pds, perr := endpoints(pdList)
+		if perr != nil {
+			return perr
+		}
+		if target == "raw" {
+			db, err = ycsb.OpenRaw(ctx, pds)
+		} else {
+			db, err = ycsb.OpenTxn(pds)
+		}
+	case "sql":
+		db, err = ycsb.OpenSQL(ctx, dsn, o.Threads)
+	default:
+		return fmt.Errorf("--target %q: want raw, txn or sql", target)
+	}
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.Prepare(ctx); err != nil {
+		return err
+	}
+	var failed int64
+	report := func(r *ycsb.Result, err error) error {
+		if err != nil {
+			return err
+		}
+		failed += r.Errors
+		return r.Print(cmd.OutOrStdout())
+	}
+	if load {
+		if err := report(ycsb.Load(ctx, db, o)); err != nil {
+			return err
+		}
+	}
+	for _, w := range list {
+		if err := report(ycsb.Run(ctx, db, w, o)); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d operations failed", failed)
+	}
+	return nil
+}
+
+func newBenchTPCH() *cobra.Command {
+	var (
+		configFile, dsn, dir, queries string
+		repeat                        int
+		o                             tpch.LoadOptions
+		load, run                     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "tpch",
+		Short: "Load TPC-H with COPY, run the queries, compare the answers",
+		Long: `Loads TPC-H tables from a folder with schema.sql and <table>.tbl[.gz], runs its queries/NN.sql
+and compares the rows with its answers/NN.txt. A wrong answer makes the command fail.
+
+  copra bench tpch --data ../shared/data/tpch-sf0.1
+  copra bench tpch --data ../shared/data/tpch-sf0.1 --load=false --queries 1,6 --repeat 5
+  copra bench tpch --data … --dsn 'host=/tmp dbname=postgres'     another Postgres server`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return errors.New("--data is required: the folder with schema.sql, the tables and the queries")
+			}
+			list, err := queryList(queries)
+			if err != nil {
+				return err
+			}
+			o.Dir, o.Progress = dir, progressWriter(cmd)
+			conn, err := pgx.Connect(cmd.Context(), dsn)
+			if err != nil {
+				return fmt.Errorf("connect: %w", err)
+			}
+			defer func() { _ = conn.Close(cmd.Context()) }()
+			if load {
+				tables, err := tpch.Load(cmd.Context(), conn, o)
+				if err != nil {
+					return err
+				}
+				if err := tpch.PrintLoad(cmd.OutOrStdout(), tables); err != nil {
+					return err
+				}
+			}
+			if !run {
+				return nil
+			}
+			return runTPCH(cmd, conn, dir, list, repeat)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&configFile, config.FileFlag, "", "TOML file with settings, by flag name")
+	f.StringVar(&dsn, "dsn", defaultDSN, "the Postgres server")
+	f.StringVar(&dir, "data", "", "folder with the data and queries")
+	f.StringVar(&queries, "queries", "1-22", "which queries, as 1,3,5-7")
+	f.IntVar(&repeat, "repeat", 3, "runs after the first; the median of them counts")
+	f.BoolVar(&load, "load", true, "load the tables")
+	f.BoolVar(&run, "run", true, "run the queries")
+	f.BoolVar(&o.Replace, "replace", true, "drop the tables before the load")
+	f.BoolVar(&o.Indexes, "indexes", false, "create the indexes of indexes.sql")
+	f.BoolVar(&o.Analyze, "analyze", true, "ANALYZE after the load")
+	return cmd
+}
+
+func runTPCH(cmd *cobra.Command, conn *pgx.Conn, dir string, list []int, repeat int) error {
+	results, err := tpch.Run(cmd.Context(), conn, dir, list, repeat, progressWriter(cmd))
+	if err != nil {
+		return err
+	}
+	if err := tpch.PrintRun(cmd.OutOrStdout(), results); err != nil {
+		return err
+	}
+	bad := 0
+	for _, m := range results {
+		if !m.OK() {
+			bad++
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d queries failed or gave a wrong answer", bad, len(results))
+	}
+	return nil
+}
+
+// queryList reads 1,3,5-7.
+func queryList(text string) ([]int, error) {
+	var out []int
+	for _, part := range splitList(text) {
+		lo, hi, isRange := strings.Cut(part, "-")
+		from, err1 := strconv.Atoi(lo)
+		to, err2 := from, error(nil)
+		if isRange {
+			to, err2 = strconv.Atoi(hi)
+		}
+		if err1 != nil || err2 != nil || from < 1 || to > 22 || from > to {
+			return nil, fmt.Errorf("--queries %q: want numbers from 1 to 22, like 1,3,5-7", text)
+		}
+		for q := from; q <= to; q++ {
+			out = append(out, q)
+		}
+	}
+	return out, nil
+}
+
+// progressWriter draws on a terminal only.
+func progressWriter(cmd *cobra.Command) io.Writer {
+	if f, ok := cmd.ErrOrStderr().(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			return f
+		}
+	}
+	return io.Discard
+}
+
+// quietClientLogs keeps client-go's log lines out of the tables.
+func quietClientLogs() { tikvlog.ReplaceGlobals(zap.NewNop(), &tikvlog.ZapProperties{}) }

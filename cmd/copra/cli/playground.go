@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/copradb/copra/cmd/copra/cluster"
+	"github.com/copradb/copra/internal/config"
+)
+
+func newPlayground(version string) *cobra.Command {
+	var (
+		c           common
+		o           = cluster.PlaygroundOptions{Version: version}
+		portOffset  int
+		splitSize   = config.Bytes(96 << 20)
+		cacheSize   = config.Bytes(256 << 20)
+		memoryLimit = config.Bytes(1 << 30)
+	)
+	cmd := &cobra.Command{
+		Use:   "playground",
+		Short: "Start a whole cluster in this process: PD, stores, SQL, Flight SQL, status page",
+		Long: `Starts a placement driver, stores and a SQL node in one process, on the same code
+paths as separate processes. The data stays in --data-dir between starts. Ctrl-C stops it.
+
+  psql -h 127.0.0.1 -p 5433 -U root copra      connect (no password; only this machine can)
+  http://127.0.0.1:10080/                      status page and metrics
+
+Logs go to <data-dir>/copra.log.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Stores < 1 || o.Stores > 9 {
+				return fmt.Errorf("--stores %d: want 1 to 9", o.Stores)
+			}
+			if o.PDs != 1 {
+				return fmt.Errorf("--pds %d: the playground runs one placement driver; start `copra pd` processes for more", o.PDs)
+			}
+			if portOffset < 0 || portOffset > 40000 {
+				return fmt.Errorf("--port-offset %d: want 0 to 40000", portOffset)
+			}
+			o.RegionSplitBytes, o.CacheBytes, o.SQLMemoryBytes = int64(splitSize), int64(cacheSize), int64(memoryLimit)
+			return runPlayground(cmd, &c, o, portOffset)
+		},
+	}
+	c.register(cmd)
+	f := cmd.Flags()
+	f.IntVar(&o.Stores, "stores", 3, "how many stores")
+	f.IntVar(&o.PDs, "pds", 1, "how many placement drivers")
+	f.StringVar(&o.DataDir, "data-dir", "./copra-data", "where the data lives")
+	f.IntVar(&portOffset, "port-offset", 0, "added to every port, to run a second playground")
+	f.Var(&splitSize, "region-split-size", "a region larger than this splits")
+	f.Var(&cacheSize, "block-cache-size", "block cache of all stores together")
+	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
+	return cmd
+}
+
+func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, offset int) error {
+	ctx := cmd.Context()
+	addr := func(port int) string { return "127.0.0.1:" + strconv.Itoa(port+offset) }
+	o.PDClientAddr, o.PDPeerAddr = addr(2379), addr(2380)
+	o.SQLAddr, o.FlightAddr, o.StatusAddr = addr(5433), addr(8815), addr(10080)
+	checks := []listen{
+		{"port-offset", "PD", o.PDClientAddr}, {"port-offset", "PD peer", o.PDPeerAddr}, {"port-offset", "SQL", o.SQLAddr},
+		{"port-offset", "Flight SQL", o.FlightAddr}, {"port-offset", "status page", o.StatusAddr},
+	}
+	for i := range o.Stores {
+		o.StoreAddrs = append(o.StoreAddrs, addr(20160+i))
+		o.StoreStatusAddrs = append(o.StoreStatusAddrs, addr(20180+i))
+		checks = append(checks, listen{"port-offset", "store", addr(20160 + i)}, listen{"port-offset", "store status", addr(20180 + i)})
+	}
+	if err := c.checkListen(checks...); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	logFile, err := os.OpenFile(filepath.Join(o.DataDir, "copra.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	defer func() { _ = logFile.Close() }()
+	if o.Logger, err = c.logger(logFile); err != nil {
+		return err
+	}
+	started := time.Now()
+	p, err := cluster.StartPlayground(ctx, o)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "copra %s is ready after %.1f s, with %d stores; data in %s\n\n", o.Version, time.Since(started).Seconds(), o.Stores, o.DataDir)
+	fmt.Fprintf(out, "  SQL         psql -h 127.0.0.1 -p %d -U root copra\n", 5433+offset)
+	fmt.Fprintf(out, "  Flight SQL  grpc://%s\n", o.FlightAddr)
+	fmt.Fprintf(out, "  TiKV API    PD at %s\n", o.PDClientAddr)
+	fmt.Fprintf(out, "  status      http://%s/\n\nCtrl-C stops it.\n", o.StatusAddr)
+	select {
+	case <-ctx.Done():
+	case err := <-p.Failed():
+		return fmt.Errorf("a store stops at once: %w", err) // nothing is tidied up behind such an error
+	}
+	fmt.Fprintln(out, "stopping …")
+	p.Stop()
+	fmt.Fprintln(out, "stopped.")
+	return nil
+}

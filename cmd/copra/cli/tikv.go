@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/copradb/copra/cmd/copra/cluster"
+	"github.com/copradb/copra/internal/config"
+	"github.com/copradb/copra/tikv"
+)
+
+func newTiKV(version string) *cobra.Command {
+	var (
+		c         common
+		o         tikv.Config
+		pdList    string
+		labels    string
+		cacheSize config.Bytes
+		splitSize = config.Bytes(96 << 20)
+		maxSize   config.Bytes
+	)
+	cmd := &cobra.Command{
+		Use:   "tikv",
+		Short: "Run a storage node: regions, transactions, raw KV, coprocessor",
+		Long: `Runs a storage node. Its identity lives in --data-dir and belongs to one cluster. Three of
+them hold three replicas of everything and survive the loss of one.
+
+  copra tikv --pd 127.0.0.1:2379 --data-dir ./s1 --addr 127.0.0.1:20160 --status-addr 127.0.0.1:20180`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.PDEndpoints, err = endpoints(pdList); err != nil {
+				return err
+			}
+			if o.Labels, err = parseLabels(labels); err != nil {
+				return err
+			}
+			if err := c.checkListen(listen{"addr", "store", o.Addr}, listen{"status-addr", "store status", o.StatusAddr}); err != nil {
+				return err
+			}
+			if o.Logger, err = c.logger(cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			if o.CacheBytes = int64(cacheSize); o.CacheBytes == 0 {
+				if o.CacheBytes, err = cluster.DefaultCacheBytes(); err != nil {
+					return err
+				}
+			}
+			if splitSize == 0 {
+				return fmt.Errorf("--region-split-size must be more than 0")
+			}
+			o.RegionSplitBytes, o.RegionMaxBytes = uint64(splitSize), uint64(maxSize)
+			if maxSize == 0 {
+				o.RegionMaxBytes = o.RegionSplitBytes / 2 * 3
+			}
+			o.Registerer = cluster.NewRegistry()
+			fatal := make(chan error, 1)
+			o.OnFatal = func(err error) {
+				select {
+				case fatal <- err:
+				default:
+				}
+				select {} // nothing may go on behind an error that leaves the data in doubt
+			}
+			node, err := cluster.StartStore(cmd.Context(), o, nil)
+			if err != nil {
+				return err
+			}
+			o.Logger.Info("tikv: ready", "version", version, "store", node.StoreID(), "addr", node.Addr())
+			select {
+			case err := <-fatal:
+				return fmt.Errorf("the store stops at once: %w", err)
+			case <-cmd.Context().Done():
+			}
+			started := time.Now()
+			node.Stop()
+			o.Logger.Info("tikv: stopped", "took", time.Since(started))
+			return nil
+		},
+	}
+	c.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&pdList, "pd", "", "client addresses of the placement drivers, comma separated")
+	f.StringVar(&o.DataDir, "data-dir", "./copra-store", "where the data lives")
+	f.StringVar(&o.Addr, "addr", "127.0.0.1:20160", "address for clients and other stores")
+	f.StringVar(&o.AdvertiseAddr, "advertise-addr", "", "address told to others (default --addr)")
+	f.StringVar(&o.StatusAddr, "status-addr", "127.0.0.1:20180", "address of metrics, /config, /regions and profiles")
+	f.StringVar(&labels, "labels", "", "where this store is, as zone=z1,host=h1")
+	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
+	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
+	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
+	return cmd
+}

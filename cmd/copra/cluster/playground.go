@@ -1,0 +1,171 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/copradb/copra/copr/client"
+	"github.com/copradb/copra/pd"
+	"github.com/copradb/copra/raftstore/transport"
+	"github.com/copradb/copra/sqlfront/kvclient"
+	"github.com/copradb/copra/tikv"
+)
+
+// storeHeartbeatInterval is shorter than a dedicated store's, because three
+// stores in one process load nobody and their page should be fresh.
+const storeHeartbeatInterval = 3 * time.Second
+
+// PlaygroundOptions configure a whole cluster in one process.
+type PlaygroundOptions struct {
+	Version                         string
+	DataDir                         string
+	Stores, PDs                     int
+	PDClientAddr, PDPeerAddr        string
+	StoreAddrs, StoreStatusAddrs    []string
+	SQLAddr, FlightAddr, StatusAddr string
+	RegionSplitBytes                int64
+	CacheBytes                      int64 // of all stores together
+	SQLMemoryBytes                  int64
+	Logger                          *slog.Logger
+}
+
+// Playground is a running cluster.
+type Playground struct {
+	pd     *pd.Server
+	stores []*Store
+	sql    *SQLNode
+	failed chan error
+	log    *slog.Logger
+}
+
+// StartPlayground starts PD, then the stores, then SQL. The stores talk to each
+// other, and SQL to them, without sockets.
+func StartPlayground(ctx context.Context, o PlaygroundOptions) (p *Playground, err error) {
+	p = &Playground{failed: make(chan error, 1), log: o.Logger}
+	defer func() {
+		if err != nil {
+			p.Stop()
+		}
+	}()
+	registry := NewRegistry()
+	p.pd, err = pd.Start(ctx, pd.Config{
+		Name: "pd", DataDir: filepath.Join(o.DataDir, "pd"), ClientAddr: o.PDClientAddr, PeerAddr: o.PDPeerAddr,
+		Replicas: min(3, o.Stores), Logger: o.Logger, Registerer: registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start PD: %w", err)
+	}
+	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil)}
+	if err := p.startStores(ctx, o, locals, registry); err != nil {
+		return nil, err
+	}
+	p.sql, err = StartSQL(ctx, SQLOptions{
+		Version: o.Version, PDEndpoints: []string{o.PDClientAddr}, Addr: o.SQLAddr, FlightAddr: o.FlightAddr, StatusAddr: o.StatusAddr,
+		MemoryBytesMax: o.SQLMemoryBytes, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start SQL: %w", err)
+	}
+	return p, nil
+}
+
+// startStores starts all stores at once: the first to come bootstraps.
+func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, locals *Locals, registry *prometheus.Registry) error {
+	var (
+		local = &transport.Local{}
+		wg    sync.WaitGroup
+		errs  = make([]error, o.Stores)
+	)
+	stores := make([]*Store, o.Stores)
+	for i := range o.Stores {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			name := fmt.Sprintf("store%d", i+1)
+			cfg := tikv.Config{
+				DataDir: filepath.Join(o.DataDir, name), Addr: o.StoreAddrs[i], StatusAddr: o.StoreStatusAddrs[i],
+				PDEndpoints: []string{o.PDClientAddr}, Labels: map[string]string{"host": name},
+				CacheBytes: o.CacheBytes / int64(o.Stores), RegionSplitBytes: uint64(o.RegionSplitBytes), RegionMaxBytes: uint64(o.RegionSplitBytes) / 2 * 3,
+				LocalTransport: local, StoreHeartbeatInterval: storeHeartbeatInterval, Logger: o.Logger.With("node", name),
+				Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, registry), Gatherer: registry,
+				OnFatal: p.fatal,
+			}
+			stores[i], errs[i] = StartStore(ctx, cfg, locals)
+		}()
+	}
+	wg.Wait()
+	for i, s := range stores {
+		if errs[i] == nil {
+			p.stores = append(p.stores, s)
+		}
+	}
+	for i, err := range errs {
+		if err != nil {
+			return fmt.Errorf("start store %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// fatal reports an error that leaves a store's data in doubt; the store's
+// goroutine goes no further, and the process ends.
+func (p *Playground) fatal(err error) {
+	select {
+	case p.failed <- err:
+	default:
+	}
+	select {}
+}
+
+// Failed tells of an error after which the process must end at once.
+func (p *Playground) Failed() <-chan error { return p.failed }
+
+func (p *Playground) storeInfos() []storeInfo {
+	out := make([]storeInfo, 0, len(p.stores))
+	for _, s := range p.stores {
+		info := storeInfo{ID: s.StoreID(), Address: s.Addr(), Status: s.StatusAddr()}
+		for _, r := range s.Raftstore().Regions() {
+			info.Regions++
+			if r.Leader {
+				info.Leaders++
+			}
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// Stop stops SQL, then the stores, then PD.
+func (p *Playground) Stop() {
+	if p.sql != nil {
+		p.sql.Stop()
+	}
+	var wg sync.WaitGroup
+	for _, s := range p.stores {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			s.Stop()
+		}()
+	}
+	wg.Wait()
+	if p.pd != nil {
+		p.pd.Stop()
+	}
+}
+
+// psqlArguments are what psql needs to connect to addr.
+func psqlArguments(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return "-h " + host + " -p " + port + " -U root copra"
+}

@@ -1,0 +1,60 @@
+package cluster
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/copradb/copra/copr/client"
+	"github.com/copradb/copra/copr/server"
+	"github.com/copradb/copra/sqlfront/kvclient"
+	"github.com/copradb/copra/tikv"
+)
+
+// Locals are the ways around gRPC to the stores of this process.
+type Locals struct {
+	KV   *kvclient.Local
+	Copr *client.Local
+}
+
+// Store is a storage node with its coprocessor.
+type Store struct {
+	*tikv.Node
+	copr   *server.Service
+	locals *Locals
+}
+
+// StartStore starts a storage node with the coprocessor's Flight service beside
+// TiKV's on its port. locals, if not nil, learn of it.
+func StartStore(ctx context.Context, cfg tikv.Config, locals *Locals) (*Store, error) {
+	s := &Store{locals: locals}
+	cfg.ExtraServices = func(g *grpc.Server, n *tikv.Node) {
+		s.copr = server.New(server.Options{
+			Source: server.TxnSource(n.Txn()), ClusterID: n.ClusterID(), Logger: cfg.Logger, Registerer: cfg.Registerer,
+		})
+		s.copr.Register(g)
+	}
+	node, err := tikv.Start(ctx, cfg)
+	if err != nil {
+		if s.copr != nil {
+			s.copr.Close()
+		}
+		return nil, err
+	}
+	s.Node = node
+	if locals != nil {
+		locals.KV.Add(node.Addr(), node.Service())
+		locals.Copr.Set(node.Addr(), s.copr)
+	}
+	return s, nil
+}
+
+// Stop ends the coprocessor's requests and then the node.
+func (s *Store) Stop() {
+	if s.locals != nil {
+		s.locals.KV.Remove(s.Addr())
+		s.locals.Copr.Set(s.Addr(), nil)
+	}
+	s.copr.Close()
+	s.Node.Stop()
+}

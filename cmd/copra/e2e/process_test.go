@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "copra-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "copra")
+	build := exec.Command("go", "build", "-o", binary, "github.com/copradb/copra/cmd/copra")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// process is a running copra command.
+type process struct {
+	t      *testing.T
+	name   string
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error
+
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+// launch starts copra with args. It is killed at the end of the test, and its
+// output printed if the test failed.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: strings.Join(args, " "), cmd: exec.Command(binary, args...), exited: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
+	pipe, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.cmd.Stdout
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.exited)
+		lines := bufio.NewReader(pipe)
+		for {
+			line, err := lines.ReadString('\n')
+			p.mu.Lock()
+			p.output.WriteString(line)
+			p.mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+		p.err = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			out := p.text()
+			if len(out) > 20_000 {
+				out = "…" + out[len(out)-20_000:]
+			}
+			t.Logf("output of copra %s:\n%s", p.name, out)
+		}
+	})
+	return p
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// kill is kill -9; it returns when the process is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // may be gone already
+	<-p.exited
+}
+
+// stop sends SIGTERM and wants a clean exit.
+func (p *process) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Errorf("signal %s: %v", p.name, err)
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(30 * time.Second):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // prints the goroutines
+		<-p.exited
+		p.t.Fatalf("copra %s did not stop on SIGTERM", p.name)
+	}
+	if p.err != nil {
+		p.t.Errorf("copra %s: %v", p.name, p.err)
+	}
+}
+
+// waitFor waits until the output contains text.
+func (p *process) waitFor(text string, atMost time.Duration) {
+	p.t.Helper()
+	poll(p.t, atMost, "output "+strconv.Quote(text)+" of copra "+p.name, func() bool {
+		if strings.Contains(p.text(), text) {
+			return true
+		}
+		select {
+		case <-p.exited:
+			p.t.Fatalf("copra %s ended early: %v\n%s", p.name, p.err, p.text())
+		default:
+		}
+		return false
+	})
+}
+
+// poll waits for a condition that another process brings about.
+func poll(t *testing.T, atMost time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(atMost); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out after %s waiting for %s", atMost, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// playgroundPorts are the default ports that --port-offset shifts.
+var playgroundPorts = []int{2379, 2380, 20160, 20161, 20162, 20180, 20181, 20182, 5433, 8815, 10080}
+
+var offsets struct {
+	sync.Mutex
+	next int
+}
+
+// freeOffset finds a --port-offset under which every port is free.
+func freeOffset(t *testing.T) int {
+	t.Helper()
+	offsets.Lock()
+	defer offsets.Unlock()
+	if offsets.next == 0 {
+		offsets.next = 10_000 + os.Getpid()%500*4
+	}
+next:
+	for range 1000 {
+		offset := offsets.next
+		offsets.next += 17
+		for _, port := range playgroundPorts {
+			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+offset))
+			if err != nil {
+				continue next
+			}
+			_ = l.Close()
+		}
+		return offset
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+// freeAddr returns a loopback address with a free port.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// playground is a running `copra playground`.
+type playground struct {
+	*process
+	offset int
+	dir    string
+}
+
+func startPlayground(t *testing.T, dir string, offset int, flags ...string) *playground {
+	t.Helper()
+	args := append([]string{"playground", "--data-dir", dir, "--port-offset", strconv.Itoa(offset)}, flags...)
+	p := &playground{process: launch(t, args...), offset: offset, dir: dir}
+	p.waitFor("is ready", time.Minute)
+	t.Cleanup(func() {
+		if t.Failed() {
+			if log, err := os.ReadFile(filepath.Join(dir, "copra.log")); err == nil {
+				t.Logf("end of copra.log:\n%s", log[max(0, len(log)-20_000):])
+			}
+		}
+	})
+	return p
+}
+
+func (p *playground) addr(port int) string { return "127.0.0.1:" + strconv.Itoa(port+p.offset) }
+
+func (p *playground) connect() *pgx.Conn { return connect(p.t, p.addr(5433)) }
+
+func dsn(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	return "host=" + host + " port=" + port + " user=root dbname=copra sslmode=disable"
+}
+
+func connect(t *testing.T, addr string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(context.Background(), dsn(addr))
+	if err != nil {
+		t.Fatalf("connect to %s: %v", addr, err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+func exec1(t *testing.T, c *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := c.Exec(context.Background(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func queryInt(t *testing.T, c *pgx.Conn, sql string, args ...any) int64 {
+	t.Helper()
+	var n int64
+	if err := c.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
