@@ -13,8 +13,8 @@ import (
 // session's expr.Ctx.Session implements it.
 type CatalogSession interface {
 	expr.Session
-	Catalog() Source
-	BackendPID() int64
+	Catalog() *catalog.View
+	BackendID() int64
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -94,7 +94,7 @@ func init() {
 	constant("inet_client_addr", text, null, types())
 	def("pg_backend_pid", int4, types(), func(ctx *expr.Ctx, _ []sqltypes.Datum) (sqltypes.Datum, error) {
 		if s, ok := ctx.Session.(CatalogSession); ok {
-			return sqltypes.NewInt(s.BackendPID()), nil
+			return sqltypes.NewInt(s.BackendID()), nil
 		}
 		return sqltypes.NewInt(0), nil
 	})
@@ -106,7 +106,7 @@ func tableByID(src Source, oid int64) (*catalog.Table, *catalog.Index) {
 		if t.ID == oid {
 			return t, nil
 		}
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			if ix.OID == oid {
 				return t, ix
 			}

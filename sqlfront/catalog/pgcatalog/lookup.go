@@ -97,12 +97,3 @@ func sortedSpecs() []*spec {
 	sort.Slice(out, func(i, j int) bool { return out[i].oid < out[j].oid })
 	return out
 }
-
-// indexesOf returns the primary key, if any, and the secondary indexes.
-func indexesOf(t *catalog.Table) []*catalog.Index {
-	var out []*catalog.Index
-	if t.PrimaryKey != nil {
-		out = append(out, t.PrimaryKey)
-	}
-	return append(out, t.Indexes...)
-}

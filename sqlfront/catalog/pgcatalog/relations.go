@@ -13,10 +13,10 @@ func fillClass(b *builder) {
 	for _, t := range b.src.Tables() {
 		b.class(values{
 			"oid": t.ID, "relname": t.Name, "relnamespace": schemaOID(b.src, t.Schema), "relkind": "r", "relam": heapAM,
-			"relnatts": len(t.Columns), "relchecks": len(t.Checks), "relhasindex": len(indexesOf(t)) > 0,
+			"relnatts": len(t.Columns), "relchecks": len(t.Checks), "relhasindex": len(t.AllIndexes()) > 0,
 			"reltuples": float64(b.src.TableStats(t.ID).Rows), "relfilenode": t.ID,
 		})
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			b.class(values{
 				"oid": ix.OID, "relname": ix.Name, "relnamespace": schemaOID(b.src, t.Schema), "relkind": "i", "relam": btreeAM,
 				"relnatts": len(ix.Columns), "relchecks": 0, "relhasindex": false, "reltuples": float64(0), "relfilenode": ix.OID,
@@ -53,7 +53,7 @@ func fillAttribute(b *builder) {
 		for i, c := range t.Columns {
 			b.attribute(t.ID, i+1, c)
 		}
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			for i, ic := range ix.Columns {
 				c := t.Columns[ic.Column]
 				c.DefaultExpr, c.Identity, c.NotNull = "", "", false
@@ -111,7 +111,7 @@ func collationOf(t sqltypes.Type) int {
 
 func fillIndex(b *builder) {
 	for _, t := range b.src.Tables() {
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			keys := make([]string, len(ix.Columns))
 			zeros := make([]string, len(ix.Columns))
 			options := make([]string, len(ix.Columns))
@@ -157,7 +157,7 @@ func fillConstraint(b *builder) {
 			}
 			b.add(v)
 		}
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			if !ix.Constraint && !ix.Primary {
 				continue
 			}

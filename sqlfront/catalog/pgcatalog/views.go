@@ -13,7 +13,7 @@ func fillTables(b *builder) {
 		})
 	}
 	for _, t := range b.src.Tables() {
-		add(t.Schema, t.Name, len(indexesOf(t)) > 0)
+		add(t.Schema, t.Name, len(t.AllIndexes()) > 0)
 	}
 	for _, s := range sortedSpecs() {
 		if s.schema == catalog.SchemaCatalog {
@@ -24,7 +24,7 @@ func fillTables(b *builder) {
 
 func fillIndexes(b *builder) {
 	for _, t := range b.src.Tables() {
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			b.add(values{"schemaname": t.Schema, "tablename": t.Name, "indexname": ix.Name, "indexdef": IndexDef(t, ix)})
 		}
 	}
@@ -117,7 +117,7 @@ func fillInfoSchemata(b *builder) {
 // eachKey visits the PRIMARY KEY and UNIQUE constraints.
 func eachKey(src Source, visit func(t *catalog.Table, ix *catalog.Index, kind string)) {
 	for _, t := range src.Tables() {
-		for _, ix := range indexesOf(t) {
+		for _, ix := range t.AllIndexes() {
 			switch {
 			case ix.Primary:
 				visit(t, ix, "PRIMARY KEY")
