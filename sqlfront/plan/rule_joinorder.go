@@ -11,6 +11,10 @@ import (
 // compared; beyond it the cheapest next pair is taken.
 const joinDPMax = 10
 
+// joinLeavesMax is the most relations that are ordered together, the bits of a
+// set; a larger FROM is ordered in parts.
+const joinLeavesMax = 60
+
 // reorder orders inner joins. A tree of inner joins becomes a graph: its
 // leaves, the classes of columns that equalities make equal, and the other
 // conditions. The cheapest tree (bushy ones included) is found bottom up over
@@ -30,6 +34,9 @@ func (o *optimizer) reorder(n node) node {
 	}
 	g := &joinGraph{o: o}
 	g.flatten(j)
+	if len(g.leaves) > joinLeavesMax {
+		return mapInputs(n, o.reorder)
+	}
 	for i := range g.leaves {
 		g.leaves[i] = o.reorder(g.leaves[i])
 	}
@@ -84,15 +91,17 @@ type joinGraph struct {
 	leaves  []node
 	cols    []colSet // of each leaf
 	conds   []expr.Expr
+	leaf    map[ColID]int // which leaf a column comes from
 	classes []*eqClass
-	masks   []uint // leaves that each remaining condition needs
-	best    map[uint]*joinChoice
-	rowsOf  map[uint]float64
+	inClass []uint64 // leaves that each class has members in
+	masks   []uint64 // leaves that each remaining condition needs
+	best    map[uint64]*joinChoice
+	rowsOf  map[uint64]float64
 }
 
 // joinChoice is the cheapest tree found for a set of leaves.
 type joinChoice struct {
-	l, r uint // 0 for a leaf
+	l, r uint64 // 0 for a leaf
 	cost float64
 }
 
@@ -107,18 +116,29 @@ func (g *joinGraph) flatten(n node) {
 }
 
 func (g *joinGraph) order() node {
-	for _, l := range g.leaves {
+	g.leaf = map[ColID]int{}
+	for i, l := range g.leaves {
 		g.cols = append(g.cols, colsOf(l.columns()))
+		for _, c := range l.columns() {
+			g.leaf[c] = i
+		}
 	}
 	g.classify()
+	for _, c := range g.classes {
+		var m uint64
+		for _, id := range c.cols {
+			m |= 1 << g.leaf[id]
+		}
+		g.inClass = append(g.inClass, m)
+	}
 	for _, e := range g.conds {
 		g.masks = append(g.masks, g.maskOf(e))
 	}
-	g.best, g.rowsOf = map[uint]*joinChoice{}, map[uint]float64{}
+	g.best, g.rowsOf = map[uint64]*joinChoice{}, map[uint64]float64{}
 	for i := range g.leaves {
 		g.best[1<<i] = &joinChoice{}
 	}
-	all := uint(1)<<len(g.leaves) - 1
+	all := uint64(1)<<len(g.leaves) - 1
 	if len(g.leaves) <= joinDPMax {
 		g.exhaustive(all)
 	} else {
@@ -144,8 +164,8 @@ func (g *joinGraph) classify() {
 	g.conds = rest
 }
 
-func (g *joinGraph) maskOf(e expr.Expr) uint {
-	var m uint
+func (g *joinGraph) maskOf(e expr.Expr) uint64 {
+	var m uint64
 	need := colsIn(e)
 	for i, c := range g.cols {
 		if need.intersects(c) {
@@ -155,19 +175,18 @@ func (g *joinGraph) maskOf(e expr.Expr) uint {
 	return m
 }
 
+// leafOf is the leaf that has a column, -1 for an outer column.
 func (g *joinGraph) leafOf(c ColID) int {
-	for i, s := range g.cols {
-		if s.has(c) {
-			return i
-		}
+	if i, ok := g.leaf[c]; ok {
+		return i
 	}
 	return -1
 }
 
 // exhaustive fills best for every subset, smaller ones first.
-func (g *joinGraph) exhaustive(all uint) {
-	for set := uint(1); set <= all; set++ {
-		if bits.OnesCount(set) < 2 {
+func (g *joinGraph) exhaustive(all uint64) {
+	for set := uint64(1); set <= all; set++ {
+		if bits.OnesCount64(set) < 2 {
 			continue
 		}
 		for l := (set - 1) & set; l > 0; l = (l - 1) & set {
@@ -180,7 +199,7 @@ func (g *joinGraph) exhaustive(all uint) {
 	}
 }
 
-func (g *joinGraph) try(l, r uint) {
+func (g *joinGraph) try(l, r uint64) {
 	c := g.cost(l, r)
 	if b := g.best[l|r]; b == nil || c < b.cost {
 		g.best[l|r] = &joinChoice{l: l, r: r, cost: c}
@@ -189,7 +208,7 @@ func (g *joinGraph) try(l, r uint) {
 
 // cost of joining two sets: building a hash table costs twice probing it; a
 // pair without an equality is a nested loop.
-func (g *joinGraph) cost(l, r uint) float64 {
+func (g *joinGraph) cost(l, r uint64) float64 {
 	rl, rr := g.rows(l), g.rows(r)
 	c := g.best[l].cost + g.best[r].cost + g.rows(l|r)
 	if !g.connected(l, r) {
@@ -198,9 +217,8 @@ func (g *joinGraph) cost(l, r uint) float64 {
 	return c + 2*math.Min(rl, rr) + math.Max(rl, rr)
 }
 
-func (g *joinGraph) connected(l, r uint) bool {
-	for _, c := range g.classes {
-		m := g.classMask(c)
+func (g *joinGraph) connected(l, r uint64) bool {
+	for _, m := range g.inClass {
 		if m&l != 0 && m&r != 0 {
 			return true
 		}
@@ -215,18 +233,8 @@ func (g *joinGraph) connected(l, r uint) bool {
 	return false
 }
 
-func (g *joinGraph) classMask(c *eqClass) uint {
-	var m uint
-	for _, id := range c.cols {
-		if i := g.leafOf(id); i >= 0 {
-			m |= 1 << i
-		}
-	}
-	return m
-}
-
 // rows estimates a set's join, whatever the order.
-func (g *joinGraph) rows(set uint) float64 {
+func (g *joinGraph) rows(set uint64) float64 {
 	if r, ok := g.rowsOf[set]; ok {
 		return r
 	}
@@ -240,7 +248,7 @@ func (g *joinGraph) rows(set uint) float64 {
 		r *= g.classSel(c, set)
 	}
 	for i, e := range g.conds {
-		if m := g.masks[i]; m&^set == 0 && bits.OnesCount(m) > 1 {
+		if m := g.masks[i]; m&^set == 0 && bits.OnesCount64(m) > 1 {
 			r *= g.o.condSel(nil, e)
 		}
 	}
@@ -251,9 +259,9 @@ func (g *joinGraph) rows(set uint) float64 {
 
 // classSel divides by the distinct values of all members but the one with the
 // fewest.
-func (g *joinGraph) classSel(c *eqClass, set uint) float64 {
+func (g *joinGraph) classSel(c *eqClass, set uint64) float64 {
 	sel, least, n := 1.0, math.Inf(1), 0
-	seen := uint(0)
+	seen := uint64(0)
 	for _, id := range c.cols {
 		i := g.leafOf(id)
 		if i < 0 || set&(1<<i) == 0 || seen&(1<<i) != 0 {
@@ -273,7 +281,7 @@ func (g *joinGraph) classSel(c *eqClass, set uint) float64 {
 
 // correlated corrects for unique keys of several columns: their columns'
 // distinct values multiply to more than there are rows.
-func (g *joinGraph) correlated(set uint) float64 {
+func (g *joinGraph) correlated(set uint64) float64 {
 	f := 1.0
 	for i, n := range g.leaves {
 		sc, ok := n.(*scanNode)
@@ -293,7 +301,7 @@ func (g *joinGraph) correlated(set uint) float64 {
 	return f
 }
 
-func (g *joinGraph) keyCorrection(sc *scanNode, leaf int, set uint, n int, ord func(int) int) float64 {
+func (g *joinGraph) keyCorrection(sc *scanNode, leaf int, set uint64, n int, ord func(int) int) float64 {
 	product := 1.0
 	for k := 0; k < n; k++ {
 		id := ColID(0)
@@ -303,8 +311,8 @@ func (g *joinGraph) keyCorrection(sc *scanNode, leaf int, set uint, n int, ord f
 			}
 		}
 		joined := false
-		for _, c := range g.classes {
-			if id != 0 && c.has(id) && g.classMask(c)&set&^(1<<leaf) != 0 {
+		for i, c := range g.classes {
+			if id != 0 && c.has(id) && g.inClass[i]&set&^(1<<leaf) != 0 {
 				joined = true
 			}
 		}
@@ -318,8 +326,8 @@ func (g *joinGraph) keyCorrection(sc *scanNode, leaf int, set uint, n int, ord f
 
 // greedy joins the pair with the smallest result until one set is left,
 // preferring pairs that a condition connects.
-func (g *joinGraph) greedy(all uint) {
-	var sets []uint
+func (g *joinGraph) greedy(all uint64) {
+	var sets []uint64
 	for i := range g.leaves {
 		sets = append(sets, 1<<i)
 	}
@@ -345,10 +353,10 @@ func (g *joinGraph) greedy(all uint) {
 
 // build makes the tree of a set. used are the conditions already placed. The
 // larger side becomes the left one: the right side is what a hash join builds.
-func (g *joinGraph) build(set uint, used map[int]bool) (node, float64) {
+func (g *joinGraph) build(set uint64, used map[int]bool) (node, float64) {
 	c := g.best[set]
 	if c.l == 0 {
-		i := bits.TrailingZeros(set)
+		i := bits.TrailingZeros64(set)
 		return g.leafWithClasses(i), g.rows(set)
 	}
 	l, lr := g.build(c.l, used)
@@ -372,7 +380,7 @@ func (g *joinGraph) build(set uint, used map[int]bool) (node, float64) {
 	return &joinNode{kind: joinInner, l: l, r: r, on: on, est: g.rows(set)}, g.rows(set)
 }
 
-func (g *joinGraph) member(c *eqClass, set uint) ColID {
+func (g *joinGraph) member(c *eqClass, set uint64) ColID {
 	for _, id := range c.cols {
 		if i := g.leafOf(id); i >= 0 && set&(1<<i) != 0 {
 			return id
