@@ -120,9 +120,9 @@ func castToText(from sqltypes.Type, explicit bool) evalFunc {
 func castFromText(to sqltypes.Type) evalFunc {
 	return func(cc *call, args []vec, n int, sel []int32) (vec, error) {
 		opt := cc.ctx.parseOptions()
-		s := stringsOf(args[0].arr)
+		s := paddedReader(args[0], cc.args[0])
 		return castRows(cc, args, n, sel, func(i int) (sqltypes.Datum, error) {
-			text := s.get(args[0].at(i))
+			text := s(i)
 			if to.IsReg() && dependsOnSession(to, text) {
 				oid, err := regOID(cc, to, text)
 				return sqltypes.NewInt(int64(oid)), err

@@ -425,7 +425,7 @@ func regexMatch(not, fold bool) evalFunc {
 		flags = "i"
 	}
 	return func(cc *call, args []vec, n int, sel []int32) (vec, error) {
-		s, p := reader[string](args[0]), reader[string](args[1])
+		s, p := paddedReader(args[0], cc.args[0]), reader[string](args[1])
 		var re *regexp.Regexp
 		var last string
 		return lift(cc, args, n, sel, func(i int) (bool, bool, error) {

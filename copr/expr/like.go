@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/sqltypes"
 )
 
 func init() {
@@ -249,8 +250,8 @@ func lowerText(s string) string {
 
 // likeMatchers gives the test of row i against its pattern; a constant pattern
 // is compiled once.
-func likeMatchers(text, pattern vec, fold bool) func(i int) (bool, error) {
-	s := reader[string](text)
+func likeMatchers(text vec, t sqltypes.Type, pattern vec, fold bool) func(i int) (bool, error) {
+	s := paddedReader(text, t)
 	if pattern.cst {
 		m := compileLike(stringsOf(pattern.arr).get(0), fold)
 		return func(i int) (bool, error) { return m.matches(s(i)) }
@@ -288,7 +289,7 @@ func (m *likePattern) special(s strs) func(i int) bool {
 
 func likeEval(not, fold bool) evalFunc {
 	return func(cc *call, args []vec, n int, sel []int32) (vec, error) {
-		match := likeMatchers(args[0], args[1], fold)
+		match := likeMatchers(args[0], cc.args[0], args[1], fold)
 		return lift(cc, args, n, sel, func(i int) (bool, bool, error) {
 			ok, err := match(i)
 			return ok != not, true, err
@@ -319,7 +320,7 @@ func (l likeNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) 
 		out = pick(b.N, sel, out, func(i int) bool { return special(i) != not })
 		return dropNulls(out, start, args[0]), nil
 	}
-	match := likeMatchers(args[0], args[1], false)
+	match := likeMatchers(args[0], l.argTypes[0], args[1], false)
 	valid := args[0].bitmap()
 	out = pick(b.N, sel, out, func(i int) bool {
 		if !valid.set(i) || err != nil {

@@ -51,14 +51,17 @@ func constText(t sqltypes.Type, v sqltypes.Datum) string {
 	case sqltypes.OIDBpchar:
 		s = v.Str()
 	case sqltypes.OIDUnknown:
-		return quoteLiteral(s)
+		return quoteConst(s)
 	}
 	name := t.Name()
 	if t.OID == sqltypes.OIDNumeric {
 		name = "numeric"
 	}
-	return quoteLiteral(s) + "::" + name
+	return quoteConst(s) + "::" + name
 }
+
+// quoteConst quotes as EXPLAIN does, with standard_conforming_strings on.
+func quoteConst(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // quoteLiteral is quote_literal.
 func quoteLiteral(s string) string {
@@ -112,7 +115,28 @@ func (c *Call) String() string {
 		}
 		return "(" + c.Args[0].String() + " IS " + words + ")"
 	}
-	return c.Fn.Name + "(" + list(c.Args, ", ") + ")"
+	return c.functionText()
+}
+
+// functionText prints a call in a function's notation, or the words that SQL
+// has for it.
+func (c *Call) functionText() string {
+	name := c.Fn.Name
+	switch name {
+	case "greatest", "least", "nullif":
+		return strings.ToUpper(name) + "(" + list(c.Args, ", ") + ")"
+	case "extract":
+		if f, ok := c.Args[0].(*Const); ok && !f.Value.IsNull() {
+			return "EXTRACT(" + f.Value.Str() + " FROM " + c.Args[1].String() + ")"
+		}
+	}
+	if op, ok := strings.CutPrefix(name, "any_"); ok && len(c.Args) == 2 {
+		return "(" + c.Args[0].String() + " " + op + " ANY (" + c.Args[1].String() + "))"
+	}
+	if op, ok := strings.CutPrefix(name, "all_"); ok && len(c.Args) == 2 {
+		return "(" + c.Args[0].String() + " " + op + " ALL (" + c.Args[1].String() + "))"
+	}
+	return QuoteIdent(name) + "(" + list(c.Args, ", ") + ")"
 }
 
 func (l *Logic) String() string {
@@ -130,6 +154,8 @@ func (c *Case) String() string {
 	}
 	if c.Else != nil {
 		b.WriteString(" ELSE " + c.Else.String())
+	} else {
+		b.WriteString(" ELSE " + constText(c.Typ, sqltypes.Null))
 	}
 	return b.String() + " END"
 }
@@ -149,9 +175,9 @@ func (x *In) String() string {
 	if x.Not {
 		op = " <> ALL ("
 	}
-	name := t.Base().Name()
+	name, left := t.Base().Name(), x.X.String()
 	if t.OID == sqltypes.OIDVarchar {
-		name = "text"
+		name, left = "text", "("+left+")::text"
 	}
-	return "(" + x.X.String() + op + quoteLiteral(sqltypes.JoinArray(sqltypes.TextArray, elems)) + "::" + name + "[]))"
+	return "(" + left + op + quoteConst(sqltypes.JoinArray(sqltypes.TextArray, elems)) + "::" + name + "[]))"
 }

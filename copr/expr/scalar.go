@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -64,6 +65,25 @@ func reader[T any](v vec) func(i int) T {
 	}
 	c := f(0)
 	return func(int) T { return c }
+}
+
+// paddedReader reads strings, those of char(n) with the blanks that they are
+// stored without: LIKE, regular expressions and the bytes of a char(n) see
+// them. What it returns holds until the next call.
+func paddedReader(v vec, t sqltypes.Type) func(i int) string {
+	read := reader[string](v)
+	if t.OID != sqltypes.OIDBpchar || t.Precision == 0 {
+		return read
+	}
+	var buf []byte
+	return func(i int) string {
+		s := read(i)
+		buf = append(buf[:0], s...)
+		for n := utf8.RuneCountInString(s); n < int(t.Precision); n++ {
+			buf = append(buf, ' ')
+		}
+		return unsafeString(buf)
+	}
 }
 
 func sliceReader[T any](s []T) func(int) T { return func(i int) T { return s[i] } }
