@@ -158,11 +158,9 @@ func (e *exprSession) RegName(t sqltypes.Type, oid uint32) (string, bool) {
 					return e.qualify(tab.Schema, ix.Name), true
 				}
 			}
-			for i := range tab.Columns {
-				if c := &tab.Columns[i]; c.SequenceID == int64(oid) && oid != 0 {
-					return e.qualify(tab.Schema, SequenceName(tab, c)), true
-				}
-			}
+		}
+		if tab, c := e.sequenceByOID(int64(oid)); c != nil {
+			return e.qualify(tab.Schema, SequenceName(tab, c)), true
 		}
 	case sqltypes.OIDRegtype:
 		if typ := sqltypes.TypeOf(oid); typ.Known() {
@@ -180,6 +178,18 @@ func (e *exprSession) RegName(t sqltypes.Type, oid uint32) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// sequenceByOID finds the column behind a sequence.
+func (e *exprSession) sequenceByOID(oid int64) (*catalog.Table, *catalog.Column) {
+	for _, t := range e.view.Tables() {
+		for i := range t.Columns {
+			if c := &t.Columns[i]; c.SequenceID == oid && oid != 0 {
+				return t, c
+			}
+		}
+	}
+	return nil, nil
 }
 
 // qualify writes a relation's name as regclass prints it: with its schema where

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+
+	"github.com/copradb/copra/sqlfront/catalog/pgcatalog"
 )
 
 // TestGolden runs testdata/golden: each file is a fresh database, each block
@@ -16,7 +18,7 @@ import (
 // rows, tags, notices and errors.
 func TestGolden(t *testing.T) {
 	datadriven.Walk(t, "testdata/golden", func(t *testing.T, path string) {
-		db := newTestDB(t, Options{})
+		db := newTestDB(t, Options{Virtuals: pgcatalog.Virtuals{}})
 		clients := map[string]*testClient{}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			name := "main"

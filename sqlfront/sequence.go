@@ -16,6 +16,9 @@ func init() {
 	class := []sqltypes.Type{sqltypes.Regclass}
 	expr.RegisterFunc(expr.Def{Name: "nextval", Args: class, Ret: sqltypes.Int8, Strict: true, Volatility: expr.Volatile, Session: true, Eval: nextval})
 	expr.RegisterFunc(expr.Def{Name: "currval", Args: class, Ret: sqltypes.Int8, Strict: true, Volatility: expr.Volatile, Session: true, Eval: currval})
+	for _, args := range [][]sqltypes.Type{{sqltypes.Regclass, sqltypes.Int8}, {sqltypes.Regclass, sqltypes.Int8, sqltypes.Bool}} {
+		expr.RegisterFunc(expr.Def{Name: "setval", Args: args, Ret: sqltypes.Int8, Strict: true, Volatility: expr.Volatile, Session: true, Eval: setval})
+	}
 	expr.RegisterFunc(expr.Def{Name: "lastval", Ret: sqltypes.Int8, Volatility: expr.Volatile, Session: true, Eval: lastval})
 	expr.RegisterFunc(expr.Def{Name: "pg_get_serial_sequence", Args: []sqltypes.Type{sqltypes.Text, sqltypes.Text}, Ret: sqltypes.Text,
 		Strict: true, Volatility: expr.Stable, Session: true, Eval: serialSequence})
@@ -30,12 +33,8 @@ func sessionOf(ctx *expr.Ctx) (*exprSession, error) {
 
 // sequence finds the column behind a sequence's OID.
 func (e *exprSession) sequence(oid int64) (*catalog.Column, error) {
-	for _, t := range e.view.Tables() {
-		for i := range t.Columns {
-			if c := &t.Columns[i]; c.SequenceID == oid && oid != 0 {
-				return c, nil
-			}
-		}
+	if _, c := e.sequenceByOID(oid); c != nil {
+		return c, nil
 	}
 	return nil, pgerror.New(pgerror.WrongObjectType, "relation with OID %d is not a sequence", oid)
 }
@@ -82,6 +81,34 @@ func currval(ctx *expr.Ctx, args []sqltypes.Datum) (sqltypes.Datum, error) {
 		return sqltypes.NewInt(v), nil
 	}
 	return sqltypes.Null, pgerror.New(pgerror.ObjectNotInPrerequisiteState, "currval of sequence \"%s\" is not yet defined in this session", e.className(args[0].Int()))
+}
+
+// setval makes the next value the one behind (or, with false, at) the given one.
+// Values that other nodes hold in memory are still given out.
+func setval(ctx *expr.Ctx, args []sqltypes.Datum) (sqltypes.Datum, error) {
+	e, err := sessionOf(ctx)
+	if err != nil {
+		return sqltypes.Null, err
+	}
+	c, err := e.sequence(args[0].Int())
+	if err != nil {
+		return sqltypes.Null, err
+	}
+	v := args[1].Int()
+	if v < 1 || v > sequenceMax(c.Type) {
+		return sqltypes.Null, pgerror.New(pgerror.NumericValueOutOfRange, "setval: value %d is out of bounds for sequence \"%s\" (1..%d)",
+			v, e.className(args[0].Int()), sequenceMax(c.Type))
+	}
+	next := v + 1
+	if len(args) > 2 && !args[2].Bool() {
+		next = v
+	} else {
+		e.s.lastVal[c.SequenceID] = v
+	}
+	if err := e.s.db.catalog.SetSequence(ctx.Context, c.SequenceID, next); err != nil {
+		return sqltypes.Null, kvError(ctx.Context, err, nil)
+	}
+	return args[1], nil
 }
 
 func lastval(ctx *expr.Ctx, _ []sqltypes.Datum) (sqltypes.Datum, error) {

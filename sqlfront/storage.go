@@ -18,7 +18,6 @@ import (
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/internal/tablecodec"
-	"github.com/copradb/copra/proto/coprpb"
 	"github.com/copradb/copra/sqlfront/catalog"
 	"github.com/copradb/copra/sqlfront/plan"
 )
@@ -31,17 +30,28 @@ type storage struct {
 	txn     *txn // nil outside a transaction
 	ts      uint64
 	mem     *exec.MemAccount
-	replica coprpb.ReplicaRead
+	replica replicaRead
 	snap    *txnsnapshot.KVSnapshot
 }
+
+// replicaRead is copra.replica_read.
+type replicaRead int
+
+const (
+	replicaLeader replicaRead = iota
+	replicaFollower
+	replicaStale
+)
 
 func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
 	st := &storage{s: s, txn: t, ts: ts, mem: mem}
 	switch s.settings.Text("copra.replica_read") {
+	case "leader":
+		st.replica = replicaLeader
 	case "follower":
-		st.replica = coprpb.ReplicaRead_REPLICA_READ_FOLLOWER
+		st.replica = replicaFollower
 	case "stale":
-		st.replica = coprpb.ReplicaRead_REPLICA_READ_STALE
+		st.replica = replicaStale
 	}
 	return st
 }
@@ -51,9 +61,9 @@ func (st *storage) snapshot() *txnsnapshot.KVSnapshot {
 	if st.snap == nil {
 		st.snap = st.s.db.kv.GetSnapshot(st.ts)
 		switch st.replica {
-		case coprpb.ReplicaRead_REPLICA_READ_FOLLOWER:
+		case replicaFollower:
 			st.snap.SetReplicaRead(tikvkv.ReplicaReadFollower)
-		case coprpb.ReplicaRead_REPLICA_READ_STALE:
+		case replicaStale:
 			st.snap.SetReplicaRead(tikvkv.ReplicaReadMixed)
 			st.snap.SetIsStalenessReadOnly(true)
 		}
@@ -88,7 +98,13 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	}
 	req := &client.Request{
 		Plan: c.req.Plan, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
-		RowsHint: c.req.LimitHint, ReplicaRead: c.st.replica, Mem: c.st.mem,
+		RowsHint: c.req.LimitHint, Mem: c.st.mem,
+	}
+	switch c.st.replica { // coprpb.ReplicaRead's numbers
+	case replicaFollower:
+		req.ReplicaRead = 1
+	case replicaStale:
+		req.ReplicaRead = 2
 	}
 	stream, err := c.st.s.db.o.Copr.Send(ctx.Context, req)
 	if err != nil {

@@ -140,6 +140,27 @@ func rollback(txn *Txn, err error) error {
 	return err
 }
 
+// SetSequence makes the next value of a sequence be next on this node; other
+// nodes first use up the values they hold.
+func (s *Store) SetSequence(ctx context.Context, sequenceID, next int64) error {
+	key := idKey(sequencePrefix, sequenceID)
+	r := s.ids.rangeOf(string(key))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	txn, err := s.kv.Begin()
+	if err != nil {
+		return fmt.Errorf("begin a transaction to set counter %q: %w", key, err)
+	}
+	if err := txn.Set(key, encodeInt(next)); err != nil {
+		return rollback(txn, err)
+	}
+	if err := txn.Commit(ctx); err != nil {
+		return err
+	}
+	r.next, r.end = 0, 0
+	return nil
+}
+
 // retryable reports whether err says that a transaction was certainly not
 // committed and may well be on a new try.
 func retryable(err error) bool {
