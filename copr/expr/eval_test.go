@@ -1,9 +1,7 @@
 package expr
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -60,37 +58,4 @@ func TestEval(t *testing.T) {
 			return out.String()
 		})
 	})
-}
-
-// TestEvalFile computes the expressions of a file, one a line, for comparing
-// with PostgreSQL: COPRA_EVAL_IN and COPRA_EVAL_OUT name the files. Without
-// them it only checks that evaluation of nothing works.
-func TestEvalFile(t *testing.T) {
-	if got := evalSQL("NULL::int4"); got != "NULL" {
-		t.Fatalf("NULL::int4 = %s", got)
-	}
-	in := os.Getenv("COPRA_EVAL_IN")
-	if in == "" {
-		return
-	}
-	f, err := os.Open(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	out, err := os.Create(os.Getenv("COPRA_EVAL_OUT"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		func() {
-			defer func() {
-				if r := recover(); r != nil {
-					fmt.Fprintf(out, "PANIC %v\n", r)
-				}
-			}()
-			fmt.Fprintf(out, "%s\n", strings.ReplaceAll(evalSQL(sc.Text()), "\n", `\n`))
-		}()
-	}
 }

@@ -367,6 +367,15 @@ func clocks() {
 		_, us := sqltypes.SplitTimestamp(local(cc))
 		return us, nil
 	}), stable)
+	rounded := func(us int64, digits int32) int64 { return sqltypes.RoundMicros(us, min(max(digits, 0), 6)+1) }
+	def("current_timestamp(int4) timestamptz", fn1(func(cc *call, n int32) (int64, error) {
+		return rounded(cc.ctx.txnNow().UnixMicro(), n), nil
+	}), stable)
+	def("localtimestamp(int4) timestamp", fn1(func(cc *call, n int32) (int64, error) { return rounded(local(cc), n), nil }), stable)
+	def("localtime(int4) time", fn1(func(cc *call, n int32) (int64, error) {
+		_, us := sqltypes.SplitTimestamp(local(cc))
+		return rounded(us, n), nil
+	}), stable)
 	def("timeofday() text", fn0(func(cc *call) (string, error) {
 		return cc.ctx.clock().In(cc.ctx.zone()).Format("Mon Jan 02 15:04:05.000000 2006 MST"), nil
 	}), volatile)

@@ -183,10 +183,6 @@ type option func(*Func)
 func stable(f *Func)    { f.Volatility = Stable }
 func volatile(f *Func)  { f.Volatility = Volatile }
 func nonStrict(f *Func) { f.Strict = false }
-func needsSession(f *Func) {
-	f.Session = true
-	f.Volatility = Stable
-}
 
 // returning sets how the result's type follows from the arguments'.
 func returning(fn func([]sqltypes.Type) sqltypes.Type) option {

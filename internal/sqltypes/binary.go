@@ -364,12 +364,13 @@ func appendArrayBinary(dst []byte, t, elem Type, s string) []byte {
 			dst = binary.BigEndian.AppendUint32(dst, math.MaxUint32)
 			continue
 		}
-		d, err := ParseText(elem, e.Text)
-		if err != nil {
-			panic("sqltypes: an element of an array of " + elem.Name() + " isn't one: " + err.Error())
-		}
 		at := len(dst)
-		dst = AppendBinary(append(dst, 0, 0, 0, 0), elem, d)
+		dst = append(dst, 0, 0, 0, 0)
+		if d, err := ParseText(elem, e.Text); err == nil {
+			dst = AppendBinary(dst, elem, d)
+		} else { // a name of a reg type, which only a session can read
+			dst = append(dst, e.Text...)
+		}
 		binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 	}
 	return dst

@@ -42,7 +42,6 @@ type dateFields struct {
 	julian                    bool
 	dayOfYear                 int64
 	hourOver12                bool
-	dayOffset                 int64 // today, tomorrow, yesterday
 }
 
 type dateError uint8

@@ -23,4 +23,18 @@
 // overflows with an error; division, avg and the like give numeric without
 // scale, whose values carry their own display scale as in PostgreSQL.
 // Infinite dates and timestamps are the extreme values of their integers.
+//
+// char(n) is kept without its trailing blanks and printed with them. "char" is
+// kept as its text. uuid is kept as its canonical text.
+//
+// # What differs from PostgreSQL
+//
+// Timestamps end in January 294247 AD, where µs since 1970 leave int64. The time part
+// of an interval in a column is at most 292 years; more is moved to days. NaN
+// does not fit numeric(p,s). Numeric scales are not negative. Arrays have one
+// dimension.
+//
+// Files: type.go and typeinfo.go (the types), name.go, datum.go, text.go and
+// binary.go (the wire), column.go (Arrow), numeric.go and dec128.go,
+// civil.go, datetoken.go, dateparse.go, datetext.go, interval.go, zone.go.
 package sqltypes
