@@ -45,7 +45,7 @@ func Open(ctx context.Context, o Options) (*tikv.KVStore, error) {
 		pdClient.Close()
 		return nil, fmt.Errorf("kvclient: load keyspace %q from PD at %v: %w", Keyspace, o.PDEndpoints, err)
 	}
-	codec := codecPD.GetCodec()
+	codec := flushCodec{codecPD.GetCodec()}
 	var client tikv.Client = tikv.NewRPCClient(tikv.WithSecurity(o.Security), tikv.WithCodec(codec))
 	if o.Local != nil {
 		client = &localClient{Client: client, local: o.Local, codec: codec}
