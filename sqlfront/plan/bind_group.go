@@ -247,6 +247,11 @@ func (b *binder) aggregateArgs(f *ast.Func, sc *scope) (*aggCall, error) {
 		}
 		call.orderBy = append(call.orderBy, sortKey{x, o.Desc, nullsFirst(o)})
 	}
+	for _, a := range lv.aggs {
+		if len(call.orderBy) > 0 && len(a.call.orderBy) > 0 && !equalKeys(a.call.orderBy, call.orderBy) {
+			return nil, pgerror.Unsupported("aggregates with different ORDER BY in one query").At(f.Position())
+		}
+	}
 	return call, b.checkLocal(call, sc, f)
 }
 

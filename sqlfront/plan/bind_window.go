@@ -74,6 +74,8 @@ func (b *binder) bindWindow(f *ast.Func, sc *scope) (expr.Expr, error) {
 		return nil, pgerror.New(pgerror.FeatureNotSupported, "DISTINCT is not implemented for window functions").At(f.Position())
 	case f.Filter != nil:
 		return nil, pgerror.Unsupported("FILTER of a window function").At(f.Position())
+	case len(f.OrderBy) > 0:
+		return nil, pgerror.New(pgerror.FeatureNotSupported, "aggregate ORDER BY is not implemented for window functions").At(f.Position())
 	}
 	lv.inWin = true
 	defer func() { lv.inWin = false }()

@@ -345,45 +345,69 @@ func (n *physLookup) build(b *builder) (exec.Operator, error) {
 		return nil, err
 	}
 	ltypes := outer.Types()
-	return newUnary(n.title(), n.types, outer, func(ctx *exec.Ctx, batch *expr.Batch, emit func(*expr.Batch) error) error {
-		handles, err := n.innerHandles(ctx, keys, batch)
-		if err != nil {
-			return err
-		}
-		var inner []*expr.Batch
-		for len(handles) > 0 {
-			k := min(len(handles), lookupRowsMax)
-			rows, err := b.env.Storage.Rows(ctx, &RowsRequest{Table: n.table, Handles: handles[:k], Key: keyColumns(n.table), Columns: n.read})
+	return newUnary(n.title(), n.types, outer, func(ctx *exec.Ctx, whole *expr.Batch, emit func(*expr.Batch) error) error {
+		for lo := 0; lo < whole.N; lo += lookupRowsMax {
+			batch := expr.SliceBatch(whole, lo, min(whole.N, lo+lookupRowsMax))
+			handles, err := n.innerHandles(ctx, keys, batch)
 			if err != nil {
 				return err
 			}
-			if rows != nil && rows.N > 0 {
-				inner = append(inner, rows)
-			}
-			handles = handles[k:]
-		}
-		right := exec.NewBatches(n.inner.types, inner...)
-		if len(parts[1]) > 0 {
-			if right, err = exec.NewFilter(right, parts[1]); err != nil {
+			right, err := n.inner1(ctx, b, handles, parts[1])
+			if err != nil {
 				return err
 			}
-		}
-		join, err := exec.NewHashJoin(exec.HashJoinSpec{Kind: n.kind, Left: exec.NewBatches(ltypes, batch), Right: right,
-			LeftKeys: parts[2], RightKeys: parts[3], Residual: parts[4]})
-		if err != nil {
-			return err
-		}
-		out, err := exec.Collect(ctx, join)
-		if err != nil {
-			return err
-		}
-		for _, o := range out {
-			if err := emit(o); err != nil {
+			join, err := exec.NewHashJoin(exec.HashJoinSpec{Kind: n.kind, Left: exec.NewBatches(ltypes, batch), Right: right,
+				LeftKeys: parts[2], RightKeys: parts[3], Residual: parts[4]})
+			if err != nil {
 				return err
+			}
+			out, err := exec.Collect(ctx, join)
+			if err != nil {
+				return err
+			}
+			for _, o := range out {
+				if err := emit(o); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	}), nil
+}
+
+// inner1 reads the inner rows of one block of outer rows.
+func (n *physLookup) inner1(ctx *exec.Ctx, b *builder, handles [][]byte, filter []expr.Expr) (exec.Operator, error) {
+	if len(n.keys) < len(n.codec) && len(handles) > 0 {
+		req := &ScanRequest{Table: n.table, Types: n.inner.types, Plan: &coprplan.Plan{TimeZone: b.p.tz, Nodes: []coprplan.Node{
+			&coprplan.TableScan{TableID: n.table.ID, KeyColumns: keyColumns(n.table), Columns: n.read}}}}
+		for _, h := range handles {
+			req.Ranges = append(req.Ranges, tablecodec.PrefixRange(tablecodec.AppendRowKey(nil, n.table.ID, h)))
+		}
+		if n.pushFilter && len(filter) > 0 {
+			req.Plan.Nodes = append(req.Plan.Nodes, &coprplan.Selection{Conds: b.pushAll(n.filter)})
+			filter = nil
+		}
+		op, err := b.env.Storage.Scan(req)
+		if err != nil || len(filter) == 0 {
+			return op, err
+		}
+		return exec.NewFilter(op, filter)
+	}
+	var inner []*expr.Batch
+	if len(handles) > 0 {
+		rows, err := b.env.Storage.Rows(ctx, &RowsRequest{Table: n.table, Handles: handles, Key: keyColumns(n.table), Columns: n.read})
+		if err != nil {
+			return nil, err
+		}
+		if rows != nil && rows.N > 0 {
+			inner = append(inner, rows)
+		}
+	}
+	op := exec.NewBatches(n.inner.types, inner...)
+	if len(filter) == 0 {
+		return op, nil
+	}
+	return exec.NewFilter(op, filter)
 }
 
 func (n *physLookup) title() string { return "Lookup" + n.kind.String() + " Join" }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/copradb/copra/copr/exec"
@@ -34,8 +35,7 @@ type lab struct {
 	nextID  int64
 	rowID   int64
 	rows    map[int64][]labRow // by table, for indexes created later
-	scans   int
-	lookups int
+	scans   atomic.Int64
 }
 
 type labRow struct {
@@ -151,6 +151,9 @@ func (l *lab) createTable(x *ast.CreateTable) error {
 			t.Checks = append(t.Checks, catalog.Check{Name: t.Name + "_" + c.Name + "_check", Expr: ch.Text})
 		}
 	}
+	for _, ch := range x.Checks {
+		t.Checks = append(t.Checks, catalog.Check{Name: t.Name + "_check", Expr: ch.Text})
+	}
 	for _, c := range x.Constraints {
 		if c.Primary {
 			key = c.Columns
@@ -255,7 +258,7 @@ func (l *lab) keysIn(ranges []kv.KeyRange, desc bool) []string {
 }
 
 func (l *lab) Scan(req *ScanRequest) (exec.Operator, error) {
-	l.scans++
+	l.scans.Add(1)
 	for _, n := range req.Plan.Nodes[1:] {
 		if err := travels(n); err != nil {
 			return nil, err
@@ -288,7 +291,6 @@ func (l *lab) Scan(req *ScanRequest) (exec.Operator, error) {
 }
 
 func (l *lab) Rows(_ *exec.Ctx, req *RowsRequest) (*expr.Batch, error) {
-	l.lookups++
 	var keys []string
 	for _, h := range req.Handles {
 		k := string(tablecodec.AppendRowKey(nil, req.Table.ID, h))

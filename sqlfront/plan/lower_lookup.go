@@ -9,21 +9,25 @@ import (
 )
 
 // physLookup joins by reading, for each block of outer rows, the inner rows
-// with their primary keys.
+// with their primary keys, or whose primary keys start with their values.
 type physLookup struct {
 	physBase
-	kind     exec.JoinKind
-	outer    physNode
-	table    *catalog.Table
-	alias    string
-	codec    []tablecodec.Column
-	keys     []expr.Expr // over the outer row, one for each primary key column
-	read     []coprplan.Column
-	inner    physBase    // layout of what is read
-	filter   []expr.Expr // over the inner row
-	lkeys    []expr.Expr
-	rkeys    []expr.Expr
-	residual []expr.Expr
+	kind  exec.JoinKind
+	outer physNode
+	table *catalog.Table
+	alias string
+	codec []tablecodec.Column
+	// keys, over the outer row, are the primary key's columns; fewer make it a
+	// scan of one range for each outer row.
+	keys   []expr.Expr
+	read   []coprplan.Column
+	inner  physBase    // layout of what is read
+	filter []expr.Expr // over the inner row
+	// pushFilter lets the coprocessors filter the scanned ranges.
+	pushFilter bool
+	lkeys      []expr.Expr
+	rkeys      []expr.Expr
+	residual   []expr.Expr
 }
 
 func (n *physLookup) kids() []physNode { return []physNode{n.outer} }
@@ -42,11 +46,8 @@ func (lw *lowerer) lowerLookup(x *joinNode, lo, ro node) physNode {
 	if !ok || sc.handle != 0 || sc.table.PrimaryKey == nil {
 		return nil
 	}
-	if lw.o.rows(outer)*costLookup > lw.o.rows(sc) {
-		return nil
-	}
-	keys := lw.lookupKeys(x, sc, colsOf(outer.columns()))
-	if keys == nil {
+	keys, each := lw.lookupKeys(x, sc, colsOf(outer.columns()))
+	if keys == nil || lw.o.rows(outer)*(costLookup+each) > lw.o.rows(sc) {
 		return nil
 	}
 	l := lw.lower(outer)
@@ -57,6 +58,7 @@ func (lw *lowerer) lowerLookup(x *joinNode, lo, ro node) physNode {
 		p.read = append(p.read, coprColumn(sc.table, ord))
 	}
 	p.filter = lw.bindAll(sc.conds, p.inner.cols)
+	p.pushFilter = lw.allPushable(p.filter)
 	cols := append([]ColID(nil), l.base().cols...)
 	if x.kind != joinSemi && x.kind != joinAnti {
 		cols = append(cols, p.inner.cols...)
@@ -78,15 +80,15 @@ func (lw *lowerer) lowerLookup(x *joinNode, lo, ro node) physNode {
 	return p
 }
 
-// lookupKeys finds the value of each primary key column: an outer expression
-// that ON equates with it, or a constant.
-func (lw *lowerer) lookupKeys(x *joinNode, sc *scanNode, outer colSet) []expr.Expr {
+// lookupKeys finds the values of the primary key's leading columns: outer
+// expressions that ON equates with them, or constants; and how many rows there
+// are for each, 0 where the key is whole.
+func (lw *lowerer) lookupKeys(x *joinNode, sc *scanNode, outer colSet) (keys []expr.Expr, each float64) {
 	colOf := map[ColID]int{}
 	for i, id := range sc.cols {
 		colOf[id] = sc.ords[i]
 	}
-	values := map[int]expr.Expr{}
-	joined := false
+	values, joined := map[int]expr.Expr{}, map[int]bool{}
 	for i, list := range [][]expr.Expr{sc.conds, x.on} {
 		for _, e := range list {
 			k, ok := sargable(e, colOf)
@@ -94,21 +96,31 @@ func (lw *lowerer) lookupKeys(x *joinNode, sc *scanNode, outer colSet) []expr.Ex
 				continue
 			}
 			values[k.ord] = k.value
-			joined = joined || i == 1
+			joined[k.ord] = i == 1
 		}
 	}
-	if !joined {
-		return nil
-	}
-	var out []expr.Expr
-	for _, ic := range sc.table.PrimaryKey.Columns {
+	each = lw.o.tableRows(sc.table)
+	some := false
+	for n, ic := range sc.table.PrimaryKey.Columns {
 		v, ok := values[ic.Column]
 		if !ok {
-			return nil
+			break
 		}
-		out = append(out, v)
+		some = some || joined[ic.Column]
+		keys = append(keys, v)
+		for i, ord := range sc.ords {
+			if ord == ic.Column {
+				each /= lw.o.columnDistinct(sc.cols[i])
+			}
+		}
+		if n == len(sc.table.PrimaryKey.Columns)-1 {
+			each = 0
+		}
 	}
-	return out
+	if !some {
+		return nil, 0
+	}
+	return keys, each
 }
 
 // fractional marks key columns whose values are rounded into the key.

@@ -175,12 +175,22 @@ func (lw *lowerer) dropUnread(n *scanNode, p physNode) physNode {
 // lowerPoint reads single rows.
 func (lw *lowerer) lowerPoint(n *scanNode, a *access) physNode {
 	p := &physPoint{table: n.table, alias: n.alias, acc: lw.boundAccess(a), handle: n.handle != 0}
-	p.physBase = lw.readBase(n, n.cols, n.ords, n.handle)
+	cols, ords := n.cols, n.ords
+	rest := a.residual(n.table, n.conds)
+	if len(rest) == 0 { // nothing to test: only what is wanted is read
+		cols, ords = nil, nil
+		for i, id := range n.cols {
+			if colsOf(n.columns()).has(id) {
+				cols, ords = append(cols, id), append(ords, n.ords[i])
+			}
+		}
+	}
+	p.physBase = lw.readBase(n, cols, ords, n.handle)
 	p.rows = a.combinations()
-	for _, ord := range n.ords {
+	for _, ord := range ords {
 		p.read = append(p.read, coprColumn(n.table, ord))
 	}
-	return lw.arrange(lw.filterScan(n, p, a.residual(n.table, n.conds)), n.columns())
+	return lw.arrange(lw.filterScan(n, p, rest), n.columns())
 }
 
 func (lw *lowerer) readBase(n *scanNode, cols []ColID, ords []int, handle ColID) physBase {

@@ -26,7 +26,7 @@ func (o *optimizer) rewrite(n node) node {
 // already dealt with nested subqueries, so those are only arranged as well.
 func (o *optimizer) arrange(n node) node {
 	n = o.pushdown(n, nil)
-	n = o.reorder(n)
+	n = o.reorder(dropProjections(n))
 	n = o.pushLimits(n)
 	return o.arrangeSubqueries(n)
 }
@@ -181,5 +181,5 @@ func (o *optimizer) fold(e expr.Expr) expr.Expr {
 	if e == nil {
 		return nil
 	}
-	return expr.FoldConst(nil, e)
+	return datesForMidnights(expr.FoldConst(nil, e))
 }

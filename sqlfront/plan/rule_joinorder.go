@@ -249,12 +249,22 @@ func (g *joinGraph) rows(set uint64) float64 {
 	}
 	for i, e := range g.conds {
 		if m := g.masks[i]; m&^set == 0 && bits.OnesCount64(m) > 1 {
-			r *= g.o.condSel(nil, e)
+			r *= g.spanningSel(e)
 		}
 	}
 	r = math.Max(1, r*g.correlated(set))
 	g.rowsOf[set] = r
 	return r
+}
+
+// spanningSel is the selectivity of a condition over several relations. What
+// an OR asks of each relation alone has been pushed down to it (rule_or.go) and
+// must not count twice.
+func (g *joinGraph) spanningSel(e expr.Expr) float64 {
+	if l, ok := e.(*expr.Logic); ok && l.Or {
+		return selSub
+	}
+	return g.o.condSel(nil, e)
 }
 
 // classSel divides by the distinct values of all members but the one with the
