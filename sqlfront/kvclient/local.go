@@ -119,5 +119,8 @@ func call(ctx context.Context, s tikvpb.TikvServer, req *tikvrpc.Request) (*tikv
 	if err != nil {
 		return nil, err
 	}
+	if out, err = detach(out); err != nil {
+		return nil, err
+	}
 	return &tikvrpc.Response{Resp: out}, nil
 }

@@ -255,4 +255,6 @@ func progressWriter(cmd *cobra.Command) io.Writer {
 }
 
 // quietClientLogs keeps client-go's log lines out of the tables.
-func quietClientLogs() { tikvlog.ReplaceGlobals(zap.NewNop(), &tikvlog.ZapProperties{}) }
+func quietClientLogs() {
+	tikvlog.ReplaceGlobals(zap.NewNop(), &tikvlog.ZapProperties{Level: zap.NewAtomicLevelAt(zap.ErrorLevel)})
+}

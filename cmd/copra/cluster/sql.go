@@ -145,5 +145,5 @@ func NewRegistry() *prometheus.Registry {
 // redirectClientLogs sends client-go's and PD's client's log lines, which go to
 // a global logger, to ours.
 func redirectClientLogs(l *slog.Logger) {
-	log.ReplaceGlobals(zap.New(zaplog.Core{Log: l, Min: zapcore.WarnLevel, Prefix: "client: "}), &log.ZapProperties{})
+	log.ReplaceGlobals(zap.New(zaplog.Core{Log: l, Min: zapcore.WarnLevel, Prefix: "client: "}), &log.ZapProperties{Level: zap.NewAtomicLevelAt(zapcore.WarnLevel)})
 }
