@@ -49,8 +49,9 @@ type applier struct {
 
 	out     applyDone
 	results []applyResult
-	entries []*raftpb.Entry // applied in this round, for the observer
-	bytes   int             // of this round's entries
+	writes  []*raftpb.Entry // of this round that took effect, for the observer
+	count   int             // entries of this round
+	bytes   int
 	keys    int
 }
 
@@ -171,7 +172,7 @@ func (a *applier) applyEntry(batch *engine.Batch, e *raftpb.Entry) {
 		a.applyCommand(batch, e)
 	}
 	a.bytes += len(e.GetData())
-	a.entries = append(a.entries, e)
+	a.count++
 }
 
 func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
@@ -188,6 +189,7 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 			panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), bad))
 		}
 		a.keys += batch.Len() - count
+		a.writes = append(a.writes, e)
 	default:
 		err = a.applyAdmin(batch, e, &h, rest)
 	}
@@ -261,7 +263,8 @@ func (a *applier) end(batch *engine.Batch, region *metapb.Region) {
 }
 
 // finish publishes what the batch, which is now visible, has changed: the
-// region first, then the applied index, then the answers.
+// region first, then the applied index, then the answers. The mail is the last
+// thing: behind it the Raft worker may put a snapshot in the applier's place.
 func (a *applier) finish() {
 	p := a.p
 	if a.out.changed {
@@ -270,6 +273,9 @@ func (a *applier) finish() {
 	if applied := p.applied.Load(); a.state.index < applied {
 		panic(fmt.Sprintf("raftstore: region %d: applied index falls from %d to %d", p.regionID, applied, a.state.index))
 	}
+	if len(a.writes) > 0 {
+		p.store.observer.Applied(p.regionID, a.writes)
+	}
 	p.applied.Store(a.state.index)
 	p.applySeq.Add(1)
 	for _, r := range a.results {
@@ -277,18 +283,15 @@ func (a *applier) finish() {
 	}
 	p.readers.release(a.state.index)
 	a.account()
-	if len(a.out.responses) > 0 || a.out.removed {
-		out := a.out
-		out.index, out.term, out.region = a.state.index, a.state.term, a.region
-		p.send(&out)
-	}
-	if len(a.entries) > 0 {
-		p.store.observer.Applied(p.regionID, a.entries)
-	}
+	out := a.out
+	out.index, out.term, out.region = a.state.index, a.state.term, a.region
 	a.out = applyDone{}
 	clear(a.results)
-	clear(a.entries)
-	a.results, a.entries, a.bytes, a.keys = a.results[:0], a.entries[:0], 0, 0
+	clear(a.writes)
+	a.results, a.writes, a.count, a.bytes, a.keys = a.results[:0], a.writes[:0], 0, 0, 0
+	if len(out.responses) > 0 || out.removed {
+		p.send(&out)
+	}
 }
 
 func (a *applier) account() {
@@ -296,7 +299,7 @@ func (a *applier) account() {
 	st.writtenBytes.Add(uint64(a.bytes))
 	st.writtenKeys.Add(uint64(a.keys))
 	st.sizeDelta.Add(uint64(a.bytes))
-	a.p.store.metrics.applyEntries.Add(float64(len(a.entries)))
+	a.p.store.metrics.applyEntries.Add(float64(a.count))
 }
 
 // onApplyDone is the Raft worker's part: Raft learns of new members before it

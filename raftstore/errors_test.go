@@ -191,3 +191,38 @@ func TestGroupCommit(t *testing.T) {
 		}
 	}(rafttest.NewCluster(t, 1, 1, raftstore.Config{}))
 }
+
+// Hazard 6: a lone voter that restarts leads before it knows what it had
+// committed.
+func TestHazard06_LoneVoterKnowsItsCommits(t *testing.T) {
+	// In real time, for the sake of a slow disk.
+	var slow atomic.Bool
+	func(c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.Stop(1)
+		c.WrapLogFS = func(fs vfs.FS) vfs.FS {
+			return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if slow.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
+					time.Sleep(30 * time.Millisecond)
+				}
+				return nil
+			}))
+		}
+		c.Restart(1)
+		for i := range 3 {
+			value := strings.Repeat("x", i+1)
+			c.Put("a", value)
+			c.Crash(1, 0)
+			slow.Store(true)
+			c.Restart(1)
+			c.Eventually("leader", func() bool {
+				got, err := tryGet(c, 1, c.Context(1, first), "a", 5*time.Millisecond)
+				if err == nil {
+					require.Equal(t, value, got)
+				}
+				return err == nil
+			})
+			slow.Store(false)
+		}
+	}(rafttest.NewCluster(t, 1, 1, raftstore.Config{}))
+}

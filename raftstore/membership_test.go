@@ -14,6 +14,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 func TestGrowFromOneToThree(t *testing.T) {
@@ -175,5 +176,44 @@ func TestTransferLeader(t *testing.T) {
 				require.Equal(t, id, c.LeaderOf(rafttest.FirstRegion))
 			}
 		}
+	})
+}
+
+// Hazard 4: a vote is on disk before it is sent.
+func TestHazard04_VoteSurvivesCrash(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.Stop(2)
+		c.Stop(3)
+		var mu sync.Mutex
+		granted := map[uint64]bool{}
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.Msg.GetType() == raftpb.MsgVoteResp {
+				mu.Lock()
+				defer mu.Unlock()
+				granted[m.To.Id] = !m.Msg.GetReject()
+			}
+			return false
+		})
+		ask := func(from uint64) bool {
+			r, _ := c.Node(1).Store.Region(first)
+			require.NoError(t, c.Node(1).Store.Step(&raftstore.RaftMessage{
+				RegionID: first, From: *r.Region.Peers[from-1], To: *r.Region.Peers[0], Epoch: *r.Region.RegionEpoch,
+				Msg: &raftpb.Message{
+					Type: raftpb.MsgVote.Enum(), Term: new(uint64(100)), Index: new(uint64(1000)), LogTerm: new(uint64(99)),
+					From: new(rafttest.FirstPeer + from), To: new(uint64(rafttest.FirstPeer + 1)), Context: []byte("CampaignTransfer")},
+			}))
+			time.Sleep(10 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			answer, ok := granted[rafttest.FirstPeer+from]
+			require.True(t, ok, "no answer")
+			return answer
+		}
+		require.True(t, ask(2))
+		c.Crash(1, 0)
+		c.Restart(1)
+		require.False(t, ask(3), "one vote a term")
+		require.True(t, ask(2), "and that one again")
 	})
 }

@@ -10,12 +10,23 @@ import (
 type Observer interface {
 	// RoleChanged: this peer became leader in term, or stopped leading.
 	RoleChanged(regionID uint64, leader bool, term uint64)
-	// RegionChanged: the region was created, or its range or members changed. A
+	// RegionChanged: the region was loaded or created, or its range or members changed. A
 	// region that left the store has removed set.
 	RegionChanged(region *metapb.Region, removed bool)
-	// Applied: the entries are visible in the data engine. They must not be
-	// changed, and the slice not be kept; DecodeWrite reads them.
+	// Applied: the entries are writes that took effect; DecodeWrite reads them.
+	// The call comes before they are acknowledged, but a snapshot may show them a
+	// moment earlier. The slice must not be kept, the entries not be changed.
 	Applied(regionID uint64, entries []*raftpb.Entry)
+}
+
+// DecodeWrite returns the kv.Batch bytes of an entry that Applied was given. ok
+// is false for any other entry.
+func DecodeWrite(e *raftpb.Entry) (batch []byte, ok bool) {
+	if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+		return nil, false
+	}
+	h, rest, err := decodeEntry(e.GetData())
+	return rest, err == nil && h.kind == entryKindWrite
 }
 
 // NoObserver is an Observer that does nothing, to be embedded.
@@ -29,16 +40,3 @@ func (NoObserver) RegionChanged(*metapb.Region, bool) {}
 
 // Applied implements Observer.
 func (NoObserver) Applied(uint64, []*raftpb.Entry) {}
-
-// DecodeWrite returns the kv.Batch bytes of a write's entry. ok is false for
-// any other entry, and for a write that is older than the region's version.
-func DecodeWrite(e *raftpb.Entry, version uint64) (batch []byte, ok bool) {
-	if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
-		return nil, false
-	}
-	h, rest, err := decodeEntry(e.GetData())
-	if err != nil || h.kind != entryKindWrite || h.epoch.Version != version {
-		return nil, false
-	}
-	return rest, true
-}

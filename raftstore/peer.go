@@ -87,7 +87,7 @@ type peerStats struct {
 	writtenBytes, writtenKeys, readBytes, readKeys atomic.Uint64
 	// sizeBytes is the region's approximate size; sizeDelta what was written
 	// since it was measured.
-	sizeBytes, sizeDelta, sizeKeys atomic.Uint64
+	sizeBytes, sizeDelta atomic.Uint64
 }
 
 // newPeer makes a peer from what the store has of it. The caller publishes it.
@@ -195,6 +195,10 @@ func (p *peer) process(buf []any) []any {
 		p.proposeAll()
 		p.readAll()
 		p.handleReady()
+		if len(p.reads) > 0 && !p.gone { // those that waited for others' answers
+			p.readAll()
+			p.handleReady()
+		}
 		p.reportIfDue()
 	}
 	return mails

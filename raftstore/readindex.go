@@ -50,16 +50,19 @@ const (
 func (p *peer) readAll() {
 	if p.index.renew {
 		p.index.renew = false
-		if p.role.Load().leader && len(p.index.batches) < readBatchCountMax {
+		if r := p.role.Load(); r.leader && p.appliedTerm == r.term && len(p.index.batches) < readBatchCountMax {
 			p.sendReadIndex(&readBatch{})
 		} else {
 			p.renewing.Store(false)
 		}
 	}
-	if len(p.reads) == 0 {
+	r := p.role.Load()
+	if len(p.reads) == 0 || (r.leader && p.appliedTerm != r.term) {
+		// A leader that has not applied an entry of its term may not know what is
+		// committed. Raft waits by itself, but not if it is the only voter
+		// (hazard 6).
 		return
 	}
-	r := p.role.Load()
 	shared := map[bool]*readBatch{}
 	kept := p.reads[:0]
 	for _, req := range p.reads {

@@ -203,6 +203,11 @@ func (p *peer) observeRole(rd *raft.Ready) {
 	}
 	p.log.Info("role changed", slog.Bool("leader", r.leader), slog.Uint64("term", r.term))
 	p.admin.reset()
+	p.leases.blocked = false
+	if src := &p.st.snap; src.ready != nil && !r.leader {
+		p.dropMade(src.ready, src.dir)
+		src.ready = nil
+	}
 	if r.leader {
 		p.report.soon = true
 		p.gc.becameLeader()

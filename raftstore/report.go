@@ -78,7 +78,7 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 		Region: region, Leader: &self, Term: p.role.Load().term,
 		BytesWritten: written - r.written, KeysWritten: writtenKeys - r.writtenKeys,
 		BytesRead: read - r.read, KeysRead: readKeys - r.readKeys,
-		ApproximateSize: st.sizeBytes.Load() + st.sizeDelta.Load(), ApproximateKeys: st.sizeKeys.Load(),
+		ApproximateSize: st.sizeBytes.Load() + st.sizeDelta.Load(), ApproximateKeys: p.approxKeys(),
 		Interval: &pdpb.TimeInterval{StartTimestamp: now - uint64((p.now-r.last)/int64(time.Second)), EndTimestamp: now},
 	}
 	r.written, r.writtenKeys, r.read, r.readKeys = written, writtenKeys, read, readKeys
@@ -95,6 +95,17 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 		}
 	})
 	return hb
+}
+
+// approxKeys estimates the region's keys from its size and the size of what was
+// written lately; 0 if nothing was.
+func (p *peer) approxKeys() uint64 {
+	st := &p.stats
+	keys, bytes := st.writtenKeys.Load(), st.writtenBytes.Load()
+	if keys == 0 || bytes < keys {
+		return 0
+	}
+	return (st.sizeBytes.Load() + st.sizeDelta.Load()) / (bytes / keys)
 }
 
 // reportSplit tells PD about the pieces of a split, from left to right.

@@ -272,6 +272,9 @@ func (p *peer) acceptable(m *RaftMessage) bool {
 			return false
 		}
 	case raftpb.MsgReadIndex:
+		if r := p.role.Load(); r.leader && p.appliedTerm != r.term {
+			return false // it asks again; see readAll
+		}
 		return !p.lockedReadIndex(msg)
 	case raftpb.MsgSnap:
 		return p.acceptSnapshot(m)

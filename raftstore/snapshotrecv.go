@@ -38,7 +38,7 @@ var _ SnapshotReceiver = (*receivedSnapshot)(nil)
 
 // BeginSnapshot starts to receive a snapshot, see Handler.
 func (s *Store) BeginSnapshot(m *RaftMessage) (SnapshotReceiver, error) {
-	if m.To.StoreId != s.id || m.Msg.GetType() != raftpb.MsgSnap {
+	if m.To.StoreId != s.id || m.Msg.GetType() != raftpb.MsgSnap || m.Msg.GetTo() != m.To.Id || m.Msg.GetFrom() != m.From.Id {
 		return nil, fmt.Errorf("raftstore: not a snapshot for store %d", s.id)
 	}
 	data, err := decodeSnapshotData(m.Msg.GetSnapshot().GetData())

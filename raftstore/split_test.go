@@ -152,3 +152,35 @@ func TestHazard09_MessageBeforeSplit(t *testing.T) {
 		c.Eventually("child", func() bool { return c.Local(late, "a") == "2" })
 	})
 }
+
+// A store forgets a split in a crash, its child has a log by then, and the
+// others no longer have the parent's: it must come to the split by its own log
+// before a snapshot can take the parent past it.
+func TestHazard09_ForgottenSplitThenSnapshot(t *testing.T) {
+	cluster(t, 3, 3, smallLog, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("z", "0")
+		c.PD.TransferLeader(first, 1)
+		regions := splitAt(t, c, first, "m")
+		for i := range 5 {
+			c.Put("a", fmt.Sprint(i))
+		}
+		c.Eventually("replication", func() bool { return c.Local(3, "a") == "4" })
+		c.Crash(3, 0)
+		for i := range 150 {
+			c.Put("z", fmt.Sprint(i))
+			if i%30 == 0 {
+				for id := uint64(1); id <= 2; id++ {
+					require.NoError(t, c.Node(id).Engine.Flush(t.Context()))
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		c.Put("a", "5")
+		c.PD.TransferLeader(first, 2) // a leader that doesn't remember what store 3 had
+		c.Restart(3)
+		c.Eventually("parent", func() bool { return c.Local(3, "z") == "149" })
+		c.Eventually("child", func() bool { return c.Local(3, "a") == "5" })
+		got, _ := c.Node(3).Store.Region(regions[0].Id)
+		require.Equal(t, regions[0].RegionEpoch, got.Region.RegionEpoch)
+	})
+}

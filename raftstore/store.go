@@ -175,6 +175,7 @@ func (s *Store) Start() error {
 	s.snapSends.start(snapshotSendCountMax)
 	s.splits.start(1)
 	s.eachPeer(func(p *peer) {
+		s.observer.RegionChanged(p.region.Load(), false)
 		if lone(p.region.Load()) {
 			p.send(mailCampaign{})
 			return

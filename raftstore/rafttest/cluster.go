@@ -28,6 +28,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // FirstRegion is the id of the region that Bootstrap makes; its peer on store s
@@ -401,6 +402,17 @@ type Recorder struct {
 	raftstore.NoObserver
 	mu    sync.Mutex
 	terms []uint64 // in which this store became leader of FirstRegion
+	slow  atomic.Int64
+}
+
+// SlowApply makes every batch take that long before the next one is applied.
+func (r *Recorder) SlowApply(d time.Duration) { r.slow.Store(int64(d)) }
+
+// Applied implements raftstore.Observer.
+func (r *Recorder) Applied(uint64, []*raftpb.Entry) {
+	if d := r.slow.Load(); d > 0 {
+		time.Sleep(time.Duration(d))
+	}
 }
 
 // RoleChanged implements raftstore.Observer.
