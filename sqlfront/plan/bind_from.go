@@ -165,7 +165,7 @@ func (b *binder) bindDerived(x *ast.SubqueryRef, lvl, left *scope) (node, *scope
 	}
 	r := &scopeRel{name: x.Alias}
 	for _, c := range sub.cols {
-		r.cols = append(r.cols, scopeCol{c.name, c.id})
+		r.cols = append(r.cols, scopeCol(c))
 	}
 	// Two output columns with one id would make qualified names ambiguous only
 	// by name, which is right: (select a, a) has two columns named a.

@@ -110,8 +110,6 @@ type grouping struct {
 	from colSet // columns of the input
 	made colSet // columns of aggregates
 	err  error
-	// outer is true below a subquery, for the message.
-	depth int
 }
 
 func (g *grouping) rewrite(e expr.Expr) (expr.Expr, error) {

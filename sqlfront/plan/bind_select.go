@@ -33,11 +33,9 @@ type selectOpts struct {
 	// keepUnknown leaves literals and parameters of unknown type in the output
 	// as they are, for the place to coerce (set operations, INSERT).
 	keepUnknown bool
-	// valueTypes are the column types of VALUES of an INSERT, which takes
-	// DEFAULT too; see bind_values.go.
+	// insert is set for the VALUES of an INSERT, which take the types of the
+	// target columns, and DEFAULT; see bind_values.go.
 	insert *insertTarget
-	// exists tells that only the number of rows matters.
-	exists bool
 }
 
 // level collects what belongs to a query level while its expressions are bound.

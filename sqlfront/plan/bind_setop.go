@@ -163,7 +163,7 @@ func (b *binder) orderOutput(rel *relation, s *ast.Select, what string) error {
 	}
 	sc := newScope(nil)
 	for _, c := range rel.cols {
-		sc.visible = append(sc.visible, scopeCol{c.name, c.id})
+		sc.visible = append(sc.visible, scopeCol(c))
 	}
 	st := &selectState{b: b, s: s, sc: sc, lv: &level{clause: "ORDER BY", noAgg: true}}
 	sc.level = st.lv

@@ -352,6 +352,7 @@ func positions(b *physBase) []expr.Expr {
 }
 
 func (lw *lowerer) lowerAgg(x *aggNode) physNode {
+	lw.order = nil
 	input := x.in
 	if keys := aggOrder(x); keys != nil {
 		input = &sortNode{in: input, keys: keys}

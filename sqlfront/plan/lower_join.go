@@ -12,6 +12,7 @@ var execJoins = map[joinKind]exec.JoinKind{
 }
 
 func (lw *lowerer) lowerJoin(x *joinNode) physNode {
+	lw.order = nil // a join need not keep the order of a side
 	if x.lateral {
 		return lw.lowerApply(x)
 	}
