@@ -8,6 +8,7 @@ import (
 
 	tikvkv "github.com/tikv/client-go/v2/kv"
 	"github.com/tikv/client-go/v2/txnkv/transaction"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/copradb/copra/copr/expr"
 	coprplan "github.com/copradb/copra/copr/plan"
@@ -23,6 +24,8 @@ import (
 const (
 	// backfillRows is how many rows one transaction of a backfill indexes.
 	backfillRows = 2048
+	// backfillWorkers is how many such transactions run at a time.
+	backfillWorkers = 8
 	// backfillTriesMax bounds the attempts at one batch: each means that somebody
 	// changed one of its rows in between.
 	backfillTriesMax = 100
@@ -107,8 +110,10 @@ func (l *limitedRows) Next() (key, value []byte, ok bool, err error) {
 	return l.it.Key(), l.it.Value(), true, nil
 }
 
-// backfill writes the entries of all rows that exist. Writers maintain the index
-// by now; a batch locks its rows, so that it conflicts with whoever changes one.
+// backfill writes the entries of all rows that exist, in transactions of
+// backfillRows rows, several at a time. Writers maintain the index by now:
+// whoever changes a row deletes or writes the very entry that the backfill
+// writes, so that one of the two conflicts or comes later.
 func (b *indexBuild) backfill() error {
 	snap, err := b.s.db.catalog.Latest(b.ctx)
 	if err != nil {
@@ -118,8 +123,55 @@ func (b *indexBuild) backfill() error {
 	if err != nil {
 		return err
 	}
-	r := tablecodec.RecordRange(t.ID)
+	ts, err := b.s.db.timestamp(b.ctx)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(b.ctx)
+	g.SetLimit(backfillWorkers)
+	part := &indexBuild{s: b.s, ctx: ctx, tableID: b.tableID, indexID: b.indexID}
+	err = b.cut(ctx, ts, tablecodec.RecordRange(t.ID), func(r kv.KeyRange) {
+		g.Go(func() error { return part.batches(t, ix, r) })
+	})
+	if gerr := g.Wait(); gerr != nil {
+		return gerr
+	}
+	return err
+}
+
+// cut calls fn for ranges of about backfillRows rows that together cover r.
+func (b *indexBuild) cut(ctx context.Context, ts uint64, r kv.KeyRange, fn func(kv.KeyRange)) error {
+	snap := b.s.db.kv.GetSnapshot(ts)
+	snap.SetKeyOnly(true)
+	snap.SetNotFillCache(true)
+	snap.SetScanBatchSize(backfillRows)
+	it, err := snap.Iter(r.Start, r.End)
+	if err != nil {
+		return kvError(ctx, err, nil)
+	}
+	defer it.Close()
+	start := r.Start
+	for n := 1; it.Valid(); n++ {
+		if n%backfillRows == 0 {
+			if e := cancelError(ctx); e != nil {
+				return e
+			}
+			end := bytes.Clone(it.Key())
+			fn(kv.KeyRange{Start: start, End: end})
+			start = end
+		}
+		if err := it.Next(); err != nil {
+			return kvError(ctx, err, nil)
+		}
+	}
+	fn(kv.KeyRange{Start: start, End: r.End})
+	return nil
+}
+
+// batches indexes the rows of a range.
+func (b *indexBuild) batches(t *catalog.Table, ix *catalog.Index, r kv.KeyRange) error {
 	for start := r.Start; start != nil; {
+		var err error
 		if start, err = b.batch(t, ix, kv.KeyRange{Start: start, End: r.End}); err != nil {
 			return err
 		}
@@ -156,6 +208,10 @@ func (b *indexBuild) tryBatch(t *catalog.Table, ix *catalog.Index, r kv.KeyRange
 }
 
 func (b *indexBuild) writeBatch(tx *transaction.KVTxn, t *catalog.Table, ix *catalog.Index, r kv.KeyRange) ([]byte, error) {
+	tx.SetEnable1PC(true)
+	tx.SetEnableAsyncCommit(true)
+	tx.GetSnapshot().SetNotFillCache(true)
+	tx.GetSnapshot().SetScanBatchSize(backfillRows)
 	it, err := tx.Iter(r.Start, r.End)
 	if err != nil {
 		return nil, err
@@ -165,15 +221,7 @@ func (b *indexBuild) writeBatch(tx *transaction.KVTxn, t *catalog.Table, ix *cat
 	if err != nil {
 		return nil, err
 	}
-	w := mutate.New(t)
-	keys := make([][]byte, len(rows))
-	for i, row := range rows {
-		keys[i] = w.RowKey(row.handle)
-	}
-	if err := tx.LockKeys(b.ctx, tikvkv.NewLockCtx(0, tikvkv.LockAlwaysWait, time.Now()), keys...); err != nil {
-		return nil, err
-	}
-	return next, b.addEntries(tx, w, ix, rows)
+	return next, b.addEntries(tx, mutate.New(t), ix, rows)
 }
 
 // addEntries writes the rows' entries that are not there yet.
