@@ -98,8 +98,8 @@ func (p *service) PutClusterConfig(ctx context.Context, req *pdpb.PutClusterConf
 	if t == nil {
 		return &pdpb.PutClusterConfigResponse{Header: h}, err
 	}
-	if err := t.cluster.putClusterMeta(ctx, req.GetCluster()); err != nil {
-		h, err = p.s.refuse(err)
+	if refused := t.cluster.putClusterMeta(ctx, req.GetCluster()); refused != nil {
+		h, err = p.s.refuse(refused)
 	}
 	return &pdpb.PutClusterConfigResponse{Header: h}, err
 }
@@ -123,8 +123,8 @@ func (p *service) PutStore(ctx context.Context, req *pdpb.PutStoreRequest) (*pdp
 	if t == nil {
 		return &pdpb.PutStoreResponse{Header: h}, err
 	}
-	if err := t.cluster.putStore(ctx, req.GetStore()); err != nil {
-		h, err = p.s.refuse(err)
+	if refused := t.cluster.putStore(ctx, req.GetStore()); refused != nil {
+		h, err = p.s.refuse(refused)
 	}
 	return &pdpb.PutStoreResponse{Header: h}, err
 }

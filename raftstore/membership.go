@@ -35,8 +35,7 @@ func (a *adminState) reset() { *a = adminState{} }
 
 // adminCommand is an admin proposal before it has an entry.
 type adminCommand struct {
-	req     *raft_cmdpb.AdminRequest
-	changes []*pdpb.ChangePeer // a change of members, if not nil
+	req *raft_cmdpb.AdminRequest
 }
 
 // mailOperator is an instruction of PD.

@@ -67,7 +67,7 @@ func TestBadUsageIsOneClearLine(t *testing.T) {
 		{[]string{"tikv"}, "--pd is required"},
 		{[]string{"tikv", "--pd", "nonsense"}, "want host:port"},
 		{[]string{"sql", "--pd", "127.0.0.1:1", "--addr", "0.0.0.0:5433"}, "--insecure"},
-		{[]string{"pd", "--log-level", "loud"}, "--log-level"},
+		{[]string{"pd", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0", "--log-level", "loud"}, "--log-level"},
 		{[]string{"nothing"}, "unknown command"},
 		{[]string{"bench", "ycsb", "--workloads", "z"}, "--workloads"},
 	} {
