@@ -3,6 +3,7 @@ package raftstore_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,5 +66,32 @@ func TestNotLeader(t *testing.T) {
 		err := c.PutAt(context.Background(), other, c.Context(other, rafttest.FirstRegion), "a", "2")
 		re := asRegionError(t, err)
 		require.Equal(t, lead, re.GetNotLeader().GetLeader().GetStoreId())
+	})
+}
+
+// In a bubble time passes only when everybody waits: a write that waited for a
+// tick, because somebody forgot to wake somebody, would be seen.
+func TestNothingWaitsForATick(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "0")
+		lead := c.WaitLeader(rafttest.FirstRegion)
+		rc := c.Context(lead, rafttest.FirstRegion)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for client := range 64 {
+			wg.Go(func() {
+				key := fmt.Sprint("k", client)
+				for i := range 50 {
+					if err := c.PutAt(context.Background(), lead, rc, key, fmt.Sprint(i)); err != nil {
+						t.Error(err)
+					}
+					if got, err := c.GetAt(context.Background(), lead, rc, key); err != nil || got != fmt.Sprint(i) {
+						t.Errorf("got %q, %v", got, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		require.Zero(t, time.Since(start))
 	})
 }
