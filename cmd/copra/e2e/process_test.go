@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pingcap/log"
+	"go.uber.org/zap"
 )
 
 var binary string
@@ -36,6 +38,8 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
 	}
+	// client-go's complaints about servers that a test killed are not news.
+	log.ReplaceGlobals(zap.NewNop(), &log.ZapProperties{})
 	return m.Run()
 }
 
@@ -154,7 +158,7 @@ var playgroundPorts = []int{2379, 2380, 20160, 20161, 20162, 20180, 20181, 20182
 
 var offsets struct {
 	sync.Mutex
-	next int
+	next, port int
 }
 
 // freeOffset finds a --port-offset under which every port is free.
@@ -182,15 +186,38 @@ next:
 	return 0
 }
 
-// freeAddr returns a loopback address with a free port.
+// freeAddr returns a loopback address with a free port, below those that the
+// system gives to outgoing connections: a process that comes back must find its
+// port as it left it.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	offsets.Lock()
+	defer offsets.Unlock()
+	if offsets.port == 0 {
+		offsets.port = 22_000 + os.Getpid()%500*10
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	for range 3000 {
+		addr := "127.0.0.1:" + strconv.Itoa(offsets.port)
+		offsets.port++
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free ports")
+	return ""
+}
+
+const (
+	stopSignal     = syscall.SIGSTOP
+	continueSignal = syscall.SIGCONT
+)
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Errorf("signal %s to copra %s: %v", s, p.name, err)
+	}
 }
 
 // playground is a running `copra playground`.
