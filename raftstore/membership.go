@@ -34,9 +34,7 @@ type adminState struct {
 func (a *adminState) reset() { *a = adminState{} }
 
 // adminCommand is an admin proposal before it has an entry.
-type adminCommand struct {
-	req *raft_cmdpb.AdminRequest
-}
+type adminCommand struct{ req *raft_cmdpb.AdminRequest }
 
 // mailOperator is an instruction of PD.
 type mailOperator struct{ resp *pdpb.RegionHeartbeatResponse }

@@ -235,8 +235,6 @@ func (p *peer) handle(m any) {
 		p.onOperator(m.resp)
 	case mailInitialize:
 		p.initialize(m)
-	case mailReport:
-		p.reportSoon()
 	default:
 		panic("raftstore: unknown mail")
 	}
@@ -246,7 +244,6 @@ type (
 	mailRenewLease  struct{}
 	mailUnreachable struct{ peerID uint64 }
 	mailCampaign    struct{}
-	mailReport      struct{}
 )
 
 // tick is one step of Raft's clock. Ticks that come while one is due are one:

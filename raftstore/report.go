@@ -35,8 +35,6 @@ type reportState struct {
 	splitBusy      bool
 }
 
-func (p *peer) reportSoon() { p.report.soon = true }
-
 func (p *peer) tickReport() {
 	p.watchPeers()
 	if p.now-p.report.last >= int64(p.store.cfg.RegionHeartbeatInterval) {
