@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -25,6 +27,10 @@ const Version = "8.5.0"
 // heartbeatIntervalDefault is TiKV's.
 const heartbeatIntervalDefault = 10 * time.Second
 
+// memTablesBytes is the room in the cache for a store's memtables: one that is
+// being written and one that is being flushed, in each of its databases.
+const memTablesBytes = 2 * (engine.MemTableBytesDefault + raftlog.MemTableBytes)
+
 // Config of a node. DataDir, Addr and PDEndpoints are required.
 type Config struct {
 	DataDir string
@@ -36,8 +42,10 @@ type Config struct {
 	// Labels say where the store is, as in zone=z1; PD's rules use them.
 	Labels map[string]string
 	// CacheBytes is the block cache of both databases; MemTableBytes one
-	// memtable of the data engine. 0 means the engine's default.
+	// memtable of the data engine. 0 means the engine's default. Cache, if set,
+	// is used instead of one of CacheBytes: stores of one process share it.
 	CacheBytes    int64
+	Cache         *pebble.Cache
 	MemTableBytes int
 	// RegionSplitBytes and RegionMaxBytes override Raft's, unless 0.
 	RegionSplitBytes, RegionMaxBytes uint64

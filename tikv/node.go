@@ -131,6 +131,14 @@ func (n *Node) Txn() *txn.Store { return n.txn }
 // Raftstore is the replicated store.
 func (n *Node) Raftstore() *raftstore.Store { return n.regions }
 
+// NewCache returns a block cache for that many stores; the caller unrefs it.
+// Pebble takes the room of memtables out of the cache, so that with a small one
+// they would leave nothing for blocks, and every read would decompress its
+// block again: the room for them is added here.
+func NewCache(blockBytes int64, stores int) *pebble.Cache {
+	return pebble.NewCache(blockBytes + int64(stores)*memTablesBytes)
+}
+
 // openData locks the directory and opens the databases.
 func (n *Node) openData(context.Context) error {
 	if _, err := disk.CheckFormat(n.fs, n.cfg.DataDir, "copra-store", formatVersion); err != nil {
@@ -141,8 +149,11 @@ func (n *Node) openData(context.Context) error {
 		return fmt.Errorf("lock the directory: %w; does another copra use it?", err)
 	}
 	n.closeAtStop("directory lock", lock)
-	cache := pebble.NewCache(n.cfg.CacheBytes)
-	defer cache.Unref()
+	cache := n.cfg.Cache
+	if cache == nil {
+		cache = NewCache(n.cfg.CacheBytes, 1)
+		defer cache.Unref()
+	}
 	n.data, err = engine.Open(engine.Options{
 		Dir: n.fs.PathJoin(n.cfg.DataDir, "kv"), FS: n.fs, Cache: cache, MemTableBytes: n.cfg.MemTableBytes,
 		Logger: n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,

@@ -19,8 +19,8 @@ const FormatVersion = 1
 // Defaults and fixed sizes of the database.
 const (
 	CacheBytesDefault = 16 << 20
+	MemTableBytes     = 32 << 20 // of one memtable; up to four exist
 
-	memTableBytes         = 32 << 20
 	memTableCountMax      = 4
 	l0SublevelsCompaction = 4
 	l0SublevelsStopWrites = 1000
@@ -106,7 +106,7 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 		L0StopWritesThreshold:       l0SublevelsStopWrites,
 		Logger:                      disk.Logger{Log: o.Logger, Fatal: fatal},
 		MaxOpenFiles:                openFilesMax,
-		MemTableSize:                memTableBytes,
+		MemTableSize:                MemTableBytes,
 		MemTableStopWritesThreshold: memTableCountMax,
 	}
 	for i := range po.Levels {

@@ -19,7 +19,7 @@ func newPlayground(version string) *cobra.Command {
 		o           = cluster.PlaygroundOptions{Version: version}
 		portOffset  int
 		splitSize   = config.Bytes(96 << 20)
-		cacheSize   = config.Bytes(256 << 20)
+		cacheSize   = config.Bytes(cluster.PlaygroundCacheBytes())
 		memoryLimit = config.Bytes(1 << 30)
 	)
 	cmd := &cobra.Command{
@@ -87,6 +87,7 @@ func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, o
 	if o.Logger, err = c.logger(logFile); err != nil {
 		return err
 	}
+	cluster.TuneGC()
 	started := time.Now()
 	p, err := cluster.StartPlayground(ctx, o)
 	if err != nil {

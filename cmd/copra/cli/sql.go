@@ -40,6 +40,7 @@ number of them can run side by side, and one that is lost is simply started agai
 				return err
 			}
 			o.MemoryBytesMax = int64(memoryLimit)
+			cluster.TuneGC()
 			startCtx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
 			node, err := cluster.StartSQL(startCtx, o)

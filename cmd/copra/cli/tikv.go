@@ -56,6 +56,7 @@ them hold three replicas of everything and survive the loss of one.
 				o.RegionMaxBytes = o.RegionSplitBytes / 2 * 3
 			}
 			o.Registerer = cluster.NewRegistry()
+			cluster.TuneGC()
 			fatal := make(chan error, 1)
 			o.OnFatal = func(err error) {
 				select {

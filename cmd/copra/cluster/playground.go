@@ -84,6 +84,8 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 		errs  = make([]error, o.Stores)
 	)
 	stores := make([]*Store, o.Stores)
+	cache := tikv.NewCache(o.CacheBytes, o.Stores) // shared: each gets what its leaders need
+	defer cache.Unref()
 	for i := range o.Stores {
 		wg.Add(1)
 		go func() {
@@ -92,7 +94,7 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 			cfg := tikv.Config{
 				DataDir: filepath.Join(o.DataDir, name), Addr: o.StoreAddrs[i], StatusAddr: o.StoreStatusAddrs[i],
 				PDEndpoints: []string{o.PDClientAddr}, Labels: map[string]string{"host": name},
-				CacheBytes: o.CacheBytes / int64(o.Stores), RegionSplitBytes: uint64(o.RegionSplitBytes), RegionMaxBytes: uint64(o.RegionSplitBytes) / 2 * 3,
+				CacheBytes: o.CacheBytes, Cache: cache, RegionSplitBytes: uint64(o.RegionSplitBytes), RegionMaxBytes: uint64(o.RegionSplitBytes) / 2 * 3,
 				LocalTransport: local, StoreHeartbeatInterval: storeHeartbeatInterval, Logger: o.Logger.With("node", name),
 				Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, registry), Gatherer: registry,
 				OnFatal: p.fatal,
