@@ -51,6 +51,12 @@ func (s *snapshotSource) take(truncated uint64) *raftpb.Snapshot {
 	return nil
 }
 
+// made has a snapshot ready for the next take. Raft has asked again and again
+// while it was being made; this is what it gets.
+func (s *snapshotSource) made(snap *raftpb.Snapshot, dir string) {
+	s.ready, s.dir, s.wanted = snap, dir, false
+}
+
 // snapshotState is the Raft worker's view of snapshots of its peer.
 type snapshotState struct {
 	// made are the directories of snapshots whose MsgSnap is still to come, by
@@ -115,7 +121,7 @@ func (p *peer) onSnapshotMade(m *snapshotMade) {
 		src.wanted = p.role.Load().leader
 		return
 	}
-	src.ready, src.dir = m.snap, m.dir
+	src.made(m.snap, m.dir)
 	if p.snap.made == nil {
 		p.snap.made = make(map[uint64]string)
 	}
