@@ -66,7 +66,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// StatementBytesMax and NodeBytesMax override the defaults where not 0.
 	StatementBytesMax, NodeBytesMax int64
-	// DropDelay overrides the constant where not 0.
+	// DropDelay overrides the constant where not 0; negative means no delay.
 	DropDelay time.Duration
 }
 
