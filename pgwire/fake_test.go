@@ -61,6 +61,11 @@ type fakeSession struct {
 	notices   []*pgerror.Error
 }
 
+// RegName knows one type.
+func (s *fakeSession) RegName(t sqltypes.Type, oid uint32) (string, bool) {
+	return "integer", t.OID == sqltypes.OIDRegtype && oid == sqltypes.OIDInt4
+}
+
 type fakePrepared struct {
 	st     *ast.Statement
 	params []sqltypes.Type

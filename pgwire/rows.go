@@ -25,7 +25,7 @@ const (
 
 // textOptions reads the settings that decide how values look as text.
 func textOptions(session sqlfront.Session) sqltypes.TextOptions {
-	o := sqltypes.TextOptions{TimeZone: time.UTC}
+	o := sqltypes.TextOptions{TimeZone: time.UTC, RegName: session.RegName}
 	if name, ok := session.Setting("TimeZone"); ok {
 		if loc, err := sqltypes.LoadZone(name); err == nil {
 			o.TimeZone = loc

@@ -71,6 +71,10 @@ type Session interface {
 	// Reported returns the settings that ParameterStatus must tell, and whether
 	// they changed since the last call.
 	Reported() (map[string]string, bool)
+	// RegName is how a value of a reg type (regclass, regtype …) prints; false
+	// where it names nothing and prints as a number. It may be called while a
+	// Result is open.
+	RegName(t sqltypes.Type, oid uint32) (string, bool)
 	// Notices returns and clears the warnings and notices raised so far.
 	Notices() []*pgerror.Error
 	// Cancel interrupts the running statement, from any goroutine; 57014.

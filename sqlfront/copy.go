@@ -121,6 +121,6 @@ func (s *session) textOptions() *sqltypes.TextOptions {
 			digits = int(d.Int())
 		}
 	}
-	return &sqltypes.TextOptions{TimeZone: s.timeZone(), ExtraFloatDigits: digits, FloatDigitsSet: true,
+	return &sqltypes.TextOptions{TimeZone: s.timeZone(), RegName: s.RegName, ExtraFloatDigits: digits, FloatDigitsSet: true,
 		ByteaEscape: s.settings.Text("bytea_output") == "escape"}
 }

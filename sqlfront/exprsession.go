@@ -1,13 +1,16 @@
 package sqlfront
 
 import (
+	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/sqlfront/ast"
 	"github.com/copradb/copra/sqlfront/catalog"
+	"github.com/copradb/copra/sqlfront/catalog/pgcatalog"
 )
 
 // exprSession answers what functions ask of the session.
@@ -162,6 +165,9 @@ func (e *exprSession) RegName(t sqltypes.Type, oid uint32) (string, bool) {
 		if tab, c := e.sequenceByOID(int64(oid)); c != nil {
 			return e.qualify(tab.Schema, SequenceName(tab, c)), true
 		}
+		if schema, name, ok := pgcatalog.Name(oid); ok {
+			return e.qualify(schema, name), true
+		}
 	case sqltypes.OIDRegtype:
 		if typ := sqltypes.TypeOf(oid); typ.Known() {
 			return typ.Name(), true
@@ -180,6 +186,22 @@ func (e *exprSession) RegName(t sqltypes.Type, oid uint32) (string, bool) {
 	return "", false
 }
 
+// RegName implements Session: names as of the newest schema that this session
+// sees.
+func (s *session) RegName(t sqltypes.Type, oid uint32) (string, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), regNameTimeout)
+	defer cancel()
+	snap, err := s.bindSnapshot(ctx)
+	if err != nil {
+		return "", false
+	}
+	return (&exprSession{s: s, view: snap.View(s.env())}).RegName(t, oid)
+}
+
+// regNameTimeout bounds the wait for the schema before an OID prints as a
+// number.
+const regNameTimeout = 2 * time.Second
+
 // sequenceByOID finds the column behind a sequence.
 func (e *exprSession) sequenceByOID(oid int64) (*catalog.Table, *catalog.Column) {
 	for _, t := range e.view.Tables() {
@@ -195,7 +217,7 @@ func (e *exprSession) sequenceByOID(oid int64) (*catalog.Table, *catalog.Column)
 // qualify writes a relation's name as regclass prints it: with its schema where
 // the search path doesn't find it.
 func (e *exprSession) qualify(schema, name string) string {
-	if r, err := e.view.Resolve("", name); err == nil && r.Table != nil && r.Table.Schema == schema {
+	if r, err := e.view.Resolve("", name); err == nil && (r.Table != nil && r.Table.Schema == schema || r.Virtual != nil && r.Virtual.Schema == schema) {
 		return quoteIdent(name)
 	}
 	for _, p := range e.view.Path() {

@@ -49,6 +49,8 @@ func init() {
 	session("pg_my_temp_schema", sqltypes.Oid, func(*exprSession) sqltypes.Datum { return sqltypes.NewInt(0) })
 	registerSettings()
 	registerOthers()
+	registerNames()
+	registerTransactions()
 }
 
 // registerSettings registers current_setting and set_config.
@@ -96,7 +98,6 @@ func setConfig(ctx *expr.Ctx, a []sqltypes.Datum) (sqltypes.Datum, error) {
 }
 
 func registerOthers() {
-	text := []sqltypes.Type{sqltypes.Text}
 	expr.RegisterFunc(expr.Def{Name: "current_schemas", Args: []sqltypes.Type{sqltypes.Bool}, Ret: sqltypes.Type{OID: sqltypes.OIDNameArray},
 		Strict: true, Volatility: expr.Stable, Session: true, Eval: func(ctx *expr.Ctx, a []sqltypes.Datum) (sqltypes.Datum, error) {
 			path := ctx.Session.SearchPath(a[0].Bool())
@@ -105,44 +106,11 @@ func registerOthers() {
 			}
 			return sqltypes.NewString("{" + strings.Join(path, ",") + "}"), nil
 		}})
-	expr.RegisterFunc(expr.Def{Name: "to_regclass", Args: text, Ret: sqltypes.Regclass, Strict: true, Volatility: expr.Stable, Session: true,
-		Eval: func(ctx *expr.Ctx, a []sqltypes.Datum) (sqltypes.Datum, error) {
-			oid, err := ctx.Session.RegOID(sqltypes.Regclass, a[0].Str())
-			if err != nil {
-				return sqltypes.Null, nil
-			}
-			return sqltypes.NewInt(int64(oid)), nil
-		}})
 	expr.RegisterFunc(expr.Def{Name: "pg_is_other_temp_schema", Args: []sqltypes.Type{sqltypes.Oid}, Ret: sqltypes.Bool, Strict: true, Volatility: expr.Stable, Session: true,
 		Eval: func(*expr.Ctx, []sqltypes.Datum) (sqltypes.Datum, error) { return sqltypes.NewBool(false), nil }})
-	expr.RegisterFunc(expr.Def{Name: "pg_size_pretty", Args: []sqltypes.Type{sqltypes.Int8}, Ret: sqltypes.Text, Strict: true,
-		Eval: func(_ *expr.Ctx, a []sqltypes.Datum) (sqltypes.Datum, error) {
-			return sqltypes.NewString(sizePretty(a[0].Int())), nil
-		}})
 	expr.RegisterFunc(expr.Def{Name: "gen_random_uuid", Ret: sqltypes.Type{OID: sqltypes.OIDUUID}, Volatility: expr.Volatile,
 		Eval: func(*expr.Ctx, []sqltypes.Datum) (sqltypes.Datum, error) { return randomUUID() }})
 	expr.RegisterFunc(expr.Def{Name: "pg_sleep", Args: []sqltypes.Type{sqltypes.Float8}, Ret: sqltypes.Void, Strict: true, Volatility: expr.Volatile, Session: true, Eval: sleep})
-}
-
-// sizePretty prints bytes as PostgreSQL does: up to 10240 of a unit.
-func sizePretty(n int64) string {
-	neg := n < 0
-	if neg {
-		n = -n
-	}
-	sign := map[bool]string{true: "-"}[neg]
-	if n < 10*1024 {
-		return fmt.Sprintf("%s%d bytes", sign, n)
-	}
-	units := []string{"kB", "MB", "GB", "TB", "PB"}
-	half := n >> 9 // halves of the unit
-	for i, u := range units {
-		if half < 20*1024-1 || i == len(units)-1 {
-			return fmt.Sprintf("%s%d %s", sign, (half+1)/2, u)
-		}
-		half >>= 10
-	}
-	return ""
 }
 
 // randomUUID is a version 4 UUID (RFC 9562).

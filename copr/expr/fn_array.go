@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/copradb/copra/internal/pgerror"
@@ -62,6 +63,13 @@ func init() {
 	}))
 	def("array_ndims(anyarray) int4", arrayFn(func(_ *call, e elements, _ []sqltypes.Datum) (sqltypes.Datum, error) {
 		return intOrNull(1, len(e) > 0)
+	}))
+	def("array_dims(anyarray) text", arrayFn(func(cc *call, e elements, _ []sqltypes.Datum) (sqltypes.Datum, error) {
+		if len(e) == 0 {
+			return sqltypes.Null, nil
+		}
+		low := lowerBound(cc.args[0])
+		return sqltypes.NewString(fmt.Sprintf("[%d:%d]", low, low+len(e)-1)), nil
 	}))
 	arrayToText()
 	arraySearch()
@@ -262,6 +270,23 @@ func arrayBuild() {
 		}
 		return join(cc.typ, out)
 	}), nonStrict, arrayTypeOf(0))
+	def("array_replace(anyarray,anyelement,anyelement) anyarray", arrayFn(func(cc *call, e elements, a []sqltypes.Datum) (sqltypes.Datum, error) {
+		from, to := elementText(cc, cc.args[1], a[1]), elementText(cc, cc.args[2], a[2])
+		out := append(elements(nil), e...)
+		for i := range out {
+			if sameElement(out[i], from) {
+				out[i] = to
+			}
+		}
+		return join(cc.typ, out)
+	}), nonStrict, arrayTypeOf(0))
+	def("trim_array(anyarray,int4) anyarray", arrayFn(func(cc *call, e elements, a []sqltypes.Datum) (sqltypes.Datum, error) {
+		n := int(a[1].Int())
+		if n < 0 || n > len(e) {
+			return sqltypes.Null, pgerror.New(pgerror.ArraySubscriptError, "number of elements to trim must be between 0 and %d", len(e))
+		}
+		return join(cc.typ, e[:len(e)-n])
+	}), arrayTypeOf(0))
 	// array_construct is ARRAY[…]; the binder has given the elements one type.
 	def("array_construct(variadic anyelement) anyarray", rowCall(func(cc *call, a []sqltypes.Datum) (sqltypes.Datum, error) {
 		var out elements

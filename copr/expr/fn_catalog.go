@@ -43,6 +43,19 @@ func init() {
 		}
 		return -1
 	}), stable)
+	count := func(nulls bool) evalFunc {
+		return rowCall(func(_ *call, a []sqltypes.Datum) (sqltypes.Datum, error) {
+			n := 0
+			for _, d := range a {
+				if d.IsNull() == nulls {
+					n++
+				}
+			}
+			return sqltypes.NewInt(int64(n)), nil
+		})
+	}
+	def("num_nulls(variadic any) int4", count(true), nonStrict)
+	def("num_nonnulls(variadic any) int4", count(false), nonStrict)
 	def("pg_typeof(any) regtype", func(cc *call, args []vec, _ int, _ []int32) (vec, error) {
 		return constVec(sqltypes.Regtype, sqltypes.NewInt(int64(cc.args[0].OID))), nil
 	}, nonStrict, stable)

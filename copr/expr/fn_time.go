@@ -171,9 +171,11 @@ func stampArithmetic() {
 	def("-(timestamp,interval) timestamp", fn2(func(_ *call, us int64, iv interval) (int64, error) { return addToStamp(us, negate(iv)) }))
 	def("+(interval,timestamp) timestamp", fn2(func(_ *call, iv interval, us int64) (int64, error) { return addToStamp(us, iv) }))
 	def("+(timestamptz,interval) timestamptz", fn2(addToStamptz), stable)
-	def("-(timestamptz,interval) timestamptz", fn2(func(cc *call, us int64, iv interval) (int64, error) {
-		return addToStamptz(cc, us, negate(iv))
-	}), stable)
+	subtract := fn2(func(cc *call, us int64, iv interval) (int64, error) { return addToStamptz(cc, us, negate(iv)) })
+	def("-(timestamptz,interval) timestamptz", subtract, stable)
+	// The functions are PostgreSQL 16's; go-tpc's queries call them.
+	def("date_add(timestamptz,interval) timestamptz", fn2(addToStamptz), stable)
+	def("date_subtract(timestamptz,interval) timestamptz", subtract, stable)
 	def("+(interval,timestamptz) timestamptz", fn2(func(cc *call, iv interval, us int64) (int64, error) {
 		return addToStamptz(cc, us, iv)
 	}), stable)

@@ -13,6 +13,7 @@ const (
 	StringDataRightTruncation    = "22001"
 	NumericValueOutOfRange       = "22003"
 	NullValueNotAllowed          = "22004"
+	ArraySubscriptError          = "2202E"
 	InvalidDatetimeFormat        = "22007"
 	DatetimeFieldOverflow        = "22008"
 	InvalidEscapeSequence        = "22025"

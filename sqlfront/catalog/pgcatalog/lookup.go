@@ -2,6 +2,7 @@ package pgcatalog
 
 import (
 	"sort"
+	"sync"
 
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/sqlfront/catalog"
@@ -87,6 +88,15 @@ func schemaOID(src Source, name string) int64 {
 	}
 	return 0
 }
+
+// specsByOID finds a system table by its OID.
+var specsByOID = sync.OnceValue(func() map[int64]*spec {
+	out := make(map[int64]*spec, len(specs()))
+	for _, s := range specs() {
+		out[s.oid] = s
+	}
+	return out
+})
 
 // sortedSpecs lists the system tables in a stable order.
 func sortedSpecs() []*spec {
