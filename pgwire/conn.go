@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 // and session, which a cancel request reads.
 type conn struct {
 	server  *Server
+	socket  net.Conn // what was accepted; net may be TLS over it
 	net     net.Conn
 	backend *pgproto3.Backend
 	log     *slog.Logger
@@ -29,6 +31,8 @@ type conn struct {
 	secret  uint32
 	session atomic.Pointer[sqlfront.Session]
 	closing atomic.Bool
+	// deadlines orders shutdown's deadlines after all others.
+	deadlines sync.Mutex
 
 	// extended protocol
 	statements map[string]*statement
@@ -45,19 +49,31 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	return &conn{
-		server: s, net: nc, log: s.o.Logger.With("remote", nc.RemoteAddr().String()),
+		server: s, socket: nc, net: nc, log: s.o.Logger.With("remote", nc.RemoteAddr().String()),
 		statements: make(map[string]*statement), portals: make(map[string]*portal),
 	}
 }
 
-// shutdown makes the connection end soon: a running statement is cancelled and
-// a blocked read returns.
+// shutdown makes the connection end soon: a running statement is cancelled, a
+// blocked read returns, and a client that takes no answers is left behind.
 func (c *conn) shutdown() {
 	c.closing.Store(true)
 	if session := c.session.Load(); session != nil {
 		(*session).Cancel()
 	}
-	_ = c.net.SetReadDeadline(time.Unix(1, 0))
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	_ = c.socket.SetReadDeadline(time.Unix(1, 0))
+	_ = c.socket.SetWriteDeadline(time.Now().Add(farewellTimeout))
+}
+
+// setDeadline bounds reads and writes, unless shutdown has already done so.
+func (c *conn) setDeadline(t time.Time) {
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	if !c.closing.Load() {
+		_ = c.socket.SetDeadline(t)
+	}
 }
 
 // errGone ends a connection without a further word.
@@ -67,7 +83,7 @@ func (c *conn) run(full bool) {
 	defer func() { _ = c.net.Close() }()
 	ctx, cancel := context.WithCancel(c.server.ctx)
 	defer cancel()
-	_ = c.net.SetDeadline(time.Now().Add(startupTimeout))
+	c.setDeadline(time.Now().Add(startupTimeout))
 	session, err := c.startup(ctx, full)
 	if err != nil {
 		if !errors.Is(err, errGone) {
@@ -75,7 +91,7 @@ func (c *conn) run(full bool) {
 		}
 		return
 	}
-	_ = c.net.SetDeadline(time.Time{})
+	c.setDeadline(time.Time{})
 	c.session.Store(&session)
 	if c.closing.Load() {
 		session.Cancel()

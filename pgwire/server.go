@@ -26,6 +26,9 @@ const (
 	statementsPerConnMax   = 10000
 	portalsPerConnMax      = 1000
 	startupTimeout         = 30 * time.Second
+	// farewellTimeout is how long a client may take the last answers when the
+	// server stops.
+	farewellTimeout = 2 * time.Second
 	tcpKeepAlivePeriod     = 30 * time.Second
 )
 
