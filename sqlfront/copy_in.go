@@ -11,6 +11,7 @@ import (
 	"github.com/tikv/client-go/v2/txnkv/transaction"
 
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/tablecodec"
 	"github.com/copradb/copra/sqlfront/ast"
 	"github.com/copradb/copra/sqlfront/catalog"
 	"github.com/copradb/copra/sqlfront/copyfmt"
@@ -43,7 +44,7 @@ type copyIn struct {
 func (c *copyIn) Kind() ResultKind                           { return ResultCopyIn }
 func (c *copyIn) Columns() []Column                          { return nil }
 func (c *copyIn) Next(context.Context) (arrow.Record, error) { return nil, io.EOF }
-func (c *copyIn) CopyFormat() CopyFormat                     { return CopyFormat{Columns: len(c.ords)} }
+func (c *copyIn) CopyFormat() CopyFormat                     { return CopyFormat{Binary: c.options.Binary, Columns: len(c.ords)} }
 func (c *copyIn) Tag() string                                { return fmt.Sprintf("COPY %d", c.rows) }
 func (c *copyIn) CopyTo(ctx context.Context, w io.Writer) error {
 	return baseResult{}.CopyTo(ctx, w)
@@ -86,7 +87,11 @@ func (c *copyIn) load(r io.Reader) error {
 		return err
 	}
 	sink := &copySink{c: c, txn: t, table: t.table(c.table), spill: true}
-	if err := sink.run(r); err != nil {
+	err = sink.run(r)
+	if err == nil {
+		err = sink.settle()
+	}
+	if err != nil {
 		return kvError(c.ctx, err, t.tables())
 	}
 	if e := cancelError(c.ctx); e != nil {
@@ -229,6 +234,7 @@ func (k *copySink) checkFlushed(list []entry) error {
 func (k *copySink) pipeline() error {
 	t := k.txn
 	old := t.kv
+	k.splitOff()
 	tx, err := k.c.s.db.kv.Begin(tikv.WithDefaultPipelinedTxn(), tikv.WithStartTS(old.StartTS()))
 	if err != nil {
 		return err
@@ -243,6 +249,33 @@ func (k *copySink) pipeline() error {
 	}
 	t.kv = tx
 	return nil
+}
+
+// splitOff gives a table that is about to become large regions of its own.
+//
+// That is not only good for its neighbours. After the commit client-go walks
+// over the regions of the transaction's range to resolve what was flushed, until
+// one ends behind that range. The end of a keyspace's last region reads as an
+// empty key, which is never behind: the walk would start again at the first
+// region, for ever. Behind the table's end there is always another region.
+func (k *copySink) splitOff() {
+	id := k.c.table.ID
+	borders := [][]byte{tablecodec.AppendTablePrefix(nil, id), tablecodec.AppendTablePrefix(nil, id+1)}
+	if _, err := k.c.s.db.kv.SplitRegions(k.c.ctx, borders, false, nil); err != nil {
+		k.c.s.db.log.Warn("splitting the regions of a table failed; COPY goes on in those that there are", "table", k.c.table.Name, "error", err)
+	}
+}
+
+// settle waits until everything is flushed: up to then a COPY can be cancelled.
+func (k *copySink) settle() error {
+	if !k.txn.kv.IsPipelined() {
+		return nil
+	}
+	buf := k.txn.kv.GetMemBuffer()
+	if _, err := buf.Flush(true); err != nil {
+		return err
+	}
+	return buf.FlushWait()
 }
 
 // moveBuffer copies a transaction's writes, with what is presumed of their keys.
