@@ -44,8 +44,10 @@ type copyIn struct {
 func (c *copyIn) Kind() ResultKind                           { return ResultCopyIn }
 func (c *copyIn) Columns() []Column                          { return nil }
 func (c *copyIn) Next(context.Context) (arrow.Record, error) { return nil, io.EOF }
-func (c *copyIn) CopyFormat() CopyFormat                     { return CopyFormat{Binary: c.options.Binary, Columns: len(c.ords)} }
-func (c *copyIn) Tag() string                                { return fmt.Sprintf("COPY %d", c.rows) }
+func (c *copyIn) CopyFormat() CopyFormat {
+	return CopyFormat{Binary: c.options.Binary, Columns: len(c.ords)}
+}
+func (c *copyIn) Tag() string { return fmt.Sprintf("COPY %d", c.rows) }
 func (c *copyIn) CopyTo(ctx context.Context, w io.Writer) error {
 	return baseResult{}.CopyTo(ctx, w)
 }
