@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"maps"
 	"sort"
 	"strings"
 
@@ -169,17 +170,22 @@ func (s *Settings) Commit() { s.end() }
 
 // Rollback brings the values back that were at Begin.
 func (s *Settings) Rollback() {
-	if s.inTxn {
+	if s.inTxn && !maps.Equal(s.values, s.saved) {
 		s.values = s.saved
+		s.changed = true
+		s.version++
 	}
 	s.end()
 }
 
 func (s *Settings) end() {
 	s.inTxn = false
-	s.saved, s.local = nil, nil
-	s.changed = true
-	s.version++
+	s.saved = nil
+	if len(s.local) > 0 {
+		s.local = nil
+		s.changed = true
+		s.version++
+	}
 }
 
 // State is what a savepoint remembers.

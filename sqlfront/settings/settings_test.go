@@ -74,6 +74,16 @@ func TestTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	set("before", false)
+	before := s.Version()
+	for range 2 { // a transaction without SET changes nothing
+		s.Begin()
+		s.Commit()
+		s.Begin()
+		s.Rollback()
+	}
+	if s.Version() != before {
+		t.Error("transactions alone changed the settings")
+	}
 	s.Begin()
 	set("inside", false)
 	sp := s.Save()
