@@ -69,7 +69,7 @@ type loaded struct {
 
 // feed cuts chunks and starts their conversion; queue has the answers in order.
 func (k *copySink) feed(ctx context.Context, r io.Reader, g *errgroup.Group, conv *copyConverter, queue chan<- chan loaded) error {
-	split := copyfmt.NewSplitter(r, k.c.options)
+	split := copyfmt.NewSplitter(r, k.c.options, k.c.table.Name)
 	for {
 		chunk, err := split.Next()
 		if errors.Is(err, io.EOF) {
@@ -213,6 +213,20 @@ func (v *copyConverter) bindDefaults(bc *plan.BindContext) error {
 type lineRow struct {
 	line int64
 	row  []sqltypes.Datum
+	text []byte // nil in the binary format
+}
+
+// refused gives an error about a row the line that it comes from.
+func (v *copyConverter) refused(r lineRow, err error) error {
+	return copyfmt.NewParser(v.c.options, v.c.table.Name, v.c.names).LineError(err, r.line, r.text)
+}
+
+// value reads a field.
+func (v *copyConverter) value(t sqltypes.Type, data []byte) (sqltypes.Datum, error) {
+	if v.c.options.Binary {
+		return sqltypes.ParseBinary(t, data)
+	}
+	return sqltypes.ParseTextOpt(t, string(data), v.parse)
 }
 
 // convert makes the keys of a chunk's rows.
@@ -250,13 +264,13 @@ func (v *copyConverter) parseRows(chunk copyfmt.Chunk) ([]lineRow, error) {
 			if f.Null {
 				continue
 			}
-			d, err := sqltypes.ParseTextOpt(v.types[v.c.ords[i]], string(f.Data), v.parse)
+			d, err := v.value(v.types[v.c.ords[i]], f.Data)
 			if err != nil {
 				return p.FieldError(err, line, i, f)
 			}
 			row[v.c.ords[i]] = d
 		}
-		rows = append(rows, lineRow{line, row})
+		rows = append(rows, lineRow{line, row, text})
 		return nil
 	})
 	return rows, err
@@ -280,7 +294,7 @@ func (v *copyConverter) complete(rows []lineRow) ([]lineRow, error) {
 		}
 		for _, r := range rows {
 			if r.row[c].IsNull() {
-				return nil, (&entry{line: r.line}).at(v.c, mutate.NotNullError(v.c.table, c, r.row))
+				return nil, v.refused(r, mutate.NotNullError(v.c.table, c, r.row))
 			}
 		}
 	}
@@ -295,7 +309,7 @@ func (v *copyConverter) complete(rows []lineRow) ([]lineRow, error) {
 		}
 		for r := range rows {
 			if d := sqltypes.DatumAt(sqltypes.Bool, col, r); !d.IsNull() && !d.Bool() {
-				return nil, (&entry{line: rows[r].line}).at(v.c, mutate.CheckError(v.c.table, v.names[i], rows[r].row))
+				return nil, v.refused(rows[r], mutate.CheckError(v.c.table, v.names[i], rows[r].row))
 			}
 		}
 	}

@@ -27,8 +27,10 @@ type copyOut struct {
 func (c *copyOut) Kind() ResultKind                           { return ResultCopyOut }
 func (c *copyOut) Columns() []Column                          { return nil }
 func (c *copyOut) Next(context.Context) (arrow.Record, error) { return nil, io.EOF }
-func (c *copyOut) CopyFormat() CopyFormat                     { return CopyFormat{Columns: len(c.names)} }
-func (c *copyOut) Tag() string                                { return fmt.Sprintf("COPY %d", c.rows) }
+func (c *copyOut) CopyFormat() CopyFormat {
+	return CopyFormat{Binary: c.options.Binary, Columns: len(c.names)}
+}
+func (c *copyOut) Tag() string { return fmt.Sprintf("COPY %d", c.rows) }
 func (c *copyOut) CopyFrom(ctx context.Context, r io.Reader) error {
 	return baseResult{}.CopyFrom(ctx, r)
 }
@@ -45,9 +47,9 @@ func (c *copyOut) CopyTo(ctx context.Context, w io.Writer) error {
 }
 
 func (c *copyOut) write(w io.Writer) error {
-	var line []byte
-	if c.options.Header {
-		if _, err := w.Write(c.writer.AppendHeader(nil, c.names)); err != nil {
+	line := c.writer.AppendStart(nil, c.names)
+	if len(line) > 0 {
+		if _, err := w.Write(line); err != nil {
 			return err
 		}
 	}
@@ -57,7 +59,11 @@ func (c *copyOut) write(w io.Writer) error {
 			return kvError(c.ctx, err, nil)
 		}
 		if b == nil {
-			return nil
+			if line = c.writer.AppendEnd(line[:0]); len(line) == 0 {
+				return nil
+			}
+			_, err = w.Write(line)
+			return err
 		}
 		for i := range b.N {
 			line = c.writer.AppendRow(line[:0], b.Cols[:len(c.names)], i)

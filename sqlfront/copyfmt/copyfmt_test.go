@@ -67,7 +67,7 @@ func TestParse(t *testing.T) {
 }
 
 func parseAll(o *Options, r io.Reader, columns []string, fn func(line int64, fields []string)) error {
-	s, p := NewSplitter(r, o), NewParser(o, "t", columns)
+	s, p := NewSplitter(r, o, "t"), NewParser(o, "t", columns)
 	for {
 		c, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -144,9 +144,9 @@ func TestChunks(t *testing.T) {
 		fmt.Fprintf(&b, "%d,\"x\ny\"\n", i)
 	}
 	o := &Options{CSV: true, Delimiter: ',', Quote: '"', Escape: '"'}
-	var next int64
+	var next int64 // each record is two lines
 	err := parseAll(o, strings.NewReader(b.String()), []string{"a", "b"}, func(line int64, fields []string) {
-		if line != next+1 || fields[0] != fmt.Sprintf("%q", fmt.Sprint(next)) {
+		if line != 2*next+2 || fields[0] != fmt.Sprintf("%q", fmt.Sprint(next)) {
 			t.Fatalf("line %d has %s", line, fields)
 		}
 		next++
@@ -154,7 +154,7 @@ func TestChunks(t *testing.T) {
 	if err != nil || next != lines {
 		t.Errorf("%d lines: %v", next, err)
 	}
-	if _, err := NewSplitter(iotest.ErrReader(io.ErrUnexpectedEOF), o).Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := NewSplitter(iotest.ErrReader(io.ErrUnexpectedEOF), o, "t").Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a broken connection: %v", err)
 	}
 }
@@ -162,7 +162,7 @@ func TestChunks(t *testing.T) {
 func TestWriteHeader(t *testing.T) {
 	o := &Options{CSV: true, Delimiter: ',', Quote: '"', Escape: '"', ForceQuote: []bool{true}}
 	w := NewWriter(o, []sqltypes.Type{sqltypes.Int8}, nil)
-	got := string(w.AppendRow(w.AppendHeader(nil, []string{"a,b"}), []arrow.Array{sqltypes.ArrayOf(sqltypes.Int8, []sqltypes.Datum{sqltypes.NewInt(5)})}, 0))
+	got := string(w.AppendRow(w.appendHeader(nil, []string{"a,b"}), []arrow.Array{sqltypes.ArrayOf(sqltypes.Int8, []sqltypes.Datum{sqltypes.NewInt(5)})}, 0))
 	if got != "\"a,b\"\n\"5\"\n" {
 		t.Errorf("wrote %q", got)
 	}

@@ -1,6 +1,6 @@
-// Package copyfmt reads and writes COPY's text and CSV formats.
+// Package copyfmt reads and writes COPY's text, CSV and binary formats.
 //
-//	client's bytes ─► Splitter ─► chunks of whole lines ─► ParseChunk ─► fields
+//	client's bytes ─► Splitter ─► chunks of whole lines ─► Parser ─► fields
 //	rows ─► AppendRow ─► lines
 //
 // Finding where lines end is sequential and cheap; taking lines apart is not,

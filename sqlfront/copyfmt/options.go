@@ -10,6 +10,7 @@ import (
 
 // Options are COPY's, checked.
 type Options struct {
+	Binary        bool
 	CSV           bool
 	Delimiter     byte
 	Null          string
@@ -30,7 +31,7 @@ func ParseOptions(list []ast.CopyOption, columns []string, from bool) (*Options,
 		}
 		p.given[o.Name] = true
 		if err := p.option(o); err != nil {
-			if err.Position == 0 {
+			if err.Position == 0 && positioned[o.Name] {
 				err.Position = o.Position()
 			}
 			return nil, err
@@ -38,6 +39,9 @@ func ParseOptions(list []ast.CopyOption, columns []string, from bool) (*Options,
 	}
 	return p.finish()
 }
+
+// positioned are the options whose errors PostgreSQL points at.
+var positioned = map[string]bool{"format": true, "encoding": true, "oids": true}
 
 type optionParser struct {
 	from    bool
@@ -79,7 +83,7 @@ func (p *optionParser) option(o ast.CopyOption) *pgerror.Error {
 	case "oids":
 		return pgerror.Unsupported("COPY with OIDS")
 	default:
-		return pgerror.New(pgerror.SyntaxError, "option \"%s\" not recognized", o.Name)
+		return pgerror.New(pgerror.SyntaxError, "option \"%s\" not recognized", o.Name).At(o.Position())
 	}
 	return nil
 }
@@ -90,7 +94,7 @@ func (p *optionParser) format(v string) *pgerror.Error {
 	case "csv":
 		p.out.CSV = true
 	case "binary":
-		return pgerror.Unsupported("COPY with FORMAT binary")
+		p.out.Binary = true
 	default:
 		return pgerror.New(pgerror.InvalidParameterValue, "COPY format \"%s\" not recognized", v)
 	}
@@ -100,7 +104,7 @@ func (p *optionParser) format(v string) *pgerror.Error {
 func (p *optionParser) char(o ast.CopyOption, to *byte, msg string) *pgerror.Error {
 	if len(o.Value) != 1 {
 		code := pgerror.InvalidParameterValue
-		if o.Name == "delimiter" {
+		if o.Name != "escape" {
 			code = pgerror.FeatureNotSupported
 		}
 		return pgerror.New(code, "%s", msg)
@@ -153,6 +157,9 @@ func (p *optionParser) columnList(o ast.CopyOption, to *[]bool, what string) *pg
 // finish fills in defaults and checks what depends on several options.
 func (p *optionParser) finish() (*Options, error) {
 	o := p.out
+	if o.Binary {
+		return o, p.binaryOnly()
+	}
 	if !p.given["delimiter"] {
 		o.Delimiter = '\t'
 		if o.CSV {
@@ -188,12 +195,33 @@ func (p *optionParser) finish() (*Options, error) {
 	return o, nil
 }
 
-func (p *optionParser) textOnly() error {
-	o := p.out
+// binaryOnly refuses what the binary format has no use for.
+func (p *optionParser) binaryOnly() error {
+	for _, name := range []string{"delimiter", "null"} {
+		if p.given[name] {
+			return pgerror.New(pgerror.SyntaxError, "cannot specify %s in BINARY mode", strings.ToUpper(name))
+		}
+	}
+	if p.out.Header {
+		return pgerror.New(pgerror.FeatureNotSupported, "cannot specify HEADER in BINARY mode")
+	}
+	return p.csvOptionsOnly()
+}
+
+// csvOptionsOnly refuses the options of CSV for the other formats.
+func (p *optionParser) csvOptionsOnly() error {
 	for _, name := range []string{"quote", "escape", "force_quote", "force_not_null", "force_null"} {
 		if p.given[name] {
 			return pgerror.New(pgerror.FeatureNotSupported, "COPY %s available only in CSV mode", strings.ReplaceAll(name, "_", " "))
 		}
+	}
+	return nil
+}
+
+func (p *optionParser) textOnly() error {
+	o := p.out
+	if err := p.csvOptionsOnly(); err != nil {
+		return err
 	}
 	switch {
 	case strings.IndexByte("\\.abcdefghijklmnopqrstuvwxyz0123456789", o.Delimiter) >= 0:

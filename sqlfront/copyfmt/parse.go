@@ -34,7 +34,10 @@ func NewParser(o *Options, table string, columns []string) *Parser {
 func (p *Parser) LineError(err error, line int64, text []byte) error {
 	e := *pgerror.From(err)
 	if e.Where == "" {
-		e.Where = fmt.Sprintf("COPY %s, line %d: \"%s\"", p.table, line, shorten(text))
+		e.Where = fmt.Sprintf("COPY %s, line %d", p.table, line)
+		if text != nil {
+			e.Where += ": \"" + shorten(text) + "\""
+		}
 	}
 	return &e
 }
@@ -42,7 +45,9 @@ func (p *Parser) LineError(err error, line int64, text []byte) error {
 // FieldError puts the context onto an error in a field.
 func (p *Parser) FieldError(err error, line int64, column int, f Field) error {
 	e := *pgerror.From(err)
-	if f.Null {
+	if p.o.Binary {
+		e.Where = fmt.Sprintf("COPY %s, line %d, column %s", p.table, line, p.columns[column])
+	} else if f.Null {
 		e.Where = fmt.Sprintf("COPY %s, line %d, column %s: null input", p.table, line, p.columns[column])
 	} else {
 		e.Where = fmt.Sprintf("COPY %s, line %d, column %s: \"%s\"", p.table, line, p.columns[column], shorten(f.Data))
@@ -64,14 +69,21 @@ func shorten(b []byte) string {
 // Chunk calls fn for each line of a chunk; the header is passed over (and
 // checked).
 func (p *Parser) Chunk(c Chunk, fn func(line int64, fields []Field, text []byte) error) error {
+	if p.o.Binary {
+		return p.binaryChunk(c, fn)
+	}
 	data, line := c.Data, c.Line
 	if !utf8.Valid(data) {
 		return p.badUTF8(c)
 	}
 	for len(data) > 0 {
 		text, rest := p.cutLine(data)
+		first := line
+		if p.o.CSV { // a line goes on over the newlines that are data
+			line += int64(bytes.Count(text, []byte("\n")))
+		}
 		var err error
-		if p.o.Header && line == 1 {
+		if p.o.Header && first == 1 {
 			err = p.checkHeader(text)
 		} else if err = p.split(text); err == nil {
 			err = fn(line, p.fields, text)
@@ -94,15 +106,14 @@ func (p *Parser) badUTF8(c Chunk) error {
 				bad += n
 			}
 			return p.LineError(pgerror.New(pgerror.CharacterNotInRepertoire,
-				"invalid byte sequence for encoding \"UTF8\": 0x%02x", text[min(bad, len(text)-1)]), line, text)
+				"invalid byte sequence for encoding \"UTF8\": 0x%02x", text[min(bad, len(text)-1)]), line, nil)
 		}
 		line++
 	}
 	return nil
 }
 
-// cutLine cuts the first line off data. Newlines that are data don't end it, and
-// aren't counted as lines here nor by the Splitter.
+// cutLine cuts the first line off data. Newlines that are data don't end it.
 func (p *Parser) cutLine(data []byte) (text, rest []byte) {
 	end := p.lineEnd(data)
 	if end < len(data) {

@@ -35,13 +35,22 @@ type Splitter struct {
 	quoted  bool
 	lastEnd int   // end of the last whole line in rest
 	lines   int64 // whole lines before lastEnd
+	inside  int64 // newlines since lastEnd that are data
+	// binary format: the header, the trailer has been read
+	began, ended bool
+	table        string
 }
 
-// NewSplitter reads lines from r.
-func NewSplitter(r io.Reader, o *Options) *Splitter { return &Splitter{r: r, o: o, line: 1} }
+// NewSplitter reads lines from r; table is for messages.
+func NewSplitter(r io.Reader, o *Options, table string) *Splitter {
+	return &Splitter{r: r, o: o, line: 1, table: table}
+}
 
 // Next returns the next chunk, or io.EOF. A "\." line ends the text format.
 func (s *Splitter) Next() (Chunk, error) {
+	if s.o.Binary {
+		return s.nextBinary()
+	}
 	for {
 		s.advance()
 		if s.lastEnd > 0 && (s.lastEnd >= ChunkBytes || s.done) {
@@ -151,14 +160,17 @@ func (s *Splitter) advanceCSV() {
 			continue
 		case b == quote:
 			s.quoted = !s.quoted
-		case b == '\n' && !s.quoted:
+		case b == '\n' && s.quoted:
+			s.inside++
+		case b == '\n':
 			if isEndMarker(s.rest[s.lastEnd:s.pos]) {
 				s.rest, s.done = s.rest[:s.lastEnd], true
 				s.pos = len(s.rest)
 				return
 			}
 			s.lastEnd = s.pos + 1
-			s.lines++
+			s.lines += 1 + s.inside
+			s.inside = 0
 		}
 		s.pos++
 	}

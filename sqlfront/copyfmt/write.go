@@ -21,8 +21,8 @@ func NewWriter(o *Options, types []sqltypes.Type, text *sqltypes.TextOptions) *W
 	return &Writer{o: o, types: types, text: text}
 }
 
-// AppendHeader appends the header line.
-func (w *Writer) AppendHeader(dst []byte, names []string) []byte {
+// appendHeader appends the header line.
+func (w *Writer) appendHeader(dst []byte, names []string) []byte {
 	for i, n := range names {
 		if i > 0 {
 			dst = append(dst, w.o.Delimiter)
@@ -33,8 +33,11 @@ func (w *Writer) AppendHeader(dst []byte, names []string) []byte {
 	return append(dst, '\n')
 }
 
-// AppendRow appends row i of a batch as a line.
+// AppendRow appends row i of a batch as a line or tuple.
 func (w *Writer) AppendRow(dst []byte, cols []arrow.Array, i int) []byte {
+	if w.o.Binary {
+		return w.appendBinaryRow(dst, cols, i)
+	}
 	for c, col := range cols {
 		if c > 0 {
 			dst = append(dst, w.o.Delimiter)
