@@ -290,9 +290,9 @@ func (t *txn) commit(ctx context.Context) error {
 	if len(t.written) == 0 && t.change == nil {
 		return t.kv.Rollback() // it holds locks at most
 	}
-	// Once it is on its way, a cancelled statement must not leave the outcome
-	// unknown.
-	err := t.kv.Commit(context.WithoutCancel(ctx))
+	ctx, cancel := graceful(ctx)
+	defer cancel()
+	err := t.kv.Commit(ctx)
 	t.s.db.metrics.commits.WithLabelValues(outcome(err)).Inc()
 	if t.change != nil {
 		t.s.db.catalog.Invalidate()
@@ -303,6 +303,30 @@ func (t *txn) commit(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// commitGrace is how long a commit under way may go on when its statement is
+// cancelled or the node stops.
+const commitGrace = 3 * time.Second
+
+// graceful returns a context that ends commitGrace after ctx: a commit on its
+// way should not end with an unknown outcome because of a cancelled statement,
+// but a node that stops cannot wait for a cluster that does not answer.
+func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(commitGrace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-late.Done():
+		}
+	})
+	return late, func() {
+		stop()
+		cancel()
+	}
 }
 
 func outcome(err error) string {

@@ -2,6 +2,7 @@ package kvclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -32,8 +33,24 @@ type Options struct {
 	Security config.Security
 }
 
-// Open connects to the cluster, waiting for PD until ctx ends.
+// Open connects to the cluster, waiting for PD until ctx ends. ctx bounds the
+// start only: what is under way when a process is told to stop still needs
+// timestamps to commit.
 func Open(ctx context.Context, o Options) (*tikv.KVStore, error) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	started := context.AfterFunc(ctx, end)
+	store, err := open(life, o)
+	if err == nil && !started() {
+		err = errors.Join(fmt.Errorf("kvclient: connect to PD at %v: %w", o.PDEndpoints, ctx.Err()), store.Close())
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return store, nil
+}
+
+func open(ctx context.Context, o Options) (*tikv.KVStore, error) {
 	pdClient, err := pd.NewClientWithContext(ctx, callerName, o.PDEndpoints, pd.SecurityOption{
 		CAPath: o.Security.ClusterSSLCA, CertPath: o.Security.ClusterSSLCert, KeyPath: o.Security.ClusterSSLKey,
 	}, opt.WithCustomTimeoutOption(10*time.Second))

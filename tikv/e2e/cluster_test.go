@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -194,6 +195,24 @@ func TestSQLKeyspaceIsApart(t *testing.T) {
 	}
 	if n != 10 {
 		t.Errorf("SQL sees %d of its 10 rows", n)
+	}
+}
+
+// TestSQLClientOutlivesItsStart: the context of Open is a command's, which ends
+// when the process is told to stop, and commits under way still need timestamps.
+func TestSQLClientOutlivesItsStart(t *testing.T) {
+	c := start(t, 1, nil)
+	ctx, cancel := context.WithCancel(c.ctx)
+	sql, err := kvclient.Open(ctx, kvclient.Options{PDEndpoints: []string{c.pdURL}})
+	c.must(err)
+	defer sql.Close()
+	tx, err := sql.Begin()
+	c.must(err)
+	c.must(tx.Set([]byte("row"), []byte("sql")))
+	cancel()
+	c.must(tx.Commit(c.ctx))
+	if _, err := kvclient.Open(ctx, kvclient.Options{PDEndpoints: []string{c.pdURL}}); err == nil {
+		t.Error("Open went on after its context had ended")
 	}
 }
 

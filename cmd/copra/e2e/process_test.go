@@ -25,7 +25,18 @@ var binary string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// testSettings are the COPRA_TEST_ variables. The processes must not inherit
+// them: they refuse variables that are no settings of theirs.
+var testSettings = map[string]string{}
+
 func run(m *testing.M) int {
+	for _, name := range []string{"LONG", "SEED", "DURATION"} {
+		testSettings[name] = os.Getenv("COPRA_TEST_" + name)
+		if err := os.Unsetenv("COPRA_TEST_" + name); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	dir, err := os.MkdirTemp("", "copra-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -39,7 +50,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	// client-go's complaints about servers that a test killed are not news.
-	log.ReplaceGlobals(zap.NewNop(), &log.ZapProperties{})
+	log.ReplaceGlobals(zap.NewNop(), &log.ZapProperties{Level: zap.NewAtomicLevelAt(zap.ErrorLevel)})
 	return m.Run()
 }
 
@@ -87,8 +98,8 @@ func launch(t *testing.T, args ...string) *process {
 		p.kill()
 		if t.Failed() {
 			out := p.text()
-			if len(out) > 20_000 {
-				out = "…" + out[len(out)-20_000:]
+			if len(out) > 400_000 {
+				out = "…" + out[len(out)-400_000:]
 			}
 			t.Logf("output of copra %s:\n%s", p.name, out)
 		}
@@ -235,7 +246,7 @@ func startPlayground(t *testing.T, dir string, offset int, flags ...string) *pla
 	t.Cleanup(func() {
 		if t.Failed() {
 			if log, err := os.ReadFile(filepath.Join(dir, "copra.log")); err == nil {
-				t.Logf("end of copra.log:\n%s", log[max(0, len(log)-20_000):])
+				t.Logf("end of copra.log:\n%s", log[max(0, len(log)-400_000):])
 			}
 		}
 	})

@@ -216,6 +216,7 @@ func (l *load) awaitProgress(what string, atMost time.Duration) {
 	defer func() {
 		if l.t.Failed() {
 			l.t.Logf("stuck: %s\n%s", stuck, l.summary())
+			l.c.goroutines(l.t)
 		}
 	}()
 	poll(l.t, atMost, what, func() bool {

@@ -2,9 +2,13 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand"
+	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -38,6 +42,7 @@ type fault struct {
 type role struct {
 	t       *testing.T
 	args    []string
+	status  string // address of its profiles, or empty
 	ready   string
 	p       *process
 	outputs []*process // with the ones before
@@ -46,6 +51,9 @@ type role struct {
 
 func startRole(t *testing.T, ready string, args ...string) *role {
 	r := &role{t: t, args: args, ready: ready}
+	if i := slices.Index(args, "--status-addr"); i >= 0 {
+		r.status = args[i+1]
+	}
 	r.launch()
 	return r
 }
@@ -150,6 +158,7 @@ func soakPlayground(t *testing.T) *soakCluster {
 	all := startRole(t, "is ready", "playground", "--data-dir", t.TempDir(), "--port-offset", strconv.Itoa(offset), "--stores", "4",
 		"--region-split-size", soakSplitSize)
 	all.p.waitFor(all.ready, time.Minute)
+	all.status = "127.0.0.1:" + strconv.Itoa(10080+offset)
 	c.roles = []*role{all}
 	c.faults = []fault{
 		{"kill -9", 3, func(rng *rand.Rand) { killed(all, rng) }},
@@ -193,10 +202,10 @@ func (c *soakCluster) pick(rng *rand.Rand) fault {
 }
 
 func soakDuration(short time.Duration) time.Duration {
-	if os.Getenv("COPRA_TEST_LONG") == "" {
+	if testSettings["LONG"] == "" {
 		return short
 	}
-	if d, err := time.ParseDuration(os.Getenv("COPRA_SOAK_DURATION")); err == nil {
+	if d, err := time.ParseDuration(testSettings["DURATION"]); err == nil {
 		return d
 	}
 	return 2 * time.Minute
@@ -204,17 +213,17 @@ func soakDuration(short time.Duration) time.Duration {
 
 func soakSeed(t *testing.T) int64 {
 	seed := int64(1)
-	if os.Getenv("COPRA_TEST_LONG") != "" {
+	if testSettings["LONG"] != "" {
 		seed = time.Now().UnixNano()
 	}
-	if s := os.Getenv("COPRA_SOAK_SEED"); s != "" {
+	if s := testSettings["SEED"]; s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
-			t.Fatalf("COPRA_SOAK_SEED: %v", err)
+			t.Fatalf("COPRA_TEST_SEED: %v", err)
 		}
 		seed = n
 	}
-	t.Logf("COPRA_SOAK_SEED=%d", seed)
+	t.Logf("COPRA_TEST_SEED=%d", seed)
 	return seed
 }
 
@@ -271,6 +280,28 @@ func (p *process) count(what string) int {
 		return 0
 	}
 	return len(entries)
+}
+
+// goroutines writes the stacks of each process to a file, for who looks into a
+// hang.
+func (c *soakCluster) goroutines(t *testing.T) {
+	for i, r := range c.roles {
+		if r.status == "" {
+			continue
+		}
+		resp, err := http.Get("http://" + r.status + "/debug/pprof/goroutine?debug=2")
+		if err != nil {
+			t.Logf("goroutines of %s: %v", r.p.name, err)
+			continue
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		name := fmt.Sprintf("%s/copra-goroutines-%d-%d-%s", os.TempDir(), os.Getpid(), i, r.args[0])
+		if err := errors.Join(err, os.WriteFile(name, text, 0o600)); err != nil {
+			t.Log(err)
+		}
+		t.Logf("goroutines of copra %s are in %s", r.p.name, name)
+	}
 }
 
 func within(d time.Duration) (context.Context, context.CancelFunc) {
