@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/sstable/colblk"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/raftstore/engine/disk"
@@ -27,7 +28,7 @@ const (
 	MemTableBytesDefault = 32 << 20
 
 	memTableCountMax         = 4 // writes stall beyond this many full memtables
-	l0SublevelsCompaction    = 2
+	l0SublevelsCompaction    = 4
 	l0SublevelsStopWrites    = 1000 // flow control above Pebble acts long before
 	baseLevelBytesMax        = 64 << 20
 	blockBytes               = 16 << 10
@@ -135,7 +136,11 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 		po.Levels[i].IndexBlockSize = indexBlockBytes
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 	}
-	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		s := pebble.DBCompressionFastest
+		s.Levels[0] = block.NoCompression // soon compacted: not worth the time
+		return s
+	})
 	return po
 }
 
