@@ -14,8 +14,8 @@ import (
 type applyTask struct {
 	entries   []*raftpb.Entry
 	responses []*raftpb.Message
-	// destroy ends the region here: region and peer id as of the removal.
-	destroy *metapb.Region
+	// destroy ends the region here: the peer was removed as of this epoch.
+	destroy *metapb.RegionEpoch
 }
 
 // applyDone tells the Raft worker what apply has done.
@@ -25,11 +25,18 @@ type applyDone struct {
 	confChanges []*raftpb.ConfChangeV2 // those that took effect
 	splits      []splitResult
 	compactTo   uint64
-	admins      []proposalID // admin commands that were applied, whatever their result
-	changed     bool         // the region
+	admins      []appliedAdmin // admin commands that were applied, whatever their result
+	changed     bool           // the region
 	region      *metapb.Region
 	left        []*metapb.Peer // peers that are no members any longer
 	removed     bool           // this peer is no member any longer
+}
+
+// appliedAdmin names a command: after a restart a peer's numbers begin again,
+// in a later term.
+type appliedAdmin struct {
+	id   proposalID
+	term uint64
 }
 
 // applier writes a region's committed entries to the data engine. Everything
@@ -141,7 +148,7 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 		return
 	}
 	if t.destroy != nil {
-		a.end(batch, t.destroy)
+		a.end(batch, a.removedAs(t.destroy))
 		return
 	}
 	for _, e := range t.entries {
@@ -212,7 +219,7 @@ func (a *applier) epochNotMatch() error {
 // answer keeps the result for the proposal's waiter, if it waits here.
 func (a *applier) answer(h *entryHeader, term uint64, err error) {
 	if h.kind == entryKindAdmin && h.id.peer == a.p.id {
-		a.out.admins = append(a.out.admins, h.id)
+		a.out.admins = append(a.out.admins, appliedAdmin{h.id, term})
 	}
 	if h.id.peer != a.p.id {
 		return
@@ -247,11 +254,22 @@ func (a *applier) setRegion(batch *engine.Batch, region *metapb.Region) {
 	batch.PutMeta(metaKey(regionStateKind, region.Id), encodeRegionState(normalState(region)))
 }
 
+// removedAs is the region as the removal of this peer leaves it. Its range is
+// what apply knows now: a split before this task has given a part to children,
+// whose data must stay.
+func (a *applier) removedAs(epoch *metapb.RegionEpoch) *metapb.Region {
+	region := cloneRegion(a.region)
+	region.Peers = withoutPeer(region.Peers, a.p.id)
+	region.RegionEpoch = &metapb.RegionEpoch{ConfVer: epoch.ConfVer, Version: max(epoch.Version, region.RegionEpoch.Version)}
+	return region
+}
+
 // end marks the region as removed from this store, in the batch that holds the
 // last entry before. The data goes later; until then the mark together with
 // the apply state is the intent to delete it (hazard 10).
 func (a *applier) end(batch *engine.Batch, region *metapb.Region) {
 	a.ended = true
+	a.p.dataGone.Store(true)
 	a.region = region
 	a.out.removed = true
 	if !a.p.initialized() {
@@ -319,8 +337,10 @@ func (p *peer) onApplyDone(d *applyDone) {
 		p.onRegionChanged(d.region)
 	}
 	p.buryPeers(d.left, d.region)
-	for _, id := range d.admins {
-		p.adminApplied(id)
+	for _, admin := range d.admins {
+		if admin.term == p.role.Load().term { // else admin.reset ended the wait
+			p.adminApplied(admin.id)
+		}
 	}
 	for _, m := range d.responses {
 		p.step(m)

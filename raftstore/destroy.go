@@ -36,11 +36,8 @@ func (p *peer) endLife(epoch metapb.RegionEpoch) {
 		return
 	}
 	p.ending = true
-	region := cloneRegion(p.region.Load())
-	region.Peers = withoutPeer(region.Peers, p.id)
-	region.RegionEpoch = &metapb.RegionEpoch{ConfVer: epoch.ConfVer, Version: max(epoch.Version, region.RegionEpoch.Version)}
 	p.log.Info("peer is no member any longer", slog.String("epoch", epoch.String()))
-	p.apply.put(&applyTask{destroy: region})
+	p.apply.put(&applyTask{destroy: &epoch})
 	p.store.applySched.enqueue(p)
 }
 

@@ -33,6 +33,7 @@ type peer struct {
 	role     atomic.Pointer[role]
 	applied  atomic.Uint64
 	applySeq atomic.Uint64 // odd while a batch with this region is written
+	dataGone atomic.Bool   // what an engine snapshot shows may not be the region's data
 	lease    atomic.Int64  // end of the read lease on the store's clock; 0 is none
 	renewing atomic.Bool   // a read asked for a new lease
 	maxTS    atomic.Uint64 // the term in which max_ts was synchronised
@@ -234,6 +235,10 @@ func (p *peer) handle(m any) {
 	case mailOperator:
 		p.onOperator(m.resp)
 	case mailInitialize:
+		if p.ending { // its end is with the applier already
+			p.handleGone(m)
+			return
+		}
 		p.initialize(m)
 	default:
 		panic("raftstore: unknown mail")

@@ -38,10 +38,11 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 	defer s.proposalBytes.Add(-size)
 	h := p.newHeader(entryKindWrite, region)
 	return p.propose(ctx, &proposal{
-		id:    h.id,
-		epoch: proposalEpoch{h.epoch.ConfVer, h.epoch.Version},
-		data:  append(h.appendTo(make([]byte, 0, entryHeaderBytesMax+b.Size())), b.Bytes()...),
-		done:  make(chan error, 1),
+		id:        h.id,
+		epoch:     proposalEpoch{h.epoch.ConfVer, h.epoch.Version},
+		decidedIn: rc.GetTerm(),
+		data:      append(h.appendTo(make([]byte, 0, entryHeaderBytesMax+b.Size())), b.Bytes()...),
+		done:      make(chan error, 1),
 	})
 }
 
@@ -115,6 +116,8 @@ func (p *peer) proposeAll() {
 		switch {
 		case !r.leader:
 			prop.finish(errNotLeader(p.regionID, r.lead))
+		case staleTerm(prop.decidedIn, r.term): // it was held up behind Write's check
+			prop.finish(errStaleCommand(p.regionID))
 		case prop.epoch.version != region.RegionEpoch.GetVersion():
 			prop.finish(p.store.epochNotMatch(region))
 		case prop.admin != nil:

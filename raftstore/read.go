@@ -132,11 +132,15 @@ func (p *peer) checkLeader(rc *kvrpcpb.Context, r *role) error {
 	if !r.leader {
 		return errNotLeader(p.regionID, r.lead)
 	}
-	if t := rc.GetTerm(); t != 0 && r.term > t+1 {
+	if staleTerm(rc.GetTerm(), r.term) {
 		return errStaleCommand(p.regionID)
 	}
 	return nil
 }
+
+// staleTerm reports whether another peer may have led between the two terms: a
+// leader that follows itself has the next one.
+func staleTerm(decidedIn, now uint64) bool { return decidedIn != 0 && now > decidedIn+1 }
 
 // checkEpoch compares the version: it changes with the range. A change of
 // members alone doesn't concern reads and writes.
@@ -167,6 +171,11 @@ func (p *peer) takeSnapshot(term uint64) *snapshot {
 	if before&1 != 0 || p.applySeq.Load() != before {
 		// A batch was being written: only the snapshot knows if it is inside.
 		out.applied, out.err = p.store.snapshotApplied(out.s, p.regionID)
+	}
+	if p.dataGone.Load() {
+		// Deleted, or replaced by a snapshot of Raft's: the region that is
+		// published may not be the one that the engine snapshot holds.
+		out.err = errRegionNotFound(p.regionID)
 	}
 	out.region = p.region.Load()
 	return out

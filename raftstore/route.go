@@ -186,6 +186,7 @@ func (p *peer) onMessage(m *RaftMessage) {
 	switch {
 	case m.To.Id < p.id:
 		p.store.drop("stale_peer")
+		p.store.discardSnapshotOf(m)
 		return
 	case m.To.Id > p.id:
 		// This peer was removed without noticing, and a new one is to come. The

@@ -214,7 +214,7 @@ func (p *peer) acceptSnapshot(m *RaftMessage) bool {
 		p.store.drop("snapshot_without_files")
 		return false
 	}
-	if p.snap.applying || p.snap.current != nil || p.appliedIndex < max(p.rn.BasicStatus().GetCommit(), p.hs.commit) {
+	if p.ending || p.snap.applying || p.snap.current != nil || p.appliedIndex < max(p.rn.BasicStatus().GetCommit(), p.hs.commit) {
 		p.store.drop("snapshot_too_early")
 		p.store.background.must(r.discard)
 		return false
@@ -277,6 +277,7 @@ func (s *Store) ingestSnapshot(p *peer, r *receivedSnapshot, old *metapb.Region,
 		{Key: metaKey(applyStateKind, p.regionID), Value: applyState{a.index, a.term}.encode()},
 	}
 	p.applySeq.Add(1)
+	p.dataGone.Store(true) // until region says what the data is of
 	err := s.engine.IngestReplace(start, end, files, meta)
 	if err != nil {
 		s.fatal(fmt.Errorf("raftstore: apply snapshot of region %d: %w", p.regionID, err))
@@ -284,6 +285,7 @@ func (s *Store) ingestSnapshot(p *peer, r *receivedSnapshot, old *metapb.Region,
 	}
 	p.region.Store(r.data.region)
 	p.applied.Store(a.index)
+	p.dataGone.Store(false)
 	p.applySeq.Add(1)
 	s.removeDir(r.dir)
 	s.logWriter.submit(&logTask{

@@ -9,7 +9,10 @@ type proposal struct {
 	data  []byte        // the entry, header included
 	admin *adminCommand // nil for a write
 	term  uint64        // in which it was proposed; set by the Raft worker
-	done  chan error    // capacity 1
+	// decidedIn is the term whose state the write was decided on; 0: it does not
+	// depend on any.
+	decidedIn uint64
+	done      chan error // capacity 1
 }
 
 type proposalEpoch struct{ confVer, version uint64 }
