@@ -27,6 +27,12 @@ func isConflict(err error) bool {
 	return tikverr.IsErrWriteConflict(err) || errors.As(err, &inLatch) || errors.As(err, &retryable) || errors.As(err, &schema)
 }
 
+// metLock reports whether an optimistic transaction met a lock of another one.
+func metLock(err error) bool {
+	var c *tikverr.ErrWriteConflict
+	return errors.As(err, &c) && c.WriteConflict != nil && c.ConflictCommitTs == 0
+}
+
 // kvError words an error of the transactional client. tables are those the
 // transaction wrote, to name a violated constraint.
 func kvError(ctx context.Context, err error, tables []*mutate.Table) error {
@@ -36,6 +42,9 @@ func kvError(ctx context.Context, err error, tables []*mutate.Table) error {
 	var e *pgerror.Error
 	if errors.As(err, &e) {
 		return e
+	}
+	if errors.Is(err, tikverr.ErrResultUndetermined) {
+		return undeterminedError(err) // it may be committed, whatever else has happened since
 	}
 	if e := cancelError(ctx); e != nil {
 		return e
@@ -91,12 +100,14 @@ func conflictError(err error) *pgerror.Error {
 		return pgerror.Wrap(err, pgerror.LockNotAvailable, "could not obtain lock on row")
 	case errors.Is(err, tikverr.ErrLockWaitTimeout):
 		return pgerror.Wrap(err, pgerror.LockNotAvailable, "canceling statement due to lock timeout")
-	case errors.Is(err, tikverr.ErrResultUndetermined):
-		return pgerror.Wrap(err, pgerror.StatementCompletionUnknown, "it is unknown whether the transaction was committed").
-			WithDetail("The store that decides did not answer: %s", err.Error()).
-			WithHint("Look whether its effects are there before running it again.")
 	}
 	return nil
+}
+
+func undeterminedError(err error) *pgerror.Error {
+	return pgerror.Wrap(err, pgerror.StatementCompletionUnknown, "it is unknown whether the transaction was committed").
+		WithDetail("The store that decides did not answer: %s", err.Error()).
+		WithHint("Look whether its effects are there before running it again.")
 }
 
 func limitError(err error) *pgerror.Error {

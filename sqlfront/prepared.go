@@ -24,6 +24,10 @@ type prepared struct {
 	schema, settings int64
 }
 
+// schemaUncommitted is the version of a schema that a transaction is changing:
+// the number it would get may go to another's.
+const schemaUncommitted = -1
+
 // Statement implements Prepared.
 func (p *prepared) Statement() *ast.Statement { return p.stmt }
 
@@ -85,6 +89,9 @@ func planned(st ast.Stmt) bool {
 // bind binds and optimizes one of the planned statements.
 func (s *session) bind(stmt *ast.Statement, body ast.Stmt, snap *catalog.Snapshot, types []sqltypes.Type) (*prepared, error) {
 	p := &prepared{stmt: stmt, body: body, schema: snap.Version(), settings: s.settings.Version()}
+	if s.changingSchema() {
+		p.schema = schemaUncommitted
+	}
 	bc := s.bindContext(snap, types)
 	if sel, ok := body.(*ast.Select); ok {
 		bound, err := plan.Bind(bc, sel)

@@ -1,9 +1,12 @@
 package sqlfront
 
 import (
+	"maps"
+
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/sqlfront/ast"
 	"github.com/copradb/copra/sqlfront/catalog"
+	"github.com/copradb/copra/sqlfront/mutate"
 	"github.com/copradb/copra/sqlfront/settings"
 )
 
@@ -17,6 +20,9 @@ type savepoint struct {
 	stage    int // 0 = the store's transaction has not begun
 	settings settings.State
 	change   *catalog.ChangeState
+	// written are the tables written by then: those written only since, which may
+	// be gone with it, need not be as they were at COMMIT.
+	written  map[int64]*mutate.Table
 	onCommit int
 }
 
@@ -78,7 +84,7 @@ func (s *session) savepoint(st *ast.Savepoint) error {
 }
 
 func (t *txn) pushSavepoint(name string) {
-	sp := savepoint{name: name, settings: t.s.settings.Save(), onCommit: len(t.onCommit)}
+	sp := savepoint{name: name, settings: t.s.settings.Save(), written: maps.Clone(t.written), onCommit: len(t.onCommit)}
 	if t.change != nil {
 		state := t.change.Save()
 		sp.change = &state
@@ -107,7 +113,7 @@ func (s *session) rollbackTo(name string) error {
 	}
 	t.savepoints = t.savepoints[:i]
 	s.settings.Restore(sp.settings)
-	t.onCommit = t.onCommit[:sp.onCommit]
+	t.onCommit, t.written = t.onCommit[:sp.onCommit], sp.written
 	if sp.change != nil {
 		t.change.Restore(*sp.change)
 	} else {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/tikv/client-go/v2/txnkv/transaction"
+
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/sqlfront/catalog"
 )
@@ -94,10 +96,12 @@ func (s *session) writeAlone(ctx context.Context, fn func(w *writing) error) err
 	if s.settings.Bool("default_transaction_read_only") {
 		return readOnlyError()
 	}
+	locking := false
 	for try := 0; ; try++ {
 		t := s.newTxn(false)
-		t.pessimistic = try >= optimisticTriesMax
+		t.pessimistic = locking || try >= optimisticTriesMax
 		err := s.writeOnce(ctx, t, fn)
+		locking = t.pessimistic || metLock(err)
 		if err == nil || !isConflict(err) && !t.retryExists(err, try) || try == statementTriesMax {
 			return kvError(ctx, err, t.tables())
 		}
@@ -118,8 +122,14 @@ func (s *session) writeOnce(ctx context.Context, t *txn, fn func(w *writing) err
 	if err != nil {
 		return err
 	}
-	if _, err := t.store(ts); err != nil {
+	tx, err := t.store(ts)
+	if err != nil {
 		return err
+	}
+	if !t.pessimistic {
+		// A commit cannot be cancelled and knows no lock_timeout. Waiting for a
+		// lock can, and does: that is the next try's.
+		tx.SetPrewriteEncounterLockPolicy(transaction.NoResolvePolicy)
 	}
 	if err := fn(&writing{txn: t, ctx: ctx, ts: ts, snap: snap}); err != nil {
 		return err

@@ -30,9 +30,12 @@ type Store struct {
 	current  atomic.Pointer[Snapshot]
 	// fresh is when (nanoseconds since epoch) current was last found to be the newest.
 	fresh atomic.Int64
-	epoch time.Time
-	load  sync.Mutex
-	ids   counters
+	// changed is when a change was last committed here: what was found before,
+	// or by a look that began before, is too old.
+	changed atomic.Int64
+	epoch   time.Time
+	load    sync.Mutex
+	ids     counters
 }
 
 // NewStore opens the catalog, which may be empty. virtuals may be nil.
@@ -40,13 +43,15 @@ func NewStore(kv *tikv.KVStore, virtuals Virtuals) *Store {
 	s := &Store{kv: kv, virtuals: virtuals, epoch: time.Now()}
 	s.ids.store = s
 	s.fresh.Store(int64(-2 * VersionLease))
+	s.changed.Store(int64(-2 * VersionLease))
 	return s
 }
 
 // Latest returns the catalog: the newest version as of some moment within the
 // last VersionLease.
 func (s *Store) Latest(ctx context.Context) (*Snapshot, error) {
-	if cur := s.current.Load(); cur != nil && time.Since(s.epoch)-time.Duration(s.fresh.Load()) < VersionLease {
+	fresh := s.fresh.Load()
+	if cur := s.current.Load(); cur != nil && fresh > s.changed.Load() && time.Since(s.epoch)-time.Duration(fresh) < VersionLease {
 		return cur, nil
 	}
 	start := time.Since(s.epoch)
@@ -103,7 +108,7 @@ func (s *Store) touch(began time.Duration) {
 
 // Invalidate makes the next Latest look for a newer version: after a change was
 // committed here.
-func (s *Store) Invalidate() { s.fresh.Store(int64(-2 * VersionLease)) }
+func (s *Store) Invalidate() { s.changed.Store(int64(time.Since(s.epoch))) }
 
 // getter is a snapshot or a transaction.
 type getter interface {

@@ -254,3 +254,33 @@ func TestNewerFormat(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestInvalidateOvertakesLooks: a look for a newer version that began before a
+// change was committed here, and ends after, does not hide the change.
+func TestInvalidateOvertakesLooks(t *testing.T) {
+	ctx := context.Background()
+	s := NewStore(newKV(t), nil)
+	if _, err := s.Latest(ctx); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Since(s.epoch)
+	ts, err := s.kv.CurrentTimestamp("global")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(t, s, func(c *Change) {
+		if err := c.PutTable(testTable(100, "new")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := s.at(ctx, ts, began); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := s.Latest(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if snap.TableByID(100) == nil {
+		t.Error("the new table is not there")
+	}
+}
