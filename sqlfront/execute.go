@@ -133,7 +133,7 @@ func (s *session) runCommand(ctx context.Context, p *prepared, st ast.Stmt) (str
 	case *ast.Unlisten:
 		return "UNLISTEN", nil
 	case *ast.LockTable:
-		return "LOCK TABLE", pgerror.Unsupported("LOCK TABLE")
+		return "LOCK TABLE", s.lockTable(ctx, x)
 	case *ast.Vacuum:
 		return "VACUUM", s.vacuum(ctx, x)
 	case *ast.Analyze:
