@@ -54,7 +54,7 @@ func (s *session) scanStats(ctx context.Context, t *catalog.Table) (st catalog.S
 		From:    []ast.FromItem{&ast.TableRef{Name: ast.TableName{Schema: t.Schema, Name: t.Name}}},
 		Targets: []ast.Target{{Expr: &ast.ColumnRef{Star: true}}},
 	}
-	r, err := s.beginRead(ctx)
+	r, err := s.beginRead(ctx, false)
 	if err != nil {
 		return st, err
 	}

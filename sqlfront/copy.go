@@ -70,7 +70,7 @@ func (s *session) startCopyIn(ctx context.Context, st *ast.Copy, finish func()) 
 }
 
 func (s *session) startCopyOut(ctx context.Context, st *ast.Copy, finish func()) (Result, error) {
-	r, err := s.beginRead(ctx)
+	r, err := s.beginRead(ctx, false)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (s *session) declareCursor(ctx context.Context, stmt *ast.Statement, st *as
 	case len(s.cursors) >= cursorsMax:
 		return pgerror.New(pgerror.ConfigurationLimitExceeded, "a session cannot have more than %d cursors", cursorsMax)
 	}
-	r, err := s.beginRead(ctx)
+	r, err := s.beginRead(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func under(head string, lines []string) []string {
 
 // explainQuery runs a query, throws its rows away and shows what happened.
 func (s *session) explainQuery(ctx context.Context, p *prepared, st *ast.Explain, opts plan.ExplainOptions, params []sqltypes.Datum) ([]string, error) {
-	r, err := s.beginRead(ctx)
+	r, err := s.beginRead(ctx, false)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (s *session) scalars(ctx context.Context, snap *catalog.Snapshot, list []as
 	if len(bound.Params) > 0 {
 		return nil, pgerror.New(pgerror.UndefinedParameter, "there is no parameter $1")
 	}
-	r, err := s.beginRead(ctx)
+	r, err := s.beginRead(ctx, false)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -118,7 +119,11 @@ type reading struct {
 const staleness = 5 // seconds
 
 // beginRead fixes the timestamp and the catalog of a statement that reads.
-func (s *session) beginRead(ctx context.Context) (r reading, err error) {
+//
+// A statement by itself that reads one row (single) needs no timestamp of PD's:
+// the store reads the newest committed version, and there is no second read
+// that would have to agree with it.
+func (s *session) beginRead(ctx context.Context, single bool) (r reading, err error) {
 	if s.txn == nil && s.settings.Text("copra.replica_read") == "stale" {
 		if r.ts, err = s.db.kv.GetOracle().GetStaleTimestamp(ctx, "global", staleness); err != nil {
 			return r, kvError(ctx, err, nil)
@@ -131,6 +136,10 @@ func (s *session) beginRead(ctx context.Context) (r reading, err error) {
 		// The catalog first: what it has is there at any later timestamp.
 		if r.snap, err = s.db.catalog.Latest(ctx); err != nil {
 			return r, kvError(ctx, err, nil)
+		}
+		if single && s.settings.Text("copra.replica_read") == "leader" {
+			r.ts = math.MaxUint64
+			return r, nil
 		}
 		r.ts, err = s.db.timestamp(ctx)
 		return r, err
@@ -147,12 +156,17 @@ func (s *session) beginRead(ctx context.Context) (r reading, err error) {
 
 // selectRows runs a SELECT that locks nothing; its rows come as they are read.
 func (s *session) selectRows(ctx context.Context, p *prepared, params []sqltypes.Datum, finish func()) (Result, error) {
-	r, err := s.beginRead(ctx)
+	r, err := s.beginRead(ctx, p.plan != nil && p.plan.SinglePoint())
 	if err != nil {
 		return nil, err
 	}
 	if p, err = s.current(p, r.snap); err != nil {
 		return nil, err
+	}
+	if r.ts == math.MaxUint64 && !p.plan.SinglePoint() { // planned anew
+		if r.ts, err = s.db.timestamp(ctx); err != nil {
+			return nil, err
+		}
 	}
 	run, err := s.open(ctx, p.plan, s.newStorage(s.txn, r.ts, s.memory()), s.evalContext(ctx, r.snap, params))
 	if err != nil {

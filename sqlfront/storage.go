@@ -316,7 +316,7 @@ func (st *storage) Rows(ctx *exec.Ctx, req *plan.RowsRequest) (*expr.Batch, erro
 	}
 	node := &coprplan.TableScan{TableID: req.Table.ID, KeyColumns: req.Key, Columns: req.Columns, Handle: req.Handle}
 	sc, err := scan.New(node, &gotRows{keys: keys, values: values},
-		scan.Options{BatchRowsFirst: scan.BatchRowsMax, BatchBytesMax: 1 << 30})
+		scan.Options{BatchRowsFirst: len(keys), BatchBytesMax: 1 << 30})
 	if err != nil {
 		return nil, err
 	}

@@ -216,6 +216,11 @@ func (s *Scan) Next() (*expr.Batch, error) {
 			s.ended = true
 			break
 		}
+		if n == 0 && s.stats.Batches > 0 {
+			for _, b := range s.builders {
+				b.Reserve(s.size)
+			}
+		}
 		if err := s.row(key, value); err != nil {
 			return nil, err
 		}

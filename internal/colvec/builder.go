@@ -36,13 +36,14 @@ type Builder struct {
 	iv    []arrow.MonthDayNanoInterval
 	off   []int32
 	data  []byte
+	width float64 // bytes a value had in the last column of byte strings
 	over  bool
 }
 
 // NewBuilder makes a builder for columns of type t of about rows values.
 func NewBuilder(t sqltypes.Type, rows int) *Builder {
-	b := &Builder{typ: t, kind: KindOf(t), hint: rows}
-	b.start()
+	b := &Builder{typ: t, kind: KindOf(t)}
+	b.Reserve(rows)
 	return b
 }
 
@@ -55,9 +56,14 @@ func NewBuilders(types []sqltypes.Type, rows int) []*Builder {
 	return out
 }
 
-func (b *Builder) start() {
-	b.n, b.nulls, b.valid, b.over = 0, 0, nil, false
-	rows := b.hint
+// Reserve makes room for a column of about rows values. It is for an empty
+// builder, before its first value: a column that is finished takes its memory
+// along, and nobody but the caller knows whether and how many values follow.
+func (b *Builder) Reserve(rows int) {
+	if b.n > 0 {
+		return
+	}
+	b.hint = rows
 	switch b.kind {
 	case Bool:
 		b.bits = make([]byte, 0, (rows+7)/8)
@@ -77,7 +83,23 @@ func (b *Builder) start() {
 		b.iv = make([]arrow.MonthDayNanoInterval, 0, rows)
 	default:
 		b.off = append(make([]int32, 0, rows+1), 0)
-		b.data = make([]byte, 0, max(cap(b.data), len(b.data)))
+		b.data = make([]byte, 0, int(b.width*float64(rows)*widthSlack))
+	}
+}
+
+// widthSlack is how much longer than the last column's values those of the next
+// may be on average until their memory is moved.
+const widthSlack = 1.125
+
+// start forgets the values; the arrays that they were in belong to a column.
+func (b *Builder) start() {
+	if b.n > 0 {
+		b.width = float64(len(b.data)) / float64(b.n)
+	}
+	b.n, b.nulls, b.valid, b.over = 0, 0, nil, false
+	b.bits, b.i16, b.i32, b.i64, b.f32, b.f64, b.dec, b.iv, b.data = nil, nil, nil, nil, nil, nil, nil, nil, nil
+	if b.off != nil {
+		b.off = []int32{0}
 	}
 }
 
@@ -243,7 +265,8 @@ func (b *Builder) AppendString(v string) {
 	b.setValid()
 }
 
-// Finish returns the column and starts a new one. It fails if the values were
+// Finish returns the column and starts a new one, for which nothing is
+// allocated yet (see Reserve). It fails if the values were
 // more than ColumnDataBytesMax together.
 func (b *Builder) Finish() (arrow.Array, error) {
 	if b.over {

@@ -46,6 +46,19 @@ type access struct {
 	cost      float64
 }
 
+// single reports whether the ranges are one row key.
+func (a *access) single() bool {
+	if a.index != nil || a.low != nil || a.high != nil || len(a.tuples) > 1 {
+		return false
+	}
+	for _, alternatives := range a.eq {
+		if len(alternatives) != 1 {
+			return false
+		}
+	}
+	return a.prefixLen() == len(a.columns)
+}
+
 func (a *access) prefixLen() int {
 	if a.tuples != nil {
 		return len(a.tuples[0])

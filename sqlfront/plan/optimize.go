@@ -152,7 +152,7 @@ func optimize(b *Bound, cat catalog.Reader, rows []*RowExprs) (*Physical, error)
 		r.p = p
 		r.exprs = lw.bindAll(r.exprs, r.layout)
 	}
-	p.slots = lw.next
+	p.slots, p.subqueries = lw.next, lw.subs
 	if b.settings.TimeZone != nil {
 		p.tz = b.settings.TimeZone.String()
 	}

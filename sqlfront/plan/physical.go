@@ -24,7 +24,28 @@ type Physical struct {
 	root  physNode
 	ctes  []*physCTE
 	slots int // parameters including outer values
+	// subqueries is how many stand in expressions.
+	subqueries int
 	tz    string
+}
+
+// SinglePoint reports whether all that an execution reads is at most one row,
+// by its primary key.
+func (p *Physical) SinglePoint() bool {
+	if len(p.ctes) > 0 || p.subqueries > 0 {
+		return false
+	}
+	n := p.root
+	for {
+		switch x := n.(type) {
+		case *physPoint:
+			return x.acc.single()
+		case *physFilter, *physProject, *physLimit:
+			n = n.kids()[0]
+		default:
+			return false
+		}
+	}
 }
 
 // physCTE is a WITH item that is computed once an execution.
