@@ -30,6 +30,9 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("key is locked in the leader's memory by transaction %d", e.Lock.GetLockVersion())
 }
 
+// LockInfo is how package txn, which doesn't know this one, asks for the lock.
+func (e *LockedError) LockInfo() *kvrpcpb.LockInfo { return e.Lock }
+
 func regionError(e *errorpb.Error) error { return &kv.RegionError{Err: e} }
 
 func errStoreNotMatch(want, have uint64) error {

@@ -58,6 +58,7 @@ type Node struct {
 	ctx    context.Context // ends when Stop begins
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	calls  <-chan struct{} // closed when the last gRPC handler has ended; set by Stop
 
 	stopOnce sync.Once
 	// closers undo Start, last first.
@@ -263,6 +264,7 @@ func (n *Node) buildStore(context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.onStop(n.waitCalls)
 	n.onStop(n.regions.Stop)
 	n.txn = txn.NewStore(n.regions, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})
 	n.onStop(n.txn.Close)
@@ -284,6 +286,14 @@ func (n *Node) buildStore(context.Context) error {
 		log: n.log, metrics: m, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	return nil
+}
+
+// waitCalls waits for the handlers of the calls that were cut off: they use the
+// databases.
+func (n *Node) waitCalls() {
+	if n.calls != nil {
+		<-n.calls
+	}
 }
 
 // stopGrace is how long calls under way may go on when the node stops.
@@ -311,6 +321,7 @@ func (n *Node) serve(context.Context) error {
 	n.onStop(func() {
 		n.health.Shutdown()
 		done := make(chan struct{})
+		n.calls = done
 		go func() {
 			server.GracefulStop()
 			close(done)
@@ -320,8 +331,9 @@ func (n *Node) serve(context.Context) error {
 		select {
 		case <-done:
 		case <-timer.C:
+			// Not waiting for done: a write without a quorum is answered when
+			// the store stops, and not before.
 			server.Stop()
-			<-done
 		}
 	})
 	n.serveStatus()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/tikv/deadlock"
 	"github.com/copradb/copra/tikv/raw"
@@ -115,6 +116,10 @@ func (s *Service) readIndex(ctx context.Context, req *kvrpcpb.ReadIndexRequest) 
 	snap, err := s.engine.Snapshot(ctx, req.GetContext(), kv.SnapshotOptions{ReadTS: req.GetStartTs(), Ranges: ranges})
 	if re := kv.AsRegionError(err); re != nil {
 		return &kvrpcpb.ReadIndexResponse{RegionError: re}, nil
+	}
+	var locked *raftstore.LockedError
+	if errors.As(err, &locked) {
+		return &kvrpcpb.ReadIndexResponse{Locked: locked.Lock}, nil
 	}
 	if err != nil {
 		return nil, err

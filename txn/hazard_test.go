@@ -528,3 +528,29 @@ func TestLimits(t *testing.T) {
 		t.Errorf("RCCheckTS: %v", err)
 	}
 }
+
+// A request with a key twice is refused, not half of it done: with a computed
+// commit timestamp it once stopped the process.
+func TestPrewriteRefusesKeyTwice(t *testing.T) {
+	h := newHeld(t)
+	for _, ms := range [][]*kvrpcpb.Mutation{
+		{put("k", "1"), put("k", "2")},
+		{put("k", "1"), put("a", "1"), put("k", "2")},
+	} {
+		_, err := h.s.KvPrewrite(context.Background(), &kvrpcpb.PrewriteRequest{
+			Context: h.e.Context([]byte("k")), Mutations: ms, PrimaryLock: []byte("k"), StartVersion: 10, UseAsyncCommit: true})
+		if !errors.Is(err, txn.ErrInvalidArgument) {
+			t.Errorf("prewrite: %v", err)
+		}
+		_, err = h.s.KvFlush(context.Background(), &kvrpcpb.FlushRequest{
+			Context: h.e.Context([]byte("k")), Mutations: ms, PrimaryKey: []byte("k"), StartTs: 10, Generation: 1})
+		if !errors.Is(err, txn.ErrInvalidArgument) {
+			t.Errorf("flush: %v", err)
+		}
+	}
+	r := h.prewrite(context.Background(), &kvrpcpb.PrewriteRequest{
+		Mutations: []*kvrpcpb.Mutation{put("k", "1"), put("a", "1")}, StartVersion: 10, UseAsyncCommit: true})
+	if len(r.Errors) != 0 || r.RegionError != nil {
+		t.Errorf("keys out of order: %v", r)
+	}
+}

@@ -1,8 +1,10 @@
 package txn
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
@@ -126,6 +128,22 @@ func checkMutations(ms []*kvrpcpb.Mutation, pessimistic bool) error {
 			return unimplemented("shared locks (%s)", m.Op)
 		default:
 			return invalid("prewrite of operation %s", m.Op)
+		}
+	}
+	return checkDistinct(ms)
+}
+
+// checkDistinct refuses a key that comes twice: its two mutations would be
+// checked against the same snapshot, which has the lock of neither.
+func checkDistinct(ms []*kvrpcpb.Mutation) error {
+	byKey := func(a, b *kvrpcpb.Mutation) int { return bytes.Compare(a.Key, b.Key) }
+	if !slices.IsSortedFunc(ms, byKey) { // clients send them in order
+		ms = slices.Clone(ms)
+		slices.SortFunc(ms, byKey)
+	}
+	for i := 1; i < len(ms); i++ {
+		if bytes.Equal(ms[i-1].Key, ms[i].Key) {
+			return invalid("key %x comes twice in one request", ms[i].Key)
 		}
 	}
 	return nil

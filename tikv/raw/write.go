@@ -13,7 +13,9 @@ import (
 )
 
 // write replicates the batch; with forCAS under the latches of its keys. An
-// empty batch is no write.
+// empty batch is no write. Who holds latches, here or around the call, writes
+// under a context without cancellation: a proposal can't be taken back, and the
+// keys must stay locked until it is known what became of it.
 func (s *Service) write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch, forCAS bool, keys ...[]byte) error {
 	if b.Len() == 0 {
 		return nil
@@ -30,6 +32,7 @@ func (s *Service) write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch, f
 			return err
 		}
 		defer g.Release()
+		ctx = context.WithoutCancel(ctx)
 	}
 	return undetermined(s.engine.Write(ctx, rc, b))
 }
@@ -219,7 +222,7 @@ func (s *Service) compareAndSwap(ctx context.Context, req *kvrpcpb.RawCASRequest
 	} else {
 		b.Put(kv.CFRaw, key, value)
 	}
-	if err := s.write(ctx, inTerm(rc, term), &b, false); err != nil {
+	if err := s.write(context.WithoutCancel(ctx), inTerm(rc, term), &b, false); err != nil {
 		return err
 	}
 	resp.Succeed = true
