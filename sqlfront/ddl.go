@@ -111,6 +111,9 @@ func resolveTable(v *catalog.View, n ast.TableName) (*catalog.Table, error) {
 	if n.Catalog != "" && n.Catalog != catalog.Database {
 		return nil, pgerror.New(pgerror.FeatureNotSupported, "cross-database references are not implemented: \"%s.%s.%s\"", n.Catalog, n.Schema, n.Name).At(n.Position())
 	}
+	if n.Schema != "" && v.Schema(n.Schema) == nil {
+		return nil, pgerror.New(pgerror.InvalidSchemaName, "schema \"%s\" does not exist", n.Schema).At(n.Position())
+	}
 	r, err := v.Resolve(n.Schema, n.Name)
 	if err != nil {
 		return nil, positioned(err, n.Position())

@@ -29,7 +29,7 @@ func (s *session) lockTable(ctx context.Context, st *ast.LockTable) error {
 		}
 	}
 	if !weakLocks[strings.ToUpper(st.Mode)] {
-		return pgerror.Unsupported("LOCK TABLE IN "+strings.ToUpper(st.Mode)+" MODE").WithHint("Lock the rows instead, with SELECT … FOR UPDATE.")
+		return pgerror.Unsupported("LOCK TABLE IN " + strings.ToUpper(st.Mode) + " MODE").WithHint("Lock the rows instead, with SELECT … FOR UPDATE.")
 	}
 	return nil
 }

@@ -101,10 +101,10 @@ func resolve(name string, args []sqltypes.Type) (signature, error) {
 	}
 	names := make([]string, len(args))
 	for i, t := range args {
-		names[i] = t.Name()
+		names[i] = t.Base().Name()
 	}
 	return s, pgerror.New(pgerror.UndefinedFunction, "function %s(%s) does not exist", name, strings.Join(names, ", ")).
-		WithHint("No aggregate function matches the given name and argument types. You might need to add explicit type casts.")
+		WithHint("No function matches the given name and argument types. You might need to add explicit type casts.")
 }
 
 // has is which groups have seen a row.

@@ -13,6 +13,11 @@ import (
 func init() {
 	def("json_build_object(variadic any) json", rowCall(buildObject), nonStrict, stable)
 	def("json_build_array(variadic any) json", rowCall(buildArray), nonStrict, stable)
+	for name, empty := range map[string]string{"json_build_object": "{}", "json_build_array": "[]"} {
+		def(name+"() json", func(*call, []vec, int, []int32) (vec, error) {
+			return constVec(sqltypes.Type{OID: sqltypes.OIDJSON}, sqltypes.NewString(empty)), nil
+		}, stable)
+	}
 	def("to_json(anyelement) json", rowCall(func(cc *call, a []sqltypes.Datum) (sqltypes.Datum, error) {
 		s, err := jsonText(cc, cc.args[0], a[0])
 		return sqltypes.NewString(s), err

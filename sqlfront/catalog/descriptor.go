@@ -122,7 +122,7 @@ type Relation struct {
 type Reader interface {
 	// Resolve finds a relation; an empty schema walks the search path
 	// (pg_catalog first, then the session's). A missing relation is
-	// pgerror.UndefinedTable, a missing schema InvalidSchemaName.
+	// pgerror.UndefinedTable, in a missing schema, too.
 	Resolve(schema, name string) (Relation, error)
 	// TableByID returns a table by id/OID, or nil.
 	TableByID(id int64) *Table

@@ -215,9 +215,6 @@ func (s *Snapshot) View(env Env) *View {
 // Resolve implements Reader.
 func (v *View) Resolve(schema, name string) (Relation, error) {
 	if schema != "" {
-		if v.schemas[schema] == nil {
-			return Relation{}, pgerror.New(pgerror.InvalidSchemaName, "schema \"%s\" does not exist", schema)
-		}
 		if r, ok := v.lookup(schema, name); ok {
 			return r, nil
 		}

@@ -143,7 +143,7 @@ func TestResolve(t *testing.T) {
 	v := s.View(Env{SearchPath: []string{"nowhere", "public"}})
 	for _, tc := range []struct{ schema, name, code string }{
 		{"", "t", ""}, {"public", "t", ""}, {"", "u", pgerror.UndefinedTable}, {"public", "u", pgerror.UndefinedTable},
-		{"nowhere", "t", pgerror.InvalidSchemaName}, {"pg_catalog", "pg_class", pgerror.UndefinedTable},
+		{"nowhere", "t", pgerror.UndefinedTable}, {"pg_catalog", "pg_class", pgerror.UndefinedTable},
 	} {
 		r, err := v.Resolve(tc.schema, tc.name)
 		if tc.code == "" && (err != nil || r.Table == nil) || tc.code != "" && pgerror.Code(err) != tc.code {

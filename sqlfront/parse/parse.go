@@ -39,6 +39,14 @@ func Parse(sql string) ([]*ast.Statement, error) {
 	if err != nil {
 		return nil, err
 	}
+	if text, changed, err := byteEscapes(sql, toks); err != nil {
+		return nil, err
+	} else if changed {
+		sql = text
+		if toks, err = scan(sql); err != nil {
+			return nil, err
+		}
+	}
 	var out []*ast.Statement
 	for _, seg := range split(toks) {
 		st, err := parseOne(sql, seg)

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -258,5 +259,35 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestByteEscapes: \x and octal escapes are bytes of UTF-8, and positions
+// behind them stay.
+func TestByteEscapes(t *testing.T) {
+	for in, want := range map[string]string{
+		`E'\xc3\xa9'`: "é", `e'a\303\251b'`: "aéb", `E'\x41\x4a\101'`: "AJA", `E'\\xc3\xC3\xA9'`: `\xc3é`, `E'\u00e9\''`: "é'",
+		`'\xc3'`: `\xc3`, `E'\xe2\x82\xac€'`: "€€", `E'\n\x9'`: "\n\t",
+	} {
+		e, err := Expr(in)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+		} else if s, ok := e.(*ast.StringLit); !ok || s.Value != want {
+			t.Errorf("%s is %#v, want %q", in, e, want)
+		}
+	}
+	for in, want := range map[string]string{
+		`select E'\xff'`:                   `invalid byte sequence for encoding "UTF8": 0xff`,
+		`select E'\xc3('`:                  `invalid byte sequence for encoding "UTF8": 0xc3 0x28`,
+		`select 'ü', E'\xc3\xa9', 1 + ) 3`: `syntax error at or near ")"`,
+	} {
+		_, err := Parse(in)
+		e := pgerror.From(err)
+		if e == nil || e.Message != want {
+			t.Errorf("%s gives %v, want %s", in, err, want)
+		}
+		if strings.Contains(in, ")") && strings.Contains(in, "ü") && e.Position != utf8.RuneCountInString(in[:strings.IndexByte(in, ')')])+1 {
+			t.Errorf("%s has the error at %d", in, e.Position)
+		}
 	}
 }

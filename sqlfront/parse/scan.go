@@ -205,6 +205,9 @@ func grammarError(sql string, toks []token, err error) *pgerror.Error {
 	last := toks[len(toks)-1]
 	at += toks[0].pos
 	bad := token{pos: len(sql), end: len(sql)}
+	if i := skipSpace(sql, last.end); i < len(sql) && sql[i] == ';' {
+		bad = token{pos: i, end: i + 1}
+	}
 	for _, t := range toks {
 		if t.end >= at {
 			bad = t

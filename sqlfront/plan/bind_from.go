@@ -93,6 +93,8 @@ func (b *binder) bindTable(x *ast.TableRef, lvl *scope) (node, *scope, error) {
 	r := &scopeRel{name: alias}
 	if x.Alias == "" {
 		r.schema = relSchema(rel)
+	} else if x.Alias != x.Name.Name {
+		r.table = x.Name.Name
 	}
 	var n node
 	if rel.Virtual != nil {

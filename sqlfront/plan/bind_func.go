@@ -23,7 +23,7 @@ func (b *binder) bindFunc(f *ast.Func, sc *scope) (expr.Expr, error) {
 		return b.bindAggregate(f, sc)
 	}
 	if windowFunction(f.Name) {
-		return nil, pgerror.New(pgerror.WindowingError, "window function %s requires an OVER clause", f.Name).At(f.Position())
+		return nil, pgerror.New(pgerror.WrongObjectType, "window function %s requires an OVER clause", f.Name).At(f.Position())
 	}
 	if err := plainCall(f); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ type scopeCol struct {
 type scopeRel struct {
 	schema string // set for a table without an alias
 	name   string
+	table  string // the table's own name behind an alias
 	cols   []scopeCol
 	oid    uint32
 	// single is the column of a function in FROM that returns one scalar, which
@@ -120,6 +121,18 @@ func (s *scope) resolveBare(name string, pos int) (found, error) {
 	return found{}, pgerror.New(pgerror.UndefinedColumn, "column %q does not exist", name).At(pos)
 }
 
+// aliased finds the relation that has an alias in place of its name.
+func (s *scope) aliased(table string) *scopeRel {
+	for sc := s; sc != nil; sc = sc.parent {
+		for _, r := range sc.rels {
+			if r.table == table {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
 // relation finds a qualifier. The error names what Postgres would.
 func (s *scope) relation(schema, name string, pos int) (*scopeRel, *scope, error) {
 	for sc := s; sc != nil; sc = sc.parent {
@@ -137,6 +150,10 @@ func (s *scope) relation(schema, name string, pos int) (*scopeRel, *scope, error
 			continue
 		}
 		return hit, sc, nil
+	}
+	if r := s.aliased(name); r != nil && schema == "" {
+		return nil, nil, pgerror.New(pgerror.UndefinedTable, "invalid reference to FROM-clause entry for table %q", name).
+			WithHint("Perhaps you meant to reference the table alias %q.", r.name).At(pos)
 	}
 	if schema != "" {
 		name = schema + "." + name
