@@ -5,13 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -28,6 +31,7 @@ type Server struct {
 	metrics *metrics
 	http    http.Handler
 	format  dataFormat
+	lock    io.Closer // of the data directory
 
 	clientAddr, peerAddr string
 	clientURL            string
@@ -65,6 +69,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.http = s.newHTTP()
 	if err := s.open(ctx); err != nil {
+		s.unlock()
 		s.metrics.close()
 		return nil, err
 	}
@@ -87,7 +92,20 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.format, err = openFormat(s.cfg.DataDir, members); err != nil {
 		return err
 	}
+	// etcd has a lock of its own, and waits for it without end.
+	if s.lock, err = vfs.Default.Lock(filepath.Join(s.cfg.DataDir, "LOCK")); err != nil {
+		return fmt.Errorf("pd: lock the data directory %s: %w; is another copra using it?", s.cfg.DataDir, err)
+	}
 	return s.startEtcd(ctx)
+}
+
+func (s *Server) unlock() {
+	if s.lock == nil {
+		return
+	}
+	if err := s.lock.Close(); err != nil {
+		s.log.Warn("pd: the data directory was not unlocked", "err", err)
+	}
 }
 
 func (s *Server) run(ctx, rctx context.Context) error {
@@ -159,6 +177,7 @@ func (s *Server) Stop() {
 		}
 		_ = s.cli.Close()
 		s.etcd.Close()
+		s.unlock()
 		s.metrics.close()
 	})
 }

@@ -47,33 +47,36 @@ type Playground struct {
 
 // StartPlayground starts PD, then the stores, then SQL. The stores talk to each
 // other, and SQL to them, without sockets.
-func StartPlayground(ctx context.Context, o PlaygroundOptions) (p *Playground, err error) {
-	p = &Playground{failed: make(chan error, 1), log: o.Logger}
-	defer func() {
-		if err != nil {
-			p.Stop()
-		}
-	}()
+func StartPlayground(ctx context.Context, o PlaygroundOptions) (*Playground, error) {
+	p := &Playground{failed: make(chan error, 1), log: o.Logger}
+	if err := p.start(ctx, o); err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Playground) start(ctx context.Context, o PlaygroundOptions) (err error) {
 	registry := NewRegistry()
 	p.pd, err = pd.Start(ctx, pd.Config{
 		Name: "pd", DataDir: filepath.Join(o.DataDir, "pd"), ClientAddr: o.PDClientAddr, PeerAddr: o.PDPeerAddr,
 		Replicas: min(3, o.Stores), Logger: o.Logger, Registerer: registry,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("start PD: %w", err)
+		return fmt.Errorf("start PD: %w", err)
 	}
 	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil)}
 	if err := p.startStores(ctx, o, locals, registry); err != nil {
-		return nil, err
+		return err
 	}
 	p.sql, err = StartSQL(ctx, SQLOptions{
 		Version: o.Version, PDEndpoints: []string{o.PDClientAddr}, Addr: o.SQLAddr, FlightAddr: o.FlightAddr, StatusAddr: o.StatusAddr,
 		MemoryBytesMax: o.SQLMemoryBytes, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("start SQL: %w", err)
+		return fmt.Errorf("start SQL: %w", err)
 	}
-	return p, nil
+	return nil
 }
 
 // startStores starts all stores at once: the first to come bootstraps.

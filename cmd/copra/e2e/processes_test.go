@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -21,6 +22,7 @@ type processCluster struct {
 	pdAddr     string
 	sqlAddr    string
 	pd, sql    *process
+	pdArgs     []string
 	stores     [3]*process
 	storeArgs  [3][]string
 	storeAddrs [3]string
@@ -31,7 +33,8 @@ func startProcesses(t *testing.T) *processCluster {
 	t.Helper()
 	dir := t.TempDir()
 	c := &processCluster{t: t, pdAddr: freeAddr(t), sqlAddr: freeAddr(t)}
-	c.pd = launch(t, "pd", "--data-dir", filepath.Join(dir, "pd"), "--client-addr", c.pdAddr, "--peer-addr", freeAddr(t))
+	c.pdArgs = []string{"pd", "--data-dir", filepath.Join(dir, "pd"), "--client-addr", c.pdAddr, "--peer-addr", freeAddr(t)}
+	c.pd = launch(t, c.pdArgs...)
 	c.pd.waitFor("pd: ready", 30*time.Second)
 	for i := range c.stores {
 		c.storeAddrs[i], c.statuses[i] = freeAddr(t), freeAddr(t)
@@ -81,14 +84,23 @@ func (c *processCluster) regions() []pdRegion {
 // replicated waits until each region has three peers, none of them behind.
 func (c *processCluster) replicated() {
 	c.t.Helper()
+	var why string
+	defer func() {
+		if why != "" {
+			c.t.Logf("not replicated:%s", why)
+		}
+	}()
 	poll(c.t, 2*time.Minute, "three healthy peers of every region", func() bool {
-		regions := c.regions()
-		for _, r := range regions {
-			if len(r.Peers) != 3 || len(r.Pending) != 0 || len(r.Down) != 0 || r.Leader.StoreID == 0 {
-				return false
+		why = " no regions"
+		if regions := c.regions(); len(regions) > 0 {
+			why = ""
+			for _, r := range regions {
+				if len(r.Peers) != 3 || len(r.Pending) != 0 || len(r.Down) != 0 || r.Leader.StoreID == 0 {
+					why += fmt.Sprintf(" region %d: peers %v, pending %s, down %s, leader on %d;", r.ID, r.Peers, r.Pending, r.Down, r.Leader.StoreID)
+				}
 			}
 		}
-		return len(regions) > 0
+		return why == ""
 	})
 }
 
