@@ -85,8 +85,12 @@ func (s Promote) Done(r *core.Region) bool {
 
 // Check implements Step.
 func (s Promote) Check(r *core.Region, _ *core.Stores) error {
-	if r.Peer(s.Peer) == nil {
+	switch {
+	case r.Peer(s.Peer) == nil:
 		return fmt.Errorf("peer %d is gone", s.Peer)
+	case !r.Healthy(s.Peer):
+		// One voter and one that is down are no quorum any more.
+		return fmt.Errorf("peer %d is pending or down", s.Peer)
 	}
 	return nil
 }
