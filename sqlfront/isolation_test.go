@@ -73,3 +73,32 @@ func TestPreparedOfRolledBackSchema(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestKeysLockedAndAbsent: a key that the transaction has locked without a row
+// under it can be inserted, by ON CONFLICT and after a savepoint's rollback.
+func TestKeysLockedAndAbsent(t *testing.T) {
+	c := newTestDB(t, Options{}).client(t)
+	c.ok("create table t (a int primary key, b int unique, n int)")
+	c.ok("begin; insert into t values (1, 1, 1) on conflict (a) do update set n = 2; commit")
+	c.ok("begin; insert into t values (2, 2, 1) on conflict do nothing; commit")
+	c.ok("begin; savepoint s; insert into t values (3, 3, 1); rollback to s")
+	c.ok("insert into t values (3, 3, 2); commit")
+	c.ok("begin; savepoint s; insert into t values (4, 4, 1); rollback to s")
+	c.ok("insert into t values (4, 4, 3) on conflict (b) do update set n = 9; commit")
+	if got := c.value("select string_agg(a || ':' || n, ' ' order by a) from t"); got != "1:1 2:1 3:2 4:3" {
+		t.Error(got)
+	}
+	c.ok("begin; select * from t where a = 1 for update")
+	if got := c.simple("insert into t values (1, 9, 9)", ""); !strings.HasPrefix(got, "ERROR 23505") {
+		t.Error(got)
+	}
+	c.ok("rollback; begin; delete from t where a = 1; insert into t values (1, 1, 7); commit")
+	if got := c.value("select n from t where a = 1"); got != "7" {
+		t.Errorf("n = %s", got)
+	}
+	c.ok("begin; savepoint s; delete from t where a = 1; rollback to s")
+	if got := c.simple("insert into t values (1, 9, 9)", ""); !strings.HasPrefix(got, "ERROR 23505") {
+		t.Error(got)
+	}
+	c.ok("rollback")
+}

@@ -263,6 +263,9 @@ func (t *txn) lock(ctx context.Context, ts uint64, keys [][]byte, wait lockWait)
 	}
 	lc, done := t.lockContext(ctx, ts, wait)
 	defer done()
+	// What is locked and absent may be inserted later: without the answer
+	// client-go takes every locked key for one that exists.
+	lc.InitCheckExistence(len(keys))
 	return t.kv.LockKeys(ctx, lc, keys...)
 }
 
