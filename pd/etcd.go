@@ -54,7 +54,7 @@ func (s *Server) startEtcd(ctx context.Context) error {
 		if ec, err = s.etcdConfig(ctx); err != nil {
 			return err
 		}
-		s.etcd, err = embed.StartEtcd(ec)
+		s.etcd, err = startEmbedded(ec)
 		if err == nil {
 			return s.waitEtcd(ctx)
 		}
