@@ -43,6 +43,18 @@ func init() {
 		}
 		return -1
 	}), stable)
+	// name_get is name[subscript], from 0.
+	RegisterFunc(Def{Name: "name_get", Args: []sqltypes.Type{sqltypes.Name, sqltypes.Int4}, Ret: sqltypes.Char, Strict: true,
+		Eval: func(_ *Ctx, a []sqltypes.Datum) (sqltypes.Datum, error) {
+			switch s, i := a[0].Str(), a[1].Int(); {
+			case i < 0 || i >= int64(sqltypes.Name.Size()):
+				return sqltypes.Null, nil
+			case i >= int64(len(s)):
+				return sqltypes.NewString(""), nil
+			default:
+				return sqltypes.NewString(sqltypes.CharText(s[i])), nil
+			}
+		}})
 	count := func(nulls bool) evalFunc {
 		return rowCall(func(_ *call, a []sqltypes.Datum) (sqltypes.Datum, error) {
 			n := 0

@@ -138,6 +138,9 @@ func (b *binder) bindSubscript(x *ast.Subscript, sc *scope) (expr.Expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if list[0].Type().OID == sqltypes.OIDName { // an array of bytes, to PostgreSQL
+		return b.call("name_get", list, x.Position())
+	}
 	elem, ok := list[0].Type().Elem()
 	if !ok {
 		return nil, pgerror.New(pgerror.DatatypeMismatch, "cannot subscript type %s because it does not support subscripting", list[0].Type().Name()).At(x.Position())

@@ -448,6 +448,8 @@ func TestPostgresTools(t *testing.T) {
 		{tool: "psql", stdin: "\\copy (SELECT bid, tbalance * 0 FROM pgbench_tellers ORDER BY tid) TO STDOUT CSV HEADER\n", args: []string{"copra"}, want: []string{"bid,?column?\n1,0\n"}},
 		{tool: "psql", args: []string{"-At", "-c", "SELECT 'pg_class'::regclass, 'pgbench_tellers'::regclass, 23::regtype", "copra"}, want: []string{"pg_class|pgbench_tellers|integer"}},
 		{tool: "psql", args: []string{"-c", "\\d+ pgbench_accounts", "copra"}, want: []string{"abalance", `"pgbench_accounts_pkey" PRIMARY KEY, btree (aid)`}},
+		{tool: "pg_dump", args: []string{"-t", "pgbench_branches", "copra"}, want: []string{"CREATE TABLE public.pgbench_branches (\n    bid integer NOT NULL,", "COPY public.pgbench_branches (bid, bbalance, filler) FROM stdin;\n1\t",
+			"ADD CONSTRAINT pgbench_branches_pkey PRIMARY KEY (bid);"}},
 	} {
 		name := tc.tool + " " + strings.Join(tc.args, " ")
 		if _, err := exec.LookPath(tc.tool); err != nil {
