@@ -26,7 +26,7 @@ type Physical struct {
 	slots int // parameters including outer values
 	// subqueries is how many stand in expressions.
 	subqueries int
-	tz    string
+	tz         string
 }
 
 // SinglePoint reports whether all that an execution reads is at most one row,
