@@ -11,8 +11,8 @@ import (
 
 // replaceSteps moves a peer to another store. The new peer catches up as a
 // learner and takes the old one's vote in one joint change; the leadership goes
-// away from the old peer first, or, where nobody else votes, within the joint
-// change.
+// away from the old peer first. Where nobody else votes the two vote together
+// for a while instead: a store does not demote the peer that leads.
 func replaceSteps(r *core.Region, old *metapb.Peer, toStore, newPeer uint64) []Step {
 	steps := []Step{AddLearner{Store: toStore, Peer: newPeer}}
 	if old.Role == metapb.PeerRole_Learner {
@@ -20,14 +20,14 @@ func replaceSteps(r *core.Region, old *metapb.Peer, toStore, newPeer uint64) []S
 	}
 	leads := r.Leader != nil && r.Leader.Id == old.Id
 	other := otherVoter(r, old.Id)
-	if leads && other != nil {
+	remove := Remove{Store: old.StoreId, Peer: old.Id}
+	if leads && other == nil {
+		return append(steps, Promote{Store: toStore, Peer: newPeer}, TransferLeader{To: toStore}, remove)
+	}
+	if leads {
 		steps = append(steps, TransferLeader{To: other.StoreId})
 	}
-	steps = append(steps, Swap{PromoteStore: toStore, Promote: newPeer, DemoteStore: old.StoreId, Demote: old.Id})
-	if leads && other == nil {
-		steps = append(steps, TransferLeader{To: toStore})
-	}
-	return append(steps, LeaveJoint{}, Remove{Store: old.StoreId, Peer: old.Id})
+	return append(steps, Swap{PromoteStore: toStore, Promote: newPeer, DemoteStore: old.StoreId, Demote: old.Id}, LeaveJoint{}, remove)
 }
 
 // otherVoter is a healthy voter but the one given, or nil.
