@@ -65,6 +65,8 @@ type Node struct {
 	Registry *prometheus.Registry
 	Events   *Recorder
 	Up       atomic.Bool
+
+	using sync.RWMutex // held by reads: a snapshot must not outlive its engine
 }
 
 // NewCluster starts n stores, the first region on the first voters of them.
@@ -154,6 +156,8 @@ func (c *Cluster) stop(n *Node) {
 	id := n.ID
 	c.Net.Unregister(id)
 	n.Store.Stop()
+	n.using.Lock()
+	defer n.using.Unlock()
 	if err := errors.Join(n.Engine.Close(), n.Log.Close()); err != nil {
 		c.TB.Error(err)
 	}
@@ -342,6 +346,11 @@ func (c *Cluster) Put(key, value string) {
 // GetAt reads through one store; a missing key is "".
 func (c *Cluster) GetAt(ctx context.Context, store uint64, rc *kvrpcpb.Context, key string) (string, error) {
 	n := c.Node(store)
+	n.using.RLock()
+	defer n.using.RUnlock()
+	if err := n.checkUp(); err != nil {
+		return "", err
+	}
 	snap, err := n.Store.Snapshot(ctx, rc, kv.SnapshotOptions{})
 	if err != nil {
 		return "", err
