@@ -41,6 +41,9 @@ func kvError(ctx context.Context, err error, tables []*mutate.Table) error {
 	}
 	var e *pgerror.Error
 	if errors.As(err, &e) {
+		if c := cancelError(ctx); c != nil && e.Code == pgerror.QueryCanceled {
+			return c // whoever noticed it may not know why it was cancelled
+		}
 		return e
 	}
 	if errors.Is(err, tikverr.ErrResultUndetermined) {

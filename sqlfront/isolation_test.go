@@ -102,3 +102,17 @@ func TestKeysLockedAndAbsent(t *testing.T) {
 	}
 	c.ok("rollback")
 }
+
+// TestCancelCause: an operator that notices the end of its context does not know
+// why it ended; the client is told.
+func TestCancelCause(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	noticed := pgerror.New(pgerror.QueryCanceled, "canceling statement due to user request")
+	if got := kvError(ctx, noticed, nil); got != error(noticed) {
+		t.Errorf("before: %v", got)
+	}
+	cancel(pgerror.New(pgerror.QueryCanceled, "canceling statement due to statement timeout"))
+	if got := pgerror.From(kvError(ctx, noticed, nil)).Message; got != "canceling statement due to statement timeout" {
+		t.Error(got)
+	}
+}
