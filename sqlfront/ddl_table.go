@@ -390,7 +390,7 @@ func (s *session) truncate(ctx context.Context, st *ast.Truncate) error {
 			if err != nil {
 				return err
 			}
-			if err := d.truncateTable(t); err != nil {
+			if err := d.truncateTable(t, st.RestartIdentity); err != nil {
 				return err
 			}
 		}
@@ -398,17 +398,25 @@ func (s *session) truncate(ctx context.Context, st *ast.Truncate) error {
 	})
 }
 
-func (d *ddl) truncateTable(t *catalog.Table) error {
+func (d *ddl) truncateTable(t *catalog.Table, restart bool) error {
 	fresh := t.Clone()
 	var err error
 	if fresh.ID, err = d.change.NewID(); err != nil {
 		return err
 	}
-	kept := t.Clone() // its sequences go on
-	for i := range kept.Columns {
-		kept.Columns[i].SequenceID = 0
+	old := t.Clone()
+	for i := range old.Columns {
+		switch {
+		case old.Columns[i].SequenceID == 0:
+		case restart:
+			if fresh.Columns[i].SequenceID, err = d.change.NewID(); err != nil {
+				return err
+			}
+		default: // the sequence goes on
+			old.Columns[i].SequenceID = 0
+		}
 	}
-	if err := d.dropTable(kept); err != nil {
+	if err := d.dropTable(old); err != nil {
 		return err
 	}
 	return d.change.PutTable(fresh)

@@ -302,7 +302,10 @@ type AlterCommand struct {
 
 type (
 	// Truncate is TRUNCATE.
-	Truncate struct{ Tables []TableName }
+	Truncate struct {
+		Tables          []TableName
+		RestartIdentity bool
+	}
 	// Begin is BEGIN/START TRANSACTION. Isolation "" = default, else lower case
 	// ("read committed", "repeatable read", "serializable", "read uncommitted").
 	Begin struct {

@@ -259,10 +259,7 @@ func (c *converter) vacuum(x *mast.VacuumStmt) ast.Stmt {
 }
 
 func (c *converter) truncate(x *mast.TruncateStmt) ast.Stmt {
-	if x.RestartSeqs {
-		refuse("TRUNCATE … RESTART IDENTITY")
-	}
-	out := &ast.Truncate{}
+	out := &ast.Truncate{RestartIdentity: x.RestartSeqs}
 	for _, r := range items(x.Relations) {
 		out.Tables = append(out.Tables, c.tableName(r.(*mast.RangeVar)))
 	}

@@ -59,16 +59,13 @@ func yesNo(b bool) string {
 }
 
 func fillInfoColumns(b *builder) {
-	add := func(schema, table string, i int, c catalog.Column, insertable bool) {
+	row := func(schema, table string, i int, c catalog.Column, insertable bool) values {
 		v := values{
 			"table_catalog": catalog.Database, "table_schema": schema, "table_name": table, "column_name": c.Name,
 			"ordinal_position": i + 1, "is_nullable": yesNo(!c.NotNull), "data_type": c.Type.Base().Name(),
 			"udt_catalog": catalog.Database, "udt_schema": catalog.SchemaCatalog, "udt_name": c.Type.PgName(), "dtd_identifier": itoa(i + 1),
 			"is_self_referencing": "NO", "is_identity": yesNo(c.Identity == "a" || c.Identity == "d"), "is_generated": "NEVER",
 			"is_updatable": yesNo(insertable), "identity_cycle": "NO",
-		}
-		if c.DefaultExpr != "" {
-			v["column_default"] = c.DefaultExpr
 		}
 		switch c.Type.OID {
 		case sqltypes.OIDVarchar, sqltypes.OIDBpchar:
@@ -94,16 +91,20 @@ func fillInfoColumns(b *builder) {
 				v["datetime_precision"] = c.Type.Precision - 1
 			}
 		}
-		b.add(v)
+		return v
 	}
 	for _, t := range b.src.Tables() {
 		for i, c := range t.Columns {
-			add(t.Schema, t.Name, i, c, true)
+			v := row(t.Schema, t.Name, i, c, true)
+			if hasDefault(c) {
+				v["column_default"] = defaultText(t, c)
+			}
+			b.add(v)
 		}
 	}
 	for _, s := range sortedSpecs() {
 		for i, c := range s.columns {
-			add(s.schema, s.name, i, c, false)
+			b.add(row(s.schema, s.name, i, c, false))
 		}
 	}
 }
