@@ -5,11 +5,14 @@
 #   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)
 #   THREADS     clients of YCSB (default 16)
 #   RECORDS     records of YCSB (default 100000)
+#   WORKLOADS   workloads of YCSB (default all)
+#   REPEAT      runs of each TPC-H query after the first (default 3)
+#   COPRA       the binary (default bin/copra)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-copra=$PWD/bin/copra
+copra=${COPRA:-$PWD/bin/copra}
 tpch=$(realpath "${TPCH_DATA:-benchmarks/tpch/testdata/small}")
-threads=${THREADS:-16} records=${RECORDS:-100000} offset=7000
+threads=${THREADS:-16} records=${RECORDS:-100000} offset=7000 repeat=${REPEAT:-3}
 work=$(mktemp -d)
 pids=()
 cleanup() {
@@ -45,10 +48,12 @@ if bin=$(postgres_bin) && [ -n "$bin" ]; then
 	for _ in $(seq 100); do "$bin/pg_isready" -q -h 127.0.0.1 -p $((5432 + offset)) && break; sleep 0.1; done
 fi
 
+ycsb=(--threads "$threads" --records "$records")
+[ -z "${WORKLOADS:-}" ] || ycsb+=(--workloads "$WORKLOADS")
 section() { printf '\n== %s\n' "$1"; }
-section "YCSB, raw KV, 3 stores"; "$copra" bench ycsb --target raw --pd "127.0.0.1:$((2379 + offset))" --threads "$threads" --records "$records"
-section "YCSB, transactions, 3 stores"; "$copra" bench ycsb --target txn --pd "127.0.0.1:$((2379 + offset))" --threads "$threads" --records "$records" || true
-section "YCSB, SQL, copra"; "$copra" bench ycsb --dsn "$ours" --threads "$threads" --records "$records"
-[ -z "$theirs" ] || { section "YCSB, SQL, PostgreSQL"; "$copra" bench ycsb --dsn "$theirs" --threads "$threads" --records "$records"; }
-section "TPC-H ($tpch), copra"; "$copra" bench tpch --dsn "$ours" --data "$tpch"
-[ -z "$theirs" ] || { section "TPC-H ($tpch), PostgreSQL"; "$copra" bench tpch --dsn "$theirs" --data "$tpch" --indexes; }
+section "YCSB, raw KV, 3 stores"; "$copra" bench ycsb --target raw --pd "127.0.0.1:$((2379 + offset))" "${ycsb[@]}"
+section "YCSB, transactions, 3 stores"; "$copra" bench ycsb --target txn --pd "127.0.0.1:$((2379 + offset))" "${ycsb[@]}" || true
+section "YCSB, SQL, copra"; "$copra" bench ycsb --dsn "$ours" "${ycsb[@]}"
+[ -z "$theirs" ] || { section "YCSB, SQL, PostgreSQL"; "$copra" bench ycsb --dsn "$theirs" "${ycsb[@]}"; }
+section "TPC-H ($tpch), copra"; "$copra" bench tpch --dsn "$ours" --data "$tpch" --repeat "$repeat"
+[ -z "$theirs" ] || { section "TPC-H ($tpch), PostgreSQL"; "$copra" bench tpch --dsn "$theirs" --data "$tpch" --indexes --repeat "$repeat"; }
