@@ -60,13 +60,17 @@ func (s *session) declareCursor(ctx context.Context, stmt *ast.Statement, st *as
 	}
 	// It outlives the statement, but not its transaction.
 	cctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	run, err := s.open(cctx, p.plan, s.newStorage(s.txn, r.ts, s.memory()), s.evalContext(cctx, r.snap, nil))
+	own := s.txn
+	if len(own.written) == 0 {
+		own = nil // nor what it writes from now on
+	}
+	run, err := s.open(cctx, p.plan, s.newStorage(own, r.ts, s.memory()), s.evalContext(cctx, r.snap, nil))
 	if err != nil {
 		cancel()
 		return err
 	}
 	c := &cursor{name: st.Name, columns: p.columns, op: run.op, ctx: cctx, cancel: cancel}
-	if len(s.txn.written) > 0 {
+	if own != nil {
 		c.op = nil
 		if c.batches, err = run.drain(); err != nil {
 			cancel()

@@ -116,3 +116,31 @@ func TestCancelCause(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestCursorAndLaterWrites: what a transaction writes after DECLARE does not show
+// in the cursor, even where the query reads a table row by row as it goes.
+func TestCursorAndLaterWrites(t *testing.T) {
+	for _, query := range []string{
+		"select n from t where b between 1 and 3000",
+		"select (select n from t where t.a = g) from generate_series(1, 3000) g",
+		"select n from t order by a limit 3000",
+		"select t.n from generate_series(1, 3000) g join t on t.a = g",
+	} {
+		c := newTestDB(t, Options{}).client(t)
+		c.ok("create table t (a int primary key, b int, n int); create index on t (b)")
+		c.ok("insert into t select g, g, 0 from generate_series(1, 3000) g")
+		c.ok("begin; declare c cursor for " + query)
+		c.ok("fetch 1 from c")
+		c.ok("update t set n = 1 where a % 2 = 0; delete from t where a % 2 = 1")
+		rows := strings.Split(c.ok("fetch all from c"), "\n")
+		zero := 0
+		for _, r := range rows {
+			if r == "0" {
+				zero++
+			}
+		}
+		if zero != 2999 {
+			t.Errorf("%s: %d rows of 2999 are as they were; %d lines", query, zero, len(rows))
+		}
+	}
+}
