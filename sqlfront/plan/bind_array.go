@@ -99,6 +99,9 @@ func (b *binder) bindArrayOf(x *ast.Array, to sqltypes.Type, sc *scope) (expr.Ex
 func (b *binder) makeArray(x *ast.Array, items []expr.Expr, elem sqltypes.Type) (expr.Expr, error) {
 	arr, ok := elem.ArrayType()
 	if !ok {
+		if elem.IsArray() {
+			return nil, pgerror.Unsupported("an array of several dimensions").At(x.Position())
+		}
 		return nil, pgerror.New(pgerror.UndefinedObject, "could not find array type for data type %s", elem.Name()).At(x.Position())
 	}
 	var err error
