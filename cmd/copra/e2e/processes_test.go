@@ -81,10 +81,12 @@ func (c *processCluster) regions() []pdRegion {
 	return reply.Regions
 }
 
-// replicated waits until each region has three peers, none of them behind.
+// replicated waits until each region was seen with three peers, none of them
+// behind. Not all at one moment: PD goes on balancing many small regions.
 func (c *processCluster) replicated() {
 	c.t.Helper()
 	var why string
+	healthy := map[uint64]bool{}
 	defer func() {
 		if why != "" {
 			c.t.Logf("not replicated:%s", why)
@@ -95,8 +97,13 @@ func (c *processCluster) replicated() {
 		if regions := c.regions(); len(regions) > 0 {
 			why = ""
 			for _, r := range regions {
+				if healthy[r.ID] {
+					continue
+				}
 				if len(r.Peers) != 3 || len(r.Pending) != 0 || len(r.Down) != 0 || r.Leader.StoreID == 0 {
 					why += fmt.Sprintf(" region %d: peers %v, pending %s, down %s, leader on %d;", r.ID, r.Peers, r.Pending, r.Down, r.Leader.StoreID)
+				} else {
+					healthy[r.ID] = true
 				}
 			}
 		}
