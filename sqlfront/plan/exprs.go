@@ -443,8 +443,13 @@ func collectCols(n node, used, made colSet) {
 	for _, c := range n.columns() {
 		made.add(c)
 	}
-	if c, ok := n.(*cteNode); ok {
-		collectCTE(c.cte, used, made)
+	switch x := n.(type) {
+	case *cteNode:
+		collectCTE(x.cte, used, made)
+	case *scanNode:
+		for _, c := range x.cols { // its conditions may read what it does not return
+			made.add(c)
+		}
 	}
 	nodeExprs(n, func(e expr.Expr) { exprCols(e, used) })
 }

@@ -155,6 +155,7 @@ func TestSubqueriesRunOnce(t *testing.T) {
 		{"select a from t where a > (select min(y) from u)", 2},
 		{"select b, (select x from u where u.y > length(t.b) limit 1) from t", 3},
 		{"with w as (select x from u) select * from w l, w r", 1},
+		{"with w as (select 1 k, sum(y) s from u where x >= 1 group by 1) select * from w where s = (select max(s) from w)", 1},
 		{"with w as (select y, sum(x) s from u group by y) select * from w where s = (select max(s) from w)", 1},
 		{"with w as (select y, sum(x) s from u group by y) select * from t, w where a = y and s = (select max(s) from w) order by a", 1},
 	} {
