@@ -280,6 +280,22 @@ func TestOtherNodeSeesSchema(t *testing.T) {
 	}
 }
 
+// TestChangeIsAcknowledgedWhenAllKnow: what is written through another node right
+// after a TRUNCATE must not go to the table that was.
+func TestChangeIsAcknowledgedWhenAllKnow(t *testing.T) {
+	store := newTestKV(t)
+	a, b := newTestDB(t, Options{KV: store}).client(t), newTestDB(t, Options{KV: store}).client(t)
+	a.ok("create table t (a int primary key)")
+	for i := range 5 {
+		b.simple("select count(*) from t", "") // the other node knows the schema as it is
+		a.ok("truncate t")
+		b.ok(fmt.Sprintf("insert into t values (%d)", i))
+		if got := a.value("select count(*) from t"); got != "1" {
+			t.Fatalf("round %d: %s rows behind a truncate and an insert", i, got)
+		}
+	}
+}
+
 // TestIndexUnderLoad: an index that is created while rows come, change and go
 // has exactly the entries of the rows that are there in the end.
 func TestIndexUnderLoad(t *testing.T) {

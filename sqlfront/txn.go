@@ -299,6 +299,9 @@ func (t *txn) commit(ctx context.Context) error {
 	t.s.db.metrics.commits.WithLabelValues(outcome(err)).Inc()
 	if t.change != nil {
 		t.s.db.catalog.Invalidate()
+		if err == nil && t.change.Replaces() {
+			waitForOthers(ctx)
+		}
 	}
 	if err == nil {
 		for _, fn := range t.onCommit {
@@ -306,6 +309,18 @@ func (t *txn) commit(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// waitForOthers returns when no other node can begin a statement with the
+// schema that was: after that a change of a table may be acknowledged, for what
+// its client then writes through any node goes to the table as it is now.
+func waitForOthers(ctx context.Context) {
+	timer := time.NewTimer(catalog.VersionLease)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // commitGrace is how long a commit under way may go on when its statement is

@@ -19,7 +19,13 @@ type Change struct {
 	base  *Snapshot
 	view  *Snapshot // with the changes so far
 	next  int64     // next object id
+	// replaced: a table of the base was changed or dropped.
+	replaced bool
 }
+
+// Replaces reports whether the change takes a table that others may be using
+// away from them, or changes it.
+func (c *Change) Replaces() bool { return c.replaced }
 
 // Begin starts a change in txn, which must be pessimistic. It waits for other
 // schema changes to end. lock has its ForUpdateTS freshly set.
@@ -86,6 +92,7 @@ func (c *Change) PutTable(t *Table) error {
 	if old := c.view.byID[t.ID]; old != nil {
 		c.view.removeTable(old)
 	}
+	c.replaced = c.replaced || c.base.byID[t.ID] != nil
 	t.Version = c.view.version
 	data, err := encode(t)
 	if err != nil {
@@ -99,6 +106,7 @@ func (c *Change) PutTable(t *Table) error {
 // others may be moving at this moment, are freed by the DropRange.
 func (c *Change) DropTable(t *Table, r DropRange) error {
 	c.view.removeTable(t)
+	c.replaced = c.replaced || c.base.byID[t.ID] != nil
 	delete(c.view.stats, t.ID)
 	if err := c.txn.Delete(idKey(tablePrefix, t.ID)); err != nil {
 		return err
