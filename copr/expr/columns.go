@@ -86,8 +86,8 @@ func takeStrings(arr arrow.Array, sel []int32, valid []byte) arrow.Array {
 			size += int64(src.offs[i+1] - src.offs[i])
 		}
 	}
-	if size > stringBytesMax {
-		panic("expr: a block of rows has more than 2 GiB of text")
+	if size > blockTextBytesMax {
+		panic(errBlockText()) // sqlfront/plan and copr/server make it the statement's error
 	}
 	data := make([]byte, 0, size)
 	for k, i := range sel {

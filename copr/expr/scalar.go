@@ -161,8 +161,15 @@ func newSink[T any](t sqltypes.Type, n int) sink[T] {
 	return s.(sink[T])
 }
 
-// stringBytesMax is what one String column can hold: its offsets are int32.
-const stringBytesMax = 1<<31 - 1
+// blockTextBytesMax is what one String column of a block of rows may hold. Its
+// offsets would allow 2 GiB; what functions return is not charged to the
+// statement's memory while a block is being computed, so the limit is lower.
+const blockTextBytesMax = 512 << 20
+
+func errBlockText() *pgerror.Error {
+	return pgerror.New(pgerror.OutOfMemory, "a block of rows has more than %d bytes of text in one column", blockTextBytesMax).
+		WithHint("Select fewer or shorter values at once.")
+}
 
 func stringSink[T any](t sqltypes.Type, n int, add func([]byte, T) []byte) sink[T] {
 	offs := make([]int32, n+1)
@@ -174,8 +181,8 @@ func stringSink[T any](t sqltypes.Type, n int, add func([]byte, T) []byte) sink[
 				offs[next+1] = int32(len(data))
 			}
 			data = add(data, v)
-			if len(data) > stringBytesMax {
-				return pgerror.New(pgerror.ProgramLimitExceeded, "a block of rows has more than %d bytes of text", stringBytesMax)
+			if len(data) > blockTextBytesMax {
+				return errBlockText()
 			}
 			next = i + 1
 			offs[next] = int32(len(data))

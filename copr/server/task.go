@@ -63,7 +63,10 @@ func (t *task) run(ctx context.Context) {
 // outside, and no plan may stop the store.
 func (t *task) guarded(ctx context.Context) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if limit, ok := p.(*pgerror.Error); ok {
+			err = limit
+		} else if p != nil {
 			t.s.o.Logger.Error("coprocessor task panicked", "region", t.r.Regions[t.i].ID, "panic", p, "stack", string(debug.Stack()))
 			err = pgerror.New(pgerror.InternalError, "the coprocessor failed on region %d: %v", t.r.Regions[t.i].ID, p)
 		}
