@@ -1,8 +1,6 @@
 package colvec
 
 import (
-	"math"
-
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
@@ -13,8 +11,9 @@ import (
 )
 
 // ColumnDataBytesMax is the most bytes that the values of one string or bytea
-// column may have in one batch: Arrow's offsets are 32 bits wide.
-const ColumnDataBytesMax = math.MaxInt32
+// column may have in one batch. Arrow's offsets would allow 2 GiB; a batch is
+// charged to the statement's memory only when it is complete.
+const ColumnDataBytesMax = 512 << 20
 
 // Builder accumulates one column. Make it with NewBuilder. Only the Append
 // method of its kind may be called, AppendNull apart. Not safe for concurrent
