@@ -28,8 +28,8 @@ const (
 	startupTimeout         = 30 * time.Second
 	// farewellTimeout is how long a client may take the last answers when the
 	// server stops.
-	farewellTimeout = 2 * time.Second
-	tcpKeepAlivePeriod     = 30 * time.Second
+	farewellTimeout    = 2 * time.Second
+	tcpKeepAlivePeriod = 30 * time.Second
 )
 
 // Options configure a Server.
