@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/copradb/copra/internal/pdclient"
+	"github.com/copradb/copra/tikv"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
@@ -15,7 +17,15 @@ import (
 // TestSingleReplicaLeavesOfflineStore: with one replica a region, a store that
 // goes offline hands its regions over, though nobody else votes in them.
 func TestSingleReplicaLeavesOfflineStore(t *testing.T) {
-	c := start(t, 2, nil)
+	// The store that has become empty is told that it is no longer a member,
+	// before or after the test's end.
+	c := start(t, 2, func(cfg *tikv.Config) {
+		cfg.OnFatal = func(err error) {
+			if !pdclient.IsTombstone(err) {
+				panic(err)
+			}
+		}
+	})
 	raw := c.rawClient(kvrpcpb.APIVersion_V1)
 	c.must(raw.Put(c.ctx, []byte("k"), []byte("v")))
 	cc, err := grpc.NewClient(c.pdURL[len("http://"):], grpc.WithTransportCredentials(insecure.NewCredentials()))
