@@ -2,7 +2,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.21.12
-// source: coprpb.proto
+// source: coprpb/coprpb.proto
 
 // What a SQL node and a region's coprocessor say to each other: the plan and
 // the ticket that carries it (Arrow Flight DoGet), and the metadata beside each
@@ -59,11 +59,11 @@ func (x Compression) String() string {
 }
 
 func (Compression) Descriptor() protoreflect.EnumDescriptor {
-	return file_coprpb_proto_enumTypes[0].Descriptor()
+	return file_coprpb_coprpb_proto_enumTypes[0].Descriptor()
 }
 
 func (Compression) Type() protoreflect.EnumType {
-	return &file_coprpb_proto_enumTypes[0]
+	return &file_coprpb_coprpb_proto_enumTypes[0]
 }
 
 func (x Compression) Number() protoreflect.EnumNumber {
@@ -72,7 +72,7 @@ func (x Compression) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Compression.Descriptor instead.
 func (Compression) EnumDescriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{0}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{0}
 }
 
 type ReplicaRead int32
@@ -108,11 +108,11 @@ func (x ReplicaRead) String() string {
 }
 
 func (ReplicaRead) Descriptor() protoreflect.EnumDescriptor {
-	return file_coprpb_proto_enumTypes[1].Descriptor()
+	return file_coprpb_coprpb_proto_enumTypes[1].Descriptor()
 }
 
 func (ReplicaRead) Type() protoreflect.EnumType {
-	return &file_coprpb_proto_enumTypes[1]
+	return &file_coprpb_coprpb_proto_enumTypes[1]
 }
 
 func (x ReplicaRead) Number() protoreflect.EnumNumber {
@@ -121,7 +121,7 @@ func (x ReplicaRead) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReplicaRead.Descriptor instead.
 func (ReplicaRead) EnumDescriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{1}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{1}
 }
 
 // Type is sqltypes.Type.
@@ -136,7 +136,7 @@ type Type struct {
 
 func (x *Type) Reset() {
 	*x = Type{}
-	mi := &file_coprpb_proto_msgTypes[0]
+	mi := &file_coprpb_coprpb_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -148,7 +148,7 @@ func (x *Type) String() string {
 func (*Type) ProtoMessage() {}
 
 func (x *Type) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[0]
+	mi := &file_coprpb_coprpb_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -161,7 +161,7 @@ func (x *Type) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Type.ProtoReflect.Descriptor instead.
 func (*Type) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{0}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Type) GetOid() uint32 {
@@ -196,7 +196,7 @@ type Interval struct {
 
 func (x *Interval) Reset() {
 	*x = Interval{}
-	mi := &file_coprpb_proto_msgTypes[1]
+	mi := &file_coprpb_coprpb_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -208,7 +208,7 @@ func (x *Interval) String() string {
 func (*Interval) ProtoMessage() {}
 
 func (x *Interval) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[1]
+	mi := &file_coprpb_coprpb_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -221,7 +221,7 @@ func (x *Interval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interval.ProtoReflect.Descriptor instead.
 func (*Interval) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{1}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Interval) GetMonths() int32 {
@@ -264,7 +264,7 @@ type Datum struct {
 
 func (x *Datum) Reset() {
 	*x = Datum{}
-	mi := &file_coprpb_proto_msgTypes[2]
+	mi := &file_coprpb_coprpb_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +276,7 @@ func (x *Datum) String() string {
 func (*Datum) ProtoMessage() {}
 
 func (x *Datum) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[2]
+	mi := &file_coprpb_coprpb_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +289,7 @@ func (x *Datum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datum.ProtoReflect.Descriptor instead.
 func (*Datum) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{2}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Datum) GetValue() isDatum_Value {
@@ -426,7 +426,7 @@ type Expr struct {
 
 func (x *Expr) Reset() {
 	*x = Expr{}
-	mi := &file_coprpb_proto_msgTypes[3]
+	mi := &file_coprpb_coprpb_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +438,7 @@ func (x *Expr) String() string {
 func (*Expr) ProtoMessage() {}
 
 func (x *Expr) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[3]
+	mi := &file_coprpb_coprpb_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +451,7 @@ func (x *Expr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expr.ProtoReflect.Descriptor instead.
 func (*Expr) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{3}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Expr) GetNode() isExpr_Node {
@@ -581,7 +581,7 @@ type ColumnRef struct {
 
 func (x *ColumnRef) Reset() {
 	*x = ColumnRef{}
-	mi := &file_coprpb_proto_msgTypes[4]
+	mi := &file_coprpb_coprpb_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +593,7 @@ func (x *ColumnRef) String() string {
 func (*ColumnRef) ProtoMessage() {}
 
 func (x *ColumnRef) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[4]
+	mi := &file_coprpb_coprpb_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +606,7 @@ func (x *ColumnRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnRef.ProtoReflect.Descriptor instead.
 func (*ColumnRef) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{4}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ColumnRef) GetIndex() uint32 {
@@ -640,7 +640,7 @@ type Const struct {
 
 func (x *Const) Reset() {
 	*x = Const{}
-	mi := &file_coprpb_proto_msgTypes[5]
+	mi := &file_coprpb_coprpb_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +652,7 @@ func (x *Const) String() string {
 func (*Const) ProtoMessage() {}
 
 func (x *Const) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[5]
+	mi := &file_coprpb_coprpb_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +665,7 @@ func (x *Const) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Const.ProtoReflect.Descriptor instead.
 func (*Const) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{5}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Const) GetValue() *Datum {
@@ -694,7 +694,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_coprpb_proto_msgTypes[6]
+	mi := &file_coprpb_coprpb_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +706,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[6]
+	mi := &file_coprpb_coprpb_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +719,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{6}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Call) GetSig() string {
@@ -753,7 +753,7 @@ type Logic struct {
 
 func (x *Logic) Reset() {
 	*x = Logic{}
-	mi := &file_coprpb_proto_msgTypes[7]
+	mi := &file_coprpb_coprpb_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +765,7 @@ func (x *Logic) String() string {
 func (*Logic) ProtoMessage() {}
 
 func (x *Logic) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[7]
+	mi := &file_coprpb_coprpb_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +778,7 @@ func (x *Logic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logic.ProtoReflect.Descriptor instead.
 func (*Logic) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{7}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Logic) GetOr() bool {
@@ -807,7 +807,7 @@ type Case struct {
 
 func (x *Case) Reset() {
 	*x = Case{}
-	mi := &file_coprpb_proto_msgTypes[8]
+	mi := &file_coprpb_coprpb_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +819,7 @@ func (x *Case) String() string {
 func (*Case) ProtoMessage() {}
 
 func (x *Case) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[8]
+	mi := &file_coprpb_coprpb_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +832,7 @@ func (x *Case) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Case.ProtoReflect.Descriptor instead.
 func (*Case) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{8}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Case) GetConds() []*Expr {
@@ -873,7 +873,7 @@ type Coalesce struct {
 
 func (x *Coalesce) Reset() {
 	*x = Coalesce{}
-	mi := &file_coprpb_proto_msgTypes[9]
+	mi := &file_coprpb_coprpb_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +885,7 @@ func (x *Coalesce) String() string {
 func (*Coalesce) ProtoMessage() {}
 
 func (x *Coalesce) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[9]
+	mi := &file_coprpb_coprpb_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +898,7 @@ func (x *Coalesce) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coalesce.ProtoReflect.Descriptor instead.
 func (*Coalesce) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{9}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Coalesce) GetArgs() []*Expr {
@@ -926,7 +926,7 @@ type In struct {
 
 func (x *In) Reset() {
 	*x = In{}
-	mi := &file_coprpb_proto_msgTypes[10]
+	mi := &file_coprpb_coprpb_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +938,7 @@ func (x *In) String() string {
 func (*In) ProtoMessage() {}
 
 func (x *In) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[10]
+	mi := &file_coprpb_coprpb_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +951,7 @@ func (x *In) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use In.ProtoReflect.Descriptor instead.
 func (*In) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{10}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *In) GetX() *Expr {
@@ -988,7 +988,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_coprpb_proto_msgTypes[11]
+	mi := &file_coprpb_coprpb_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1000,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[11]
+	mi := &file_coprpb_coprpb_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1013,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{11}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Plan) GetNodes() []*Node {
@@ -1062,7 +1062,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_coprpb_proto_msgTypes[12]
+	mi := &file_coprpb_coprpb_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1074,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[12]
+	mi := &file_coprpb_coprpb_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1087,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{12}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Node) GetNode() isNode_Node {
@@ -1217,7 +1217,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_coprpb_proto_msgTypes[13]
+	mi := &file_coprpb_coprpb_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1229,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[13]
+	mi := &file_coprpb_coprpb_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1242,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{13}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Column) GetId() uint32 {
@@ -1276,7 +1276,7 @@ type IndexColumn struct {
 
 func (x *IndexColumn) Reset() {
 	*x = IndexColumn{}
-	mi := &file_coprpb_proto_msgTypes[14]
+	mi := &file_coprpb_coprpb_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1288,7 @@ func (x *IndexColumn) String() string {
 func (*IndexColumn) ProtoMessage() {}
 
 func (x *IndexColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[14]
+	mi := &file_coprpb_coprpb_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1301,7 @@ func (x *IndexColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexColumn.ProtoReflect.Descriptor instead.
 func (*IndexColumn) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{14}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *IndexColumn) GetColumn() *Column {
@@ -1331,7 +1331,7 @@ type TableScan struct {
 
 func (x *TableScan) Reset() {
 	*x = TableScan{}
-	mi := &file_coprpb_proto_msgTypes[15]
+	mi := &file_coprpb_coprpb_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1343,7 @@ func (x *TableScan) String() string {
 func (*TableScan) ProtoMessage() {}
 
 func (x *TableScan) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[15]
+	mi := &file_coprpb_coprpb_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1356,7 @@ func (x *TableScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableScan.ProtoReflect.Descriptor instead.
 func (*TableScan) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{15}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TableScan) GetTableId() int64 {
@@ -1410,7 +1410,7 @@ type IndexScan struct {
 
 func (x *IndexScan) Reset() {
 	*x = IndexScan{}
-	mi := &file_coprpb_proto_msgTypes[16]
+	mi := &file_coprpb_coprpb_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1422,7 @@ func (x *IndexScan) String() string {
 func (*IndexScan) ProtoMessage() {}
 
 func (x *IndexScan) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[16]
+	mi := &file_coprpb_coprpb_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1435,7 @@ func (x *IndexScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexScan.ProtoReflect.Descriptor instead.
 func (*IndexScan) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{16}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IndexScan) GetTableId() int64 {
@@ -1503,7 +1503,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_coprpb_proto_msgTypes[17]
+	mi := &file_coprpb_coprpb_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1515,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[17]
+	mi := &file_coprpb_coprpb_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1528,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{17}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Selection) GetConds() []*Expr {
@@ -1547,7 +1547,7 @@ type Projection struct {
 
 func (x *Projection) Reset() {
 	*x = Projection{}
-	mi := &file_coprpb_proto_msgTypes[18]
+	mi := &file_coprpb_coprpb_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1559,7 @@ func (x *Projection) String() string {
 func (*Projection) ProtoMessage() {}
 
 func (x *Projection) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[18]
+	mi := &file_coprpb_coprpb_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1572,7 @@ func (x *Projection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Projection.ProtoReflect.Descriptor instead.
 func (*Projection) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{18}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Projection) GetExprs() []*Expr {
@@ -1592,7 +1592,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_coprpb_proto_msgTypes[19]
+	mi := &file_coprpb_coprpb_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1604,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[19]
+	mi := &file_coprpb_coprpb_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1617,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{19}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Aggregation) GetGroupBy() []*Expr {
@@ -1647,7 +1647,7 @@ type AggCall struct {
 
 func (x *AggCall) Reset() {
 	*x = AggCall{}
-	mi := &file_coprpb_proto_msgTypes[20]
+	mi := &file_coprpb_coprpb_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1659,7 @@ func (x *AggCall) String() string {
 func (*AggCall) ProtoMessage() {}
 
 func (x *AggCall) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[20]
+	mi := &file_coprpb_coprpb_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1672,7 @@ func (x *AggCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AggCall.ProtoReflect.Descriptor instead.
 func (*AggCall) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{20}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AggCall) GetName() string {
@@ -1721,7 +1721,7 @@ type SortKey struct {
 
 func (x *SortKey) Reset() {
 	*x = SortKey{}
-	mi := &file_coprpb_proto_msgTypes[21]
+	mi := &file_coprpb_coprpb_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1733,7 @@ func (x *SortKey) String() string {
 func (*SortKey) ProtoMessage() {}
 
 func (x *SortKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[21]
+	mi := &file_coprpb_coprpb_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1746,7 @@ func (x *SortKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SortKey.ProtoReflect.Descriptor instead.
 func (*SortKey) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{21}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SortKey) GetExpr() *Expr {
@@ -1780,7 +1780,7 @@ type TopN struct {
 
 func (x *TopN) Reset() {
 	*x = TopN{}
-	mi := &file_coprpb_proto_msgTypes[22]
+	mi := &file_coprpb_coprpb_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1792,7 @@ func (x *TopN) String() string {
 func (*TopN) ProtoMessage() {}
 
 func (x *TopN) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[22]
+	mi := &file_coprpb_coprpb_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1805,7 @@ func (x *TopN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopN.ProtoReflect.Descriptor instead.
 func (*TopN) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{22}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TopN) GetKeys() []*SortKey {
@@ -1831,7 +1831,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_coprpb_proto_msgTypes[23]
+	mi := &file_coprpb_coprpb_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1843,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[23]
+	mi := &file_coprpb_coprpb_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1856,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{23}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Limit) GetN() uint64 {
@@ -1878,7 +1878,7 @@ type KeyRange struct {
 
 func (x *KeyRange) Reset() {
 	*x = KeyRange{}
-	mi := &file_coprpb_proto_msgTypes[24]
+	mi := &file_coprpb_coprpb_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +1890,7 @@ func (x *KeyRange) String() string {
 func (*KeyRange) ProtoMessage() {}
 
 func (x *KeyRange) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[24]
+	mi := &file_coprpb_coprpb_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +1903,7 @@ func (x *KeyRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRange.ProtoReflect.Descriptor instead.
 func (*KeyRange) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{24}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *KeyRange) GetStart() []byte {
@@ -1937,7 +1937,7 @@ type RegionTask struct {
 
 func (x *RegionTask) Reset() {
 	*x = RegionTask{}
-	mi := &file_coprpb_proto_msgTypes[25]
+	mi := &file_coprpb_coprpb_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +1949,7 @@ func (x *RegionTask) String() string {
 func (*RegionTask) ProtoMessage() {}
 
 func (x *RegionTask) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[25]
+	mi := &file_coprpb_coprpb_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +1962,7 @@ func (x *RegionTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionTask.ProtoReflect.Descriptor instead.
 func (*RegionTask) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{25}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RegionTask) GetRegionId() uint64 {
@@ -2048,7 +2048,7 @@ type Ticket struct {
 
 func (x *Ticket) Reset() {
 	*x = Ticket{}
-	mi := &file_coprpb_proto_msgTypes[26]
+	mi := &file_coprpb_coprpb_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2060,7 @@ func (x *Ticket) String() string {
 func (*Ticket) ProtoMessage() {}
 
 func (x *Ticket) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[26]
+	mi := &file_coprpb_coprpb_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2073,7 @@ func (x *Ticket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ticket.ProtoReflect.Descriptor instead.
 func (*Ticket) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{26}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Ticket) GetVersion() uint32 {
@@ -2217,7 +2217,7 @@ type RegionStats struct {
 
 func (x *RegionStats) Reset() {
 	*x = RegionStats{}
-	mi := &file_coprpb_proto_msgTypes[27]
+	mi := &file_coprpb_coprpb_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2229,7 @@ func (x *RegionStats) String() string {
 func (*RegionStats) ProtoMessage() {}
 
 func (x *RegionStats) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[27]
+	mi := &file_coprpb_coprpb_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2242,7 @@ func (x *RegionStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStats.ProtoReflect.Descriptor instead.
 func (*RegionStats) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{27}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RegionStats) GetRowsScanned() uint64 {
@@ -2300,7 +2300,7 @@ type StatementError struct {
 
 func (x *StatementError) Reset() {
 	*x = StatementError{}
-	mi := &file_coprpb_proto_msgTypes[28]
+	mi := &file_coprpb_coprpb_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2312,7 @@ func (x *StatementError) String() string {
 func (*StatementError) ProtoMessage() {}
 
 func (x *StatementError) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[28]
+	mi := &file_coprpb_coprpb_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2325,7 @@ func (x *StatementError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatementError.ProtoReflect.Descriptor instead.
 func (*StatementError) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{28}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatementError) GetCode() string {
@@ -2378,7 +2378,7 @@ type StreamMeta struct {
 
 func (x *StreamMeta) Reset() {
 	*x = StreamMeta{}
-	mi := &file_coprpb_proto_msgTypes[29]
+	mi := &file_coprpb_coprpb_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2390,7 @@ func (x *StreamMeta) String() string {
 func (*StreamMeta) ProtoMessage() {}
 
 func (x *StreamMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_proto_msgTypes[29]
+	mi := &file_coprpb_coprpb_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2403,7 @@ func (x *StreamMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMeta.ProtoReflect.Descriptor instead.
 func (*StreamMeta) Descriptor() ([]byte, []int) {
-	return file_coprpb_proto_rawDescGZIP(), []int{29}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StreamMeta) GetTask() uint32 {
@@ -2455,11 +2455,11 @@ func (x *StreamMeta) GetStats() *RegionStats {
 	return nil
 }
 
-var File_coprpb_proto protoreflect.FileDescriptor
+var File_coprpb_coprpb_proto protoreflect.FileDescriptor
 
-const file_coprpb_proto_rawDesc = "" +
+const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\n" +
-	"\fcoprpb.proto\x12\fcopra.coprpb\"L\n" +
+	"\x13coprpb/coprpb.proto\x12\fcopra.coprpb\"L\n" +
 	"\x04Type\x12\x10\n" +
 	"\x03oid\x18\x01 \x01(\rR\x03oid\x12\x1c\n" +
 	"\tprecision\x18\x02 \x01(\x11R\tprecision\x12\x14\n" +
@@ -2648,20 +2648,20 @@ const file_coprpb_proto_rawDesc = "" +
 	"\x12REPLICA_READ_STALE\x10\x02B'Z%github.com/copradb/copra/proto/coprpbb\x06proto3"
 
 var (
-	file_coprpb_proto_rawDescOnce sync.Once
-	file_coprpb_proto_rawDescData []byte
+	file_coprpb_coprpb_proto_rawDescOnce sync.Once
+	file_coprpb_coprpb_proto_rawDescData []byte
 )
 
-func file_coprpb_proto_rawDescGZIP() []byte {
-	file_coprpb_proto_rawDescOnce.Do(func() {
-		file_coprpb_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_coprpb_proto_rawDesc), len(file_coprpb_proto_rawDesc)))
+func file_coprpb_coprpb_proto_rawDescGZIP() []byte {
+	file_coprpb_coprpb_proto_rawDescOnce.Do(func() {
+		file_coprpb_coprpb_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_coprpb_coprpb_proto_rawDesc), len(file_coprpb_coprpb_proto_rawDesc)))
 	})
-	return file_coprpb_proto_rawDescData
+	return file_coprpb_coprpb_proto_rawDescData
 }
 
-var file_coprpb_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coprpb_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
-var file_coprpb_proto_goTypes = []any{
+var file_coprpb_coprpb_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_coprpb_coprpb_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_coprpb_coprpb_proto_goTypes = []any{
 	(Compression)(0),       // 0: copra.coprpb.Compression
 	(ReplicaRead)(0),       // 1: copra.coprpb.ReplicaRead
 	(*Type)(nil),           // 2: copra.coprpb.Type
@@ -2695,7 +2695,7 @@ var file_coprpb_proto_goTypes = []any{
 	(*StatementError)(nil), // 30: copra.coprpb.StatementError
 	(*StreamMeta)(nil),     // 31: copra.coprpb.StreamMeta
 }
-var file_coprpb_proto_depIdxs = []int32{
+var file_coprpb_coprpb_proto_depIdxs = []int32{
 	3,  // 0: copra.coprpb.Datum.interval:type_name -> copra.coprpb.Interval
 	6,  // 1: copra.coprpb.Expr.column:type_name -> copra.coprpb.ColumnRef
 	7,  // 2: copra.coprpb.Expr.const:type_name -> copra.coprpb.Const
@@ -2757,12 +2757,12 @@ var file_coprpb_proto_depIdxs = []int32{
 	0,  // [0:54] is the sub-list for field type_name
 }
 
-func init() { file_coprpb_proto_init() }
-func file_coprpb_proto_init() {
-	if File_coprpb_proto != nil {
+func init() { file_coprpb_coprpb_proto_init() }
+func file_coprpb_coprpb_proto_init() {
+	if File_coprpb_coprpb_proto != nil {
 		return
 	}
-	file_coprpb_proto_msgTypes[2].OneofWrappers = []any{
+	file_coprpb_coprpb_proto_msgTypes[2].OneofWrappers = []any{
 		(*Datum_Bool)(nil),
 		(*Datum_Int)(nil),
 		(*Datum_Float)(nil),
@@ -2771,7 +2771,7 @@ func file_coprpb_proto_init() {
 		(*Datum_Bytes)(nil),
 		(*Datum_Interval)(nil),
 	}
-	file_coprpb_proto_msgTypes[3].OneofWrappers = []any{
+	file_coprpb_coprpb_proto_msgTypes[3].OneofWrappers = []any{
 		(*Expr_Column)(nil),
 		(*Expr_Const)(nil),
 		(*Expr_Call)(nil),
@@ -2780,7 +2780,7 @@ func file_coprpb_proto_init() {
 		(*Expr_Coalesce)(nil),
 		(*Expr_In)(nil),
 	}
-	file_coprpb_proto_msgTypes[12].OneofWrappers = []any{
+	file_coprpb_coprpb_proto_msgTypes[12].OneofWrappers = []any{
 		(*Node_TableScan)(nil),
 		(*Node_IndexScan)(nil),
 		(*Node_Selection)(nil),
@@ -2793,18 +2793,18 @@ func file_coprpb_proto_init() {
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coprpb_proto_rawDesc), len(file_coprpb_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coprpb_coprpb_proto_rawDesc), len(file_coprpb_coprpb_proto_rawDesc)),
 			NumEnums:      2,
 			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_coprpb_proto_goTypes,
-		DependencyIndexes: file_coprpb_proto_depIdxs,
-		EnumInfos:         file_coprpb_proto_enumTypes,
-		MessageInfos:      file_coprpb_proto_msgTypes,
+		GoTypes:           file_coprpb_coprpb_proto_goTypes,
+		DependencyIndexes: file_coprpb_coprpb_proto_depIdxs,
+		EnumInfos:         file_coprpb_coprpb_proto_enumTypes,
+		MessageInfos:      file_coprpb_coprpb_proto_msgTypes,
 	}.Build()
-	File_coprpb_proto = out.File
-	file_coprpb_proto_goTypes = nil
-	file_coprpb_proto_depIdxs = nil
+	File_coprpb_coprpb_proto = out.File
+	file_coprpb_coprpb_proto_goTypes = nil
+	file_coprpb_coprpb_proto_depIdxs = nil
 }
