@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	tikverr "github.com/tikv/client-go/v2/error"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/sqlfront/mutate"
@@ -139,14 +141,27 @@ func unavailableError(err error) *pgerror.Error {
 	switch {
 	case errors.As(err, &pd):
 		return pgerror.Wrap(err, pgerror.CannotConnectNow, "the placement driver does not answer").WithDetail("%s", err.Error()).
-			WithHint("See with \"copra ctl members\" whether a majority of the placement drivers is up.")
+			WithHint("See with \"copra ctl member\" whether a majority of the placement drivers is up.")
 	case errors.Is(err, tikverr.ErrRegionUnavailable), errors.Is(err, tikverr.ErrTiKVServerTimeout), errors.Is(err, tikverr.ErrTiKVServerBusy),
 		errors.Is(err, tikverr.ErrResolveLockTimeout), errors.Is(err, tikverr.ErrTiKVStaleCommand), errors.Is(err, tikverr.ErrTiKVMaxTimestampNotSynced),
 		errors.Is(err, tikverr.ErrRegionDataNotReady), errors.Is(err, tikverr.ErrRegionNotInitialized):
 		return pgerror.Wrap(err, pgerror.CannotConnectNow, "a region of the table is not available").WithDetail("%s", err.Error()).
-			WithHint("See with \"copra ctl stores\" and \"copra ctl doctor\" which stores are down, then run the statement again.")
+			WithHint("See with \"copra ctl store\" which stores are down, then run the statement again.")
 	case errors.Is(err, tikverr.ErrTiKVDiskFull):
 		return pgerror.Wrap(err, pgerror.DiskFull, "a store has no disk space left").WithDetail("%s", err.Error())
+	case unanswered(err):
+		return pgerror.Wrap(err, pgerror.CannotConnectNow, "the cluster did not answer in time").WithDetail("%s", err.Error()).
+			WithHint("See with \"copra ctl store\" and \"copra ctl member\" what is down, then run the statement again.")
 	}
 	return pgerror.From(err)
+}
+
+// unanswered tells the errors of requests that no one answered, which client-go
+// passes on from gRPC as they are.
+func unanswered(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	code := status.Code(err) // of what it wraps, too
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }

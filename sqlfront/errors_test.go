@@ -9,6 +9,8 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	pkgerrors "github.com/pkg/errors"
 	tikverr "github.com/tikv/client-go/v2/error"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/copradb/copra/internal/pgerror"
 )
@@ -31,6 +33,8 @@ func TestHazard23_UnknownOutcomeIsNotAConflict(t *testing.T) {
 		{tikverr.ErrLockAcquireFailAndNoWaitSet, pgerror.LockNotAvailable, false},
 		{pkgerrors.WithStack(tikverr.ErrRegionUnavailable), pgerror.CannotConnectNow, false},
 		{tikverr.NewErrPDServerTimeout("x"), pgerror.CannotConnectNow, false},
+		{pkgerrors.WithStack(status.Error(codes.Unavailable, "no store")), pgerror.CannotConnectNow, false},
+		{fmt.Errorf("get: %w", context.DeadlineExceeded), pgerror.CannotConnectNow, false},
 		{&tikverr.ErrTxnTooLarge{}, pgerror.ProgramLimitExceeded, false},
 		{&tikverr.ErrTxnAbortedByGC{}, "72000", false},
 		{&tikverr.ErrKeyExist{AlreadyExist: &kvrpcpb.AlreadyExist{Key: []byte("x")}}, pgerror.UniqueViolation, false},
