@@ -27,7 +27,7 @@ func (c *conn) sendError(session sqlfront.Session, err error) error {
 		return err
 	}
 	e := pgerror.From(err)
-	if e.Severity == "FATAL" || e.Code == pgerror.ProtocolViolation && e.Severity == "" && c.closing.Load() {
+	if e.Severity == "FATAL" {
 		return e
 	}
 	if e.Code == pgerror.InternalError {

@@ -20,7 +20,7 @@ import (
 // when it bootstraps a cluster.
 const Keyspace = "copra_sql"
 
-// tsoOptions: a fixed name for PD's request metrics.
+// callerName is who we are in PD's request metrics.
 const callerName caller.Component = "copra-sql"
 
 // Options say where the cluster is.

@@ -53,7 +53,7 @@ Logs go to <data-dir>/copra.log.`,
 	f.IntVar(&o.PDs, "pds", 1, "how many placement drivers")
 	f.StringVar(&o.DataDir, "data-dir", "./copra-data", "where the data lives")
 	f.IntVar(&portOffset, "port-offset", 0, "added to every port, to run a second playground")
-	f.Var(&splitSize, "region-split-size", "a region larger than this splits")
+	f.Var(&splitSize, "region-split-size", "a region larger than 1.5 times this splits into parts of this size")
 	f.Var(&cacheSize, "block-cache-size", "block cache of all stores together")
 	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
 	return cmd
