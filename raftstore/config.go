@@ -20,10 +20,15 @@ type Config struct {
 	// BackgroundWorkers make and apply snapshots, destroy and measure regions.
 	RaftWorkers, ApplyWorkers, BackgroundWorkers int
 
-	// A region of more than RegionMaxBytes is cut into pieces of about
-	// RegionSplitBytes.
+	// A region of more than RegionMaxBytes, or RegionMaxKeys entries, is cut into
+	// pieces of about RegionSplitBytes and RegionSplitKeys.
 	RegionMaxBytes, RegionSplitBytes uint64
+	RegionMaxKeys, RegionSplitKeys   uint64
 	SplitCheckInterval               time.Duration
+	// A region that for loadSplitSeconds takes more than LoadSplitQPS requests or
+	// LoadSplitBytes of reads a second is cut where its load halves. Negative
+	// turns it off.
+	LoadSplitQPS, LoadSplitBytes int64
 
 	// RegionHeartbeatInterval is how often a leader reports to PD when nothing
 	// changes.
@@ -63,8 +68,10 @@ const (
 	snapshotSendCountMax      = 4
 	snapshotFileBytesMax      = 64 << 20
 	snapshotSendTimeout       = 10 * time.Minute
+	splitWorkerCount          = 4
 	splitKeyCountMax          = 64
-	backgroundCountMax        = 4096 // tasks waiting for a background worker
+	splitCutCountMax          = splitKeyCountMax / 3 // a cut may have the ends of its pocket beside it
+	backgroundCountMax        = 4096                 // tasks waiting for a background worker
 	pdRequestTimeout          = 5 * time.Second
 	peerCacheCountMax         = 32 // peers outside the region whose messages we answer
 	flushIntervalMin          = 10 * time.Second
@@ -86,6 +93,10 @@ func (c *Config) setDefaults() {
 	orDefault(&c.BackgroundWorkers, 4)
 	orDefault(&c.RegionSplitBytes, 96<<20)
 	orDefault(&c.RegionMaxBytes, c.RegionSplitBytes/2*3)
+	orDefault(&c.RegionSplitKeys, 960_000)
+	orDefault(&c.RegionMaxKeys, c.RegionSplitKeys/2*3)
+	orDefault(&c.LoadSplitQPS, 3000)
+	orDefault(&c.LoadSplitBytes, 30<<20)
 	orDefault(&c.SplitCheckInterval, 10*time.Second)
 	orDefault(&c.RegionHeartbeatInterval, 10*time.Second)
 	orDefault(&c.PeerDownDuration, 10*time.Minute)
@@ -107,6 +118,9 @@ func (c *Config) validate() error {
 	}
 	if c.RegionMaxBytes < c.RegionSplitBytes {
 		return fmt.Errorf("raftstore: regions of at most %d bytes cannot be split into pieces of %d bytes", c.RegionMaxBytes, c.RegionSplitBytes)
+	}
+	if c.RegionMaxKeys < c.RegionSplitKeys {
+		return fmt.Errorf("raftstore: regions of at most %d keys cannot be split into pieces of %d keys", c.RegionMaxKeys, c.RegionSplitKeys)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@
 //	storage.go               raft.Storage with the entry cache
 //	propose.go, apply.go     writes
 //	read.go, readindex.go, lease.go   reads
-//	split.go, splitcheck.go, membership.go, loggc.go   commands
+//	split.go, splitcheck.go, loadsplit.go, membership.go, loggc.go   commands
 //	snapshot.go, snapshotrecv.go   peers that lag too far
 //	route.go, destroy.go     messages for peers that are not here, and the end
 //	report.go                heartbeats to PD

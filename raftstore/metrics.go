@@ -15,6 +15,7 @@ type metrics struct {
 	droppedMessages           *prometheus.CounterVec
 	regions, leaders          prometheus.GaugeFunc
 	truncations, roleChanges  prometheus.Counter
+	loadSplits                prometheus.Counter
 	registerer                prometheus.Registerer
 	collectors                []prometheus.Collector
 }
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		droppedMessages: vec("tikv_raftstore_raft_dropped_message_total", "Messages from other stores that were dropped, by reason.", "type"),
 		truncations:     counter("tikv_raftstore_log_truncate_total", "Truncations of Raft logs."),
 		roleChanges:     counter("tikv_raftstore_role_change_total", "Changes of role or leader."),
+		loadSplits:      counter("tikv_load_base_split_total", "Regions cut because of their load."),
 		registerer:      reg,
 	}
 	m.regions = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -46,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "leader"}}, leaders)
 	m.collectors = []prometheus.Collector{
 		m.logSyncs, m.logSyncRegions, m.leaseReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
-		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.regions, m.leaders}
+		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.regions, m.leaders}
 	if reg == nil {
 		return m, nil
 	}

@@ -66,6 +66,7 @@ type peer struct {
 	admin   adminState
 	gc      logGCState
 	report  reportState
+	load    loadState
 	missing int // ticks without a leader
 }
 
@@ -89,6 +90,13 @@ type peerStats struct {
 	// sizeBytes is the region's approximate size; sizeDelta what was written
 	// since it was measured.
 	sizeBytes, sizeDelta atomic.Uint64
+	// sizeKeys is the same for entries, 0 until they were counted; sizeKeysAt is
+	// writtenKeys at that time.
+	sizeKeys, sizeKeysAt atomic.Uint64
+	// requests are reads and writes that came to this peer; sampler looks at their
+	// keys while there are many.
+	requests atomic.Uint64
+	sampler  atomic.Pointer[loadSampler]
 }
 
 // newPeer makes a peer from what the store has of it. The caller publishes it.
@@ -260,6 +268,7 @@ func (p *peer) tick() {
 	if r := p.role.Load(); r.leader {
 		p.tickReport()
 		p.tickSplitCheck()
+		p.tickLoad()
 		p.tickRemoval()
 	}
 	p.tickLog()

@@ -36,6 +36,10 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 		return errServerIsBusy("writes waiting for consensus exceed their memory")
 	}
 	defer s.proposalBytes.Add(-size)
+	p.stats.requests.Add(1)
+	if sm := p.stats.sampler.Load(); sm != nil {
+		sm.addBatch(b)
+	}
 	h := p.newHeader(entryKindWrite, region)
 	return p.propose(ctx, &proposal{
 		id:        h.id,

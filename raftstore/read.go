@@ -165,6 +165,7 @@ var _ kv.Snapshot = (*snapshot)(nil)
 
 func (p *peer) takeSnapshot(term uint64) *snapshot {
 	out := &snapshot{p: p, term: term}
+	p.stats.requests.Add(1)
 	before := p.applySeq.Load()
 	out.applied = p.applied.Load()
 	out.s = p.store.engine.NewSnapshot()
@@ -217,6 +218,9 @@ func (s *snapshot) Get(cf kv.CF, key []byte) ([]byte, io.Closer, error) {
 		s.p.stats.readBytes.Add(uint64(len(key) + len(value)))
 		s.p.stats.readKeys.Add(1)
 	}
+	if sm := s.p.stats.sampler.Load(); sm != nil {
+		sm.add(cf, key, nil)
+	}
 	return value, closer, err
 }
 
@@ -227,6 +231,9 @@ func (s *snapshot) NewIter(cf kv.CF, o kv.IterOptions) (kv.Iterator, error) {
 	}
 	if end := s.region.EndKey; len(end) > 0 && (len(o.Upper) == 0 || bytes.Compare(o.Upper, end) > 0) {
 		o.Upper = end
+	}
+	if sm := s.p.stats.sampler.Load(); sm != nil {
+		sm.add(cf, o.Lower, o.Upper)
 	}
 	return s.s.NewIter(cf, o)
 }

@@ -95,11 +95,14 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 	return hb
 }
 
-// approxKeys estimates the region's keys from its size and the size of what was
-// written lately; 0 if nothing was.
+// approxKeys is how many entries the region has: as counted, with what was
+// written since, or estimated by the size of what was written lately.
 func (p *peer) approxKeys() uint64 {
 	st := &p.stats
 	keys, bytes := st.writtenKeys.Load(), st.writtenBytes.Load()
+	if counted := st.sizeKeys.Load(); counted != 0 {
+		return counted + keys - st.sizeKeysAt.Load()
+	}
 	if keys == 0 || bytes < keys {
 		return 0
 	}

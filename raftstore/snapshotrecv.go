@@ -334,6 +334,7 @@ func (p *peer) onSnapshotApplied(a *snapshotApplied) {
 	p.store.unreserve(r)
 	p.onRegionChanged(a.region)
 	p.stats.sizeBytes.Store(0)
+	p.stats.sizeKeys.Store(0)
 	p.readers.release(a.index)
 	p.store.releaseHeld(p)
 	p.store.metrics.snapshots.WithLabelValues("applied").Inc()

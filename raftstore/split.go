@@ -221,6 +221,7 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 	s.logWriter.submit(&logTask{p: p, sync: true, hs: p.hs.proto()})
 	lead := p.role.Load().leader
 	size := (p.stats.sizeBytes.Load() + p.stats.sizeDelta.Load()) / uint64(len(splits)+1)
+	entries := p.approxKeys() / uint64(len(splits)+1)
 	var regions []*metapb.Region
 	var created, existing []*peer
 	for _, r := range splits {
@@ -240,6 +241,7 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 			return
 		}
 		child.stats.sizeDelta.Store(size)
+		child.stats.sizeKeys.Store(entries)
 		created = append(created, child)
 	}
 	s.splitRanges(region, regions, created)
@@ -255,6 +257,9 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 	}
 	p.stats.sizeBytes.Store(0)
 	p.stats.sizeDelta.Store(size)
+	p.stats.sizeKeys.Store(entries)
+	p.stats.sizeKeysAt.Store(p.stats.writtenKeys.Load())
+	p.load.reset(p)
 	if lead {
 		p.log.Info("region split", slog.Int("children", len(regions)), slog.Uint64("version", region.RegionEpoch.Version))
 		p.reportSplit(append(regions, region))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 )
 
@@ -15,10 +16,10 @@ const splitTimeout = 10 * time.Second
 // splitKeysFound says how large a region is and where to cut it.
 type splitKeysFound struct {
 	version uint64 // of the region that was measured
-	keys    [][]byte
-	total   uint64
-	err     error
-	force   bool // PD wants the split, whatever the size
+	engine.Split
+	writtenKeys uint64 // when the measurement began
+	err         error
+	force       bool // PD wants the split, whatever the size
 }
 
 // tickSplitCheck measures a region whose estimate says that it may be too
@@ -31,22 +32,22 @@ func (p *peer) tickSplitCheck() {
 	p.report.lastSplitCheck = p.now
 	region := p.region.Load()
 	if p.stats.sizeBytes.Load() == 0 {
-		p.report.splitBusy = p.store.splits.submit(func() {
+		p.report.splitBusy = p.store.measures.submit(func() {
 			size, err := p.store.engine.ApproxSize(region.StartKey, region.EndKey)
-			p.send(&splitKeysFound{total: size, err: err})
+			p.send(&splitKeysFound{Split: engine.Split{Bytes: size}, err: err})
 		})
 		return
 	}
-	if p.stats.sizeBytes.Load()+p.stats.sizeDelta.Load() >= c.RegionMaxBytes {
-		p.findSplitKeys(c.RegionSplitBytes, splitKeyCountMax, false)
+	if p.stats.sizeBytes.Load()+p.stats.sizeDelta.Load() >= c.RegionMaxBytes || p.approxKeys() >= c.RegionMaxKeys {
+		p.findSplitKeys(engine.SplitLimits{Bytes: c.RegionSplitBytes, Keys: c.RegionSplitKeys, CutCountMax: splitCutCountMax}, false)
 	}
 }
 
-func (p *peer) findSplitKeys(splitBytes uint64, keysMax int, force bool) {
-	region := p.region.Load()
-	p.report.splitBusy = p.store.splits.submit(func() {
-		m := &splitKeysFound{version: region.RegionEpoch.GetVersion(), force: force}
-		m.keys, m.total, m.err = p.store.engine.SplitKeys(region.StartKey, region.EndKey, splitBytes, keysMax)
+func (p *peer) findSplitKeys(limits engine.SplitLimits, force bool) {
+	region, written := p.region.Load(), p.stats.writtenKeys.Load()
+	p.report.splitBusy = p.store.measures.submit(func() {
+		m := &splitKeysFound{version: region.RegionEpoch.GetVersion(), writtenKeys: written, force: force}
+		m.Split, m.err = p.store.engine.SplitKeys(region.StartKey, region.EndKey, limits)
 		p.send(m)
 	})
 }
@@ -54,24 +55,27 @@ func (p *peer) findSplitKeys(splitBytes uint64, keysMax int, force bool) {
 // onSplitKeys takes the measurement, and splits if it must be.
 func (p *peer) onSplitKeys(m *splitKeysFound) {
 	p.report.splitBusy = false
-	region := p.region.Load()
+	region, st, c := p.region.Load(), &p.stats, &p.store.cfg
 	if m.err != nil {
 		p.log.Warn("region not measured", slog.Any("error", m.err))
 		return
 	}
 	if m.version == 0 { // only measured on disk: what is in memory is in the delta
-		p.stats.sizeBytes.Store(max(m.total, 1))
+		st.sizeBytes.Store(max(m.Bytes, 1))
 		return
 	}
 	if m.version != region.RegionEpoch.GetVersion() {
 		return
 	}
-	p.stats.sizeBytes.Store(max(m.total, 1))
-	p.stats.sizeDelta.Store(0)
-	if len(m.keys) == 0 || !p.role.Load().leader || (!m.force && m.total < p.store.cfg.RegionMaxBytes) {
+	st.sizeBytes.Store(max(m.Bytes, 1))
+	st.sizeDelta.Store(0)
+	st.sizeKeys.Store(max(m.EntryCount, 1))
+	st.sizeKeysAt.Store(m.writtenKeys)
+	large := m.Bytes >= c.RegionMaxBytes || m.EntryCount >= c.RegionMaxKeys
+	if len(m.Keys) == 0 || !p.role.Load().leader || (!m.force && !large) {
 		return
 	}
-	p.splitInBackground(m.keys)
+	p.splitInBackground(m.Keys)
 }
 
 func (p *peer) splitInBackground(keys [][]byte) {
@@ -90,7 +94,7 @@ func (p *peer) splitByOperator(op *pdpb.SplitRegion) {
 	if op.GetPolicy() != pdpb.CheckPolicy_USEKEY {
 		half := (p.stats.sizeBytes.Load() + p.stats.sizeDelta.Load()) / 2
 		if !p.report.splitBusy {
-			p.findSplitKeys(max(half, 1), 1, true)
+			p.findSplitKeys(engine.SplitLimits{Bytes: max(half, 1), CutCountMax: 1}, true)
 		}
 		return
 	}

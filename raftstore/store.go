@@ -71,7 +71,8 @@ type Store struct {
 	logWriter             *logWriter
 	background            *taskPool // snapshots, destroys
 	snapSends             *taskPool
-	splits                *taskPool // measuring and splitting regions: it asks PD
+	measures              *taskPool // of regions: it reads all of them
+	splits                *taskPool // it asks PD
 
 	ctx     context.Context // ends with the store
 	cancel  context.CancelFunc
@@ -116,7 +117,8 @@ func New(o Options) (*Store, error) {
 		start:      time.Now(),
 		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
 		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
-		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax), splits: newTaskPool(backgroundCountMax),
+		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),
+		measures: newTaskPool(backgroundCountMax), splits: newTaskPool(backgroundCountMax),
 		stopped:  make(chan struct{}),
 		reserved: map[uint64]*receivedSnapshot{}, tombstones: map[uint64]uint64{}, unborn: map[uint64]bool{},
 	}
@@ -173,7 +175,8 @@ func (s *Store) Start() error {
 	s.workers.Go(s.ticker)
 	s.background.start(s.cfg.BackgroundWorkers)
 	s.snapSends.start(snapshotSendCountMax)
-	s.splits.start(1)
+	s.measures.start(1)
+	s.splits.start(splitWorkerCount)
 	s.eachPeer(func(p *peer) {
 		s.observer.RegionChanged(p.region.Load(), false)
 		if lone(p.region.Load()) {
@@ -221,6 +224,7 @@ func (s *Store) Stop() {
 	s.raftSched.close()
 	s.applySched.close()
 	s.workers.Wait()
+	s.measures.close()
 	s.splits.close()
 	s.snapSends.close()
 	s.background.close()

@@ -14,9 +14,11 @@
 //	lock      EncodeBytes(user key)                     locks
 //	raw       the raw client's key, as it is
 //
-// A boundary is always empty or a valid memcomparable encoding
-// (internal/codec), so that transactional clients can decode it; to a raw
-// client it is a byte string like any other. A key belongs to the region
+// A boundary is empty or a valid memcomparable encoding (internal/codec), so
+// that transactional clients can decode it; to a raw client it is a byte string
+// like any other. The one exception are boundaries between raw keys that share
+// their first eight bytes: there no transactional key can be, and the regions
+// around them begin and end at encodings (raftstore/engine, pocket). A key belongs to the region
 // whose [start, end) holds its bytes (without the timestamp).
 //
 // # Ownership

@@ -1,0 +1,74 @@
+package raftstore_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/raftstore/rafttest"
+	"github.com/stretchr/testify/require"
+)
+
+// readFor reads keys in turn, 1,000 a second of the test's time.
+func readFor(t *testing.T, c *rafttest.Cluster, d time.Duration, key func(i int) string) {
+	t.Helper()
+	i := 0
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for range 10 {
+			c.Get(key(i))
+			i++
+		}
+	}
+}
+
+func TestSplitByLoad(t *testing.T) {
+	config := raftstore.Config{LoadSplitQPS: 300}
+	cluster(t, 3, 3, config, func(t *testing.T, c *rafttest.Cluster) {
+		name := func(i int) string { return fmt.Sprintf("usertable:%03d", i*7919%100) }
+		for i := range 100 {
+			c.Put(name(i), "v")
+		}
+		readFor(t, c, 15*time.Second, func(int) string { return name(0) })
+		require.Zero(t, c.PD.Splits(), "one hot key cannot be halved")
+		// The keys are not raw ones here, and no encodings either: nothing to cut.
+		encoded := func(i int) string { return encodedKey(name(i)) }
+		for i := range 100 {
+			c.Put(encoded(i), "v")
+		}
+		time.Sleep(time.Minute)
+		readFor(t, c, 15*time.Second, encoded)
+		c.Eventually("split", func() bool { return c.PD.Splits() == 1 })
+		left := 0
+		right := c.RegionAt(encodedKey("usertable:999"))
+		for i := range 100 {
+			if encoded(i) < string(right.StartKey) {
+				left++
+			}
+			require.Equal(t, "v", c.Get(encoded(i)))
+		}
+		require.InDelta(t, 50, left, 20)
+		time.Sleep(3 * time.Minute)
+		require.Equal(t, 1, c.PD.Splits(), "a quiet region is left alone")
+	})
+}
+
+func TestSplitByKeys(t *testing.T) {
+	config := raftstore.Config{RegionMaxKeys: 60, RegionSplitKeys: 40, SplitCheckInterval: time.Second}
+	cluster(t, 1, 1, config, func(t *testing.T, c *rafttest.Cluster) {
+		for i := range 200 {
+			c.Put(encodedKey(fmt.Sprintf("key%05d", i)), "v")
+		}
+		c.Eventually("splits", func() bool { return c.PD.Splits() >= 3 })
+		c.Eventually("keys in the heartbeat", func() bool {
+			beat := c.PD.Beat(c.RegionAt(encodedKey("key00000")).Id)
+			return beat != nil && beat.ApproximateKeys > 0 && beat.ApproximateKeys <= 60
+		})
+		for i := range 200 {
+			require.Equal(t, "v", c.Get(encodedKey(fmt.Sprintf("key%05d", i))))
+		}
+		_, err := c.GetAt(context.Background(), 1, c.Context(1, rafttest.FirstRegion), encodedKey("key00000"))
+		require.NotNil(t, asRegionError(t, err).GetKeyNotInRegion())
+	})
+}
