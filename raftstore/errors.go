@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -65,10 +66,18 @@ func errStaleCommand(regionID uint64) error {
 		StaleCommand: &errorpb.StaleCommand{}})
 }
 
+// errEpochNotMatch tells the regions as they are now, but not those whose
+// boundaries a transactional client could not decode: it asks PD instead.
 func errEpochNotMatch(regions ...*metapb.Region) error {
+	var shown []*metapb.Region
+	for _, r := range regions {
+		if !engine.InPocket(r.GetStartKey()) && !engine.InPocket(r.GetEndKey()) {
+			shown = append(shown, r)
+		}
+	}
 	return regionError(&errorpb.Error{
 		Message:       fmt.Sprintf("epoch of region %d does not match: now %s", regions[0].GetId(), regions[0].GetRegionEpoch()),
-		EpochNotMatch: &errorpb.EpochNotMatch{CurrentRegions: regions}})
+		EpochNotMatch: &errorpb.EpochNotMatch{CurrentRegions: shown}})
 }
 
 func errKeyNotInRegion(key []byte, r *metapb.Region) error {

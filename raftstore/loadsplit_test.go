@@ -72,3 +72,16 @@ func TestSplitByKeys(t *testing.T) {
 		require.NotNil(t, asRegionError(t, err).GetKeyNotInRegion())
 	})
 }
+
+// A transactional client decodes what an epoch error shows.
+func TestPocketsStayHidden(t *testing.T) {
+	cluster(t, 1, 1, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		old := c.Context(1, rafttest.FirstRegion)
+		guard := encodedKey("zz")
+		splitAt(t, c, rafttest.FirstRegion, "usertable:5", guard)
+		re := asRegionError(t, c.PutAt(context.Background(), 1, old, "zzz", "v"))
+		require.NotNil(t, re.GetEpochNotMatch())
+		require.Len(t, re.GetEpochNotMatch().CurrentRegions, 1, "the left neighbour begins inside a pocket")
+		require.Equal(t, guard, string(re.GetEpochNotMatch().CurrentRegions[0].StartKey))
+	})
+}

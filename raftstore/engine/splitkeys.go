@@ -76,7 +76,7 @@ const (
 
 // pocketOf returns the pocket of a raw key, if it lies in one.
 func pocketOf(key []byte) (p pocket, ok bool) {
-	if len(key) <= pocketPrefixBytes || key[pocketPrefixBytes] >= encMarkerMin {
+	if !InPocket(key) {
 		return p, false
 	}
 	prefix := key[:pocketPrefixBytes]
@@ -95,6 +95,12 @@ func pocketOf(key []byte) (p pocket, ok bool) {
 	before[i]--
 	p.start = codec.EncodeBytes(nil, append(before, bytes.Repeat([]byte{0xFF}, pocketPrefixBytes)...))
 	return p, true
+}
+
+// InPocket reports whether a boundary lies inside a pocket: it is a raw key that
+// transactional clients cannot decode.
+func InPocket(boundary []byte) bool {
+	return len(boundary) > pocketPrefixBytes && boundary[pocketPrefixBytes] < encMarkerMin
 }
 
 // Boundaries returns where to cut [start, end) so that a piece begins at key of
