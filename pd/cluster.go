@@ -49,7 +49,8 @@ func loadCluster(s *Server, t *term) (*cluster, error) {
 		streams: newHeartbeatStreams(s.clusterID), options: s.cfg.Schedule,
 		storeSaved: make(map[uint64]time.Time),
 	}
-	c.saver = newRegionSaver(s, t)
+	c.saver = newRegionSaver(c.regions, s.regionKey, t.fence.Txn)
+	c.saver.log, c.saver.saved, c.saver.failed = s.log, s.metrics.regionSaves, s.metrics.saveErrors
 	if err := c.load(t.ctx); err != nil {
 		return nil, err
 	}
@@ -99,12 +100,10 @@ func (c *cluster) loadRegion(key string, value []byte) error {
 	// newer of two that overlap stays, the heartbeats tell the rest.
 	change, err := c.regions.Put(&core.Region{Meta: m})
 	if errors.Is(err, core.ErrStale) {
-		c.saver.remove(m.Id)
+		c.saver.mark(m.Id)
 		return nil
 	}
-	for _, id := range change.Removed {
-		c.saver.remove(id)
-	}
+	c.saver.mark(change.Removed...)
 	return err
 }
 

@@ -4,26 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/copradb/copra/pd/core"
-	"github.com/copradb/copra/pd/etcdkv"
 )
 
-const (
-	// splitCountMax is how many new regions one AskBatchSplit may ask for.
-	splitCountMax = 4096
-	// saveBatchRegionsMax is how many regions one write to etcd takes.
-	saveBatchRegionsMax = 256
-	// saveBatchBytesMax is how large one write to etcd gets (a region with
-	// megabyte keys still goes through, alone).
-	saveBatchBytesMax = etcdkv.RequestBytesMax / 4
-)
+// splitCountMax is how many new regions one AskBatchSplit may ask for.
+const splitCountMax = 4096
 
 // putRegion takes in a report; a stale one is an error that wraps core.ErrStale.
 func (c *cluster) putRegion(r *core.Region) error {
@@ -31,11 +21,9 @@ func (c *cluster) putRegion(r *core.Region) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range change.Removed {
-		c.saver.remove(id)
-	}
+	c.saver.mark(change.Removed...)
 	if change.Meta {
-		c.saver.put(r.Meta)
+		c.saver.mark(r.ID())
 	}
 	return nil
 }
@@ -107,117 +95,4 @@ func (c *cluster) reportSplit(regions []*metapb.Region) error {
 		}
 	}
 	return nil
-}
-
-// regionSaver writes changed regions to etcd in batches, so that a restarted PD
-// knows them before the first heartbeats. What it has not written yet is lost
-// with the leader, and learnt again from heartbeats.
-type regionSaver struct {
-	s *Server
-	t *term
-
-	mu    sync.Mutex
-	dirty map[uint64]*metapb.Region // nil: to be deleted
-}
-
-func newRegionSaver(s *Server, t *term) *regionSaver {
-	return &regionSaver{s: s, t: t, dirty: make(map[uint64]*metapb.Region)}
-}
-
-func (w *regionSaver) put(m *metapb.Region) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.dirty[m.Id] = m
-}
-
-func (w *regionSaver) remove(id uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.dirty[id] = nil
-}
-
-// run flushes every interval, and once more when the term ends: a stopping
-// leader still has its key then.
-func (w *regionSaver) run(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), every)
-			defer cancel()
-			if err := w.flush(fctx); err != nil && !errors.Is(err, etcdkv.ErrNotLeader) {
-				w.s.log.Warn("pd: the last regions were not saved; heartbeats will tell them", "err", err)
-			}
-			return
-		case <-tick.C:
-		}
-		if err := w.flush(ctx); err != nil && ctx.Err() == nil {
-			w.s.metrics.saveErrors.Inc()
-			w.s.log.Warn("pd: save regions", "err", err)
-		}
-	}
-}
-
-// flush writes all that is dirty. What fails stays dirty, unless it has changed
-// since.
-func (w *regionSaver) flush(ctx context.Context) error {
-	w.mu.Lock()
-	dirty := w.dirty
-	w.dirty = make(map[uint64]*metapb.Region)
-	w.mu.Unlock()
-	var ops []clientv3.Op
-	var ids []uint64
-	bytes := 0
-	write := func() error {
-		if err := w.t.fence.Txn(ctx, ops...); err != nil {
-			return err
-		}
-		for _, id := range ids {
-			delete(dirty, id)
-		}
-		w.s.metrics.regionSaves.Add(float64(len(ids)))
-		ops, ids, bytes = ops[:0], ids[:0], 0
-		return nil
-	}
-	for id, m := range dirty {
-		op, n, err := w.op(id, m)
-		if err != nil {
-			return err
-		}
-		if len(ops) > 0 && (len(ops) >= saveBatchRegionsMax || bytes+n > saveBatchBytesMax) {
-			if err := write(); err != nil {
-				w.restore(dirty)
-				return err
-			}
-		}
-		ops, ids, bytes = append(ops, op), append(ids, id), bytes+n
-	}
-	if err := write(); err != nil {
-		w.restore(dirty)
-		return err
-	}
-	return nil
-}
-
-func (w *regionSaver) op(id uint64, m *metapb.Region) (clientv3.Op, int, error) {
-	key := w.s.regionKey(id)
-	if m == nil {
-		return clientv3.OpDelete(key), len(key), nil
-	}
-	raw, err := m.Marshal()
-	if err != nil {
-		return clientv3.Op{}, 0, err
-	}
-	return clientv3.OpPut(key, string(raw)), len(key) + len(raw), nil
-}
-
-func (w *regionSaver) restore(dirty map[uint64]*metapb.Region) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for id, m := range dirty {
-		if _, newer := w.dirty[id]; !newer {
-			w.dirty[id] = m
-		}
-	}
 }

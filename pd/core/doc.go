@@ -18,5 +18,11 @@
 // peers. A report is stale when a region it overlaps has a larger version, or
 // when the same region has a larger version or conf_ver.
 //
-// Read next: regions.go.
+// # Cost
+//
+// A heartbeat that changes nothing but figures takes the lock of one shard of
+// 256 and one allocation; figures per store are atomics. Nothing walks all
+// regions under a lock.
+//
+// Read next: regions.go, index.go.
 package core

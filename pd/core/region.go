@@ -18,11 +18,12 @@ type Region struct {
 	Down    []*pdpb.PeerStats
 	Pending []*metapb.Peer
 
-	SizeBytes, Keys         uint64 // approximate
-	WrittenBytes, ReadBytes uint64 // in the reported interval
-	WrittenKeys, ReadKeys   uint64
-	IntervalSeconds         uint64
-	Buckets                 *metapb.BucketMeta
+	SizeBytes, Keys           uint64 // approximate
+	WrittenBytes, ReadBytes   uint64 // in the reported interval
+	WrittenKeys, ReadKeys     uint64
+	WriteQueries, ReadQueries uint64
+	IntervalSeconds           uint64
+	Buckets                   *metapb.BucketMeta
 	// ReportedAt is when this leader of PD heard of the region; zero for one
 	// that was only loaded from etcd.
 	ReportedAt time.Time
@@ -37,6 +38,7 @@ func FromHeartbeat(hb *pdpb.RegionHeartbeatRequest, now time.Time) *Region {
 		SizeBytes: hb.ApproximateSize, Keys: hb.ApproximateKeys,
 		WrittenBytes: hb.BytesWritten, ReadBytes: hb.BytesRead,
 		WrittenKeys: hb.KeysWritten, ReadKeys: hb.KeysRead,
+		ReadQueries: ReadQueries(hb.QueryStats), WriteQueries: WriteQueries(hb.QueryStats),
 		Buckets:    hb.BucketMeta,
 		ReportedAt: now,
 	}
@@ -44,6 +46,17 @@ func FromHeartbeat(hb *pdpb.RegionHeartbeatRequest, now time.Time) *Region {
 		r.IntervalSeconds = iv.EndTimestamp - iv.StartTimestamp
 	}
 	return r
+}
+
+// ReadQueries counts the requests that read. Nil is none.
+func ReadQueries(q *pdpb.QueryStats) uint64 {
+	return q.GetGet() + q.GetScan() + q.GetCoprocessor()
+}
+
+// WriteQueries counts the requests that go through the Raft log. Nil is none.
+func WriteQueries(q *pdpb.QueryStats) uint64 {
+	return q.GetPut() + q.GetDelete() + q.GetDeleteRange() + q.GetPrewrite() +
+		q.GetAcquirePessimisticLock() + q.GetCommit() + q.GetRollback()
 }
 
 // ID is the region's id.

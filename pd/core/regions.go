@@ -2,73 +2,80 @@ package core
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/btree"
 	"github.com/pingcap/kvproto/pkg/metapb"
 )
 
-// ErrStale is wrapped by what Put returns for a report older than what is
-// known.
-var ErrStale = errors.New("the region's report is stale")
-
-// treeDegree is the fan-out of the tree over start keys.
-const treeDegree = 64
+const (
+	// treeDegree is the fan-out of the tree over start keys.
+	treeDegree = 64
+	// shardCount is into how many parts the regions by id are cut, each with a
+	// lock of its own. A power of two.
+	shardCount = 256
+)
 
 // Regions is the set of all regions. Safe for concurrent use.
+//
+// Nearly all reports change nothing but figures. They take the lock of one
+// shard and exchange one pointer; what depends on figures is kept in atomic
+// counters per store. Only a report that changes a range, peers or the leader
+// takes mu, which guards the tree and the lists per store. Who holds mu may take
+// shard locks; never the other way round.
 type Regions struct {
-	mu     sync.RWMutex
-	tree   *btree.BTreeG[*Region]
-	byID   map[uint64]*Region
-	stores map[uint64]*storeRegions
+	mu       sync.RWMutex
+	tree     *btree.BTreeG[item]
+	shards   [shardCount]shard
+	stores   atomic.Pointer[map[uint64]*storeIndex] // replaced, never changed
+	reported atomic.Int64
+	count    atomic.Int64
 }
 
-// storeRegions is what one store holds; its maps are indexes into byID.
-type storeRegions struct {
-	peers, leaders, learners, pending map[uint64]struct{}
-	leaderBytes, peerBytes            uint64
+type shard struct {
+	mu sync.RWMutex
+	m  map[uint64]*entry
 }
 
-// Counts is how much one store holds. Peers includes Learners and the leaders'
-// own peers; sizes are approximate.
-type Counts struct {
-	Leaders, Peers, Learners, Pending int
-	LeaderBytes, PeerBytes            uint64
+// entry is a region's place in here, the same for as long as the region is
+// known. The store lists' positions and the set of slots are guarded by
+// Regions.mu; the set of slots is only changed with the shard's lock, too.
+type entry struct {
+	region atomic.Pointer[Region]
+	slots  []slot
+	leader slot
+}
+
+// slot is a place in a store's list.
+type slot struct {
+	store *storeIndex
+	at    int
+}
+
+// item is an entry in the tree. The key stands in it, so that a search does not
+// follow a pointer for each comparison.
+type item struct {
+	start []byte
+	e     *entry
 }
 
 // NewRegions returns an empty set.
 func NewRegions() *Regions {
-	return &Regions{
-		tree: btree.NewG(treeDegree, func(a, b *Region) bool {
-			return bytes.Compare(a.Meta.StartKey, b.Meta.StartKey) < 0
-		}),
-		byID:   make(map[uint64]*Region),
-		stores: make(map[uint64]*storeRegions),
+	rs := &Regions{tree: btree.NewG(treeDegree, func(a, b item) bool {
+		return bytes.Compare(a.start, b.start) < 0
+	})}
+	for i := range rs.shards {
+		rs.shards[i].m = make(map[uint64]*entry)
 	}
+	rs.stores.Store(&map[uint64]*storeIndex{})
+	return rs
 }
 
-// CheckMeta refuses a region that cannot be right, whoever sent it.
-func CheckMeta(m *metapb.Region) error {
-	switch {
-	case m == nil:
-		return errors.New("pd: the region is missing")
-	case m.Id == 0:
-		return errors.New("pd: the region has id 0")
-	case m.RegionEpoch == nil:
-		return fmt.Errorf("pd: region %d has no epoch", m.Id)
-	case len(m.Peers) == 0:
-		return fmt.Errorf("pd: region %d has no peers", m.Id)
-	case len(m.EndKey) > 0 && bytes.Compare(m.StartKey, m.EndKey) >= 0:
-		return fmt.Errorf("pd: region %d is empty: it starts at %x and ends at %x", m.Id, m.StartKey, m.EndKey)
-	}
-	for _, p := range m.Peers {
-		if p == nil || p.Id == 0 || p.StoreId == 0 {
-			return fmt.Errorf("pd: region %d has a peer without id or store: %v", m.Id, p)
-		}
-	}
-	return nil
+// shard spreads ids, which come in sequences with the same last bits (a region
+// and its peers take ids together).
+func (rs *Regions) shard(id uint64) *shard {
+	return &rs.shards[id*0x9e3779b97f4a7c15>>56%shardCount]
 }
 
 // Change says what a Put did.
@@ -82,173 +89,158 @@ type Change struct {
 	Removed []uint64
 }
 
-// Put takes in a report. A stale one changes nothing and is an error that wraps
-// ErrStale. A report without a leader keeps the leader that is known, where
-// that is still a peer.
+// Put takes in a report and keeps it. A stale one changes nothing and is an
+// error that wraps ErrStale. A report without a leader keeps the leader that is
+// known, where that is still a peer.
 func (rs *Regions) Put(r *Region) (Change, error) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	old := rs.byID[r.ID()]
-	overlaps := rs.overlaps(r.Meta)
-	if err := checkStale(r, old, overlaps); err != nil {
+	if done, err := rs.refresh(r); done {
 		return Change{}, err
 	}
-	if r.Leader == nil && old != nil && old.Leader != nil {
-		c := *r
-		c.Leader = r.Peer(old.Leader.Id)
-		r = &c
+	return rs.replace(r)
+}
+
+// refresh takes in a report that changes figures only, and says whether it was
+// one.
+func (rs *Regions) refresh(r *Region) (bool, error) {
+	sh := rs.shard(r.ID())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.m[r.ID()]
+	if e == nil {
+		return false, nil
 	}
-	var ch Change
-	if old == nil || epochDiffers(old, r) || !sameMeta(old.Meta, r.Meta) {
-		ch.Meta = true
+	old := e.region.Load()
+	if epochDiffers(old, r) || r.Leader != nil && leaderID(r) != leaderID(old) || !sameMeta(old.Meta, r.Meta) {
+		return false, nil
 	}
-	ch.Leader = old == nil || leaderID(old) != leaderID(r)
+	if err := staleAgainst(r, old); err != nil {
+		return true, err
+	}
+	if r.ReportedAt.IsZero() && !old.ReportedAt.IsZero() {
+		return true, nil // told by somebody else than its leader: it has no figures
+	}
+	// The report's own copy of what did not change is garbage now.
+	r.Meta, r.Leader = old.Meta, old.Leader
+	e.count(old, -1)
+	e.count(r, 1)
+	rs.countReported(old, -1)
+	rs.countReported(r, 1)
+	e.region.Store(r)
+	return true, nil
+}
+
+// replace takes in a report that changes more than figures.
+func (rs *Regions) replace(r *Region) (Change, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	overlaps := rs.overlaps(r.Meta)
 	for _, o := range overlaps {
-		if o.ID() != r.ID() {
-			ch.Removed = append(ch.Removed, o.ID())
+		if err := staleOverlap(r, o.region.Load()); err != nil {
+			return Change{}, err
+		}
+	}
+	ch, old, err := rs.swap(r)
+	if err != nil {
+		return Change{}, err
+	}
+	for _, o := range overlaps {
+		if was := o.region.Load(); was.ID() != r.ID() {
+			ch.Removed = append(ch.Removed, was.ID())
 			rs.remove(o)
 		}
 	}
-	if old != nil {
-		rs.remove(old)
+	if old != nil && !bytes.Equal(old.Meta.StartKey, r.Meta.StartKey) {
+		// Its old place may be another region's by now.
+		if cur, ok := rs.tree.Get(item{start: old.Meta.StartKey}); ok && cur.e.region.Load().ID() == r.ID() {
+			rs.tree.Delete(cur)
+		}
 	}
-	rs.byID[r.ID()] = r
-	rs.tree.ReplaceOrInsert(r)
-	rs.index(r)
+	rs.tree.ReplaceOrInsert(item{start: r.Meta.StartKey, e: rs.entry(r.ID())})
 	return ch, nil
 }
 
-func checkStale(r, old *Region, overlaps []*Region) error {
-	e := r.Epoch()
-	for _, o := range overlaps {
-		if e.Version < o.Epoch().Version {
-			return fmt.Errorf("%w: region %d of version %d overlaps region %d of version %d",
-				ErrStale, r.ID(), e.Version, o.ID(), o.Epoch().Version)
-		}
+// swap puts the report in the place of the last one in all but the tree.
+// Called with mu held.
+func (rs *Regions) swap(r *Region) (Change, *Region, error) {
+	sh := rs.shard(r.ID())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.m[r.ID()]
+	if e == nil {
+		e = &entry{}
+		sh.m[r.ID()] = e
+		rs.count.Add(1)
+		rs.index(e, r)
+		e.region.Store(r)
+		return Change{Meta: true, Leader: true}, nil, nil
 	}
-	if old == nil {
-		return nil
+	old := e.region.Load()
+	if err := staleAgainst(r, old); err != nil {
+		return Change{}, nil, err
 	}
-	if e.Version < old.Epoch().Version || e.ConfVer < old.Epoch().ConfVer {
-		return fmt.Errorf("%w: region %d reports epoch {%v}, known is {%v}", ErrStale, r.ID(), e, old.Epoch())
+	if r.Leader == nil && old.Leader != nil {
+		r.Leader = r.Peer(old.Leader.Id)
 	}
-	if !epochDiffers(old, r) && r.Term != 0 && r.Term < old.Term {
-		return fmt.Errorf("%w: region %d reports term %d, known is %d", ErrStale, r.ID(), r.Term, old.Term)
+	ch := Change{
+		Meta:   epochDiffers(old, r) || !sameMeta(old.Meta, r.Meta),
+		Leader: leaderID(old) != leaderID(r),
 	}
-	return nil
+	rs.unindex(e, old)
+	rs.index(e, r)
+	e.region.Store(r)
+	return ch, old, nil
 }
 
-func epochDiffers(a, b *Region) bool {
-	return a.Epoch().Version != b.Epoch().Version || a.Epoch().ConfVer != b.Epoch().ConfVer
-}
-
-func sameMeta(a, b *metapb.Region) bool {
-	if !bytes.Equal(a.StartKey, b.StartKey) || !bytes.Equal(a.EndKey, b.EndKey) || len(a.Peers) != len(b.Peers) {
-		return false
+// remove forgets a region. Called with mu held.
+func (rs *Regions) remove(e *entry) {
+	id := e.region.Load().ID()
+	sh := rs.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r := e.region.Load()
+	delete(sh.m, id)
+	rs.count.Add(-1)
+	rs.unindex(e, r)
+	if cur, ok := rs.tree.Get(item{start: r.Meta.StartKey}); ok && cur.e == e {
+		rs.tree.Delete(cur)
 	}
-	for i, p := range a.Peers {
-		q := b.Peers[i]
-		if p.Id != q.Id || p.StoreId != q.StoreId || p.Role != q.Role {
-			return false
-		}
-	}
-	return true
-}
-
-func leaderID(r *Region) uint64 {
-	if r.Leader == nil {
-		return 0
-	}
-	return r.Leader.Id
 }
 
 // overlaps returns the regions in the tree that share keys with m. Called with
-// the lock held.
-func (rs *Regions) overlaps(m *metapb.Region) []*Region {
-	var out []*Region
+// mu held.
+func (rs *Regions) overlaps(m *metapb.Region) []*entry {
+	var out []*entry
 	from := m.StartKey
 	if first := rs.find(m.StartKey); first != nil {
-		from = first.Meta.StartKey
+		from = first.region.Load().Meta.StartKey
 	}
-	rs.tree.AscendGreaterOrEqual(keyItem(from), func(o *Region) bool {
-		if len(m.EndKey) > 0 && bytes.Compare(o.Meta.StartKey, m.EndKey) >= 0 {
+	rs.tree.AscendGreaterOrEqual(item{start: from}, func(o item) bool {
+		if len(m.EndKey) > 0 && bytes.Compare(o.start, m.EndKey) >= 0 {
 			return false
 		}
-		out = append(out, o)
+		out = append(out, o.e)
 		return true
 	})
 	return out
 }
 
-func keyItem(key []byte) *Region { return &Region{Meta: &metapb.Region{StartKey: key}} }
-
-// find returns the region that holds key. Called with the lock held.
-func (rs *Regions) find(key []byte) *Region {
-	var out *Region
-	rs.tree.DescendLessOrEqual(keyItem(key), func(r *Region) bool {
-		out = r
+// find returns the region that holds key. Called with mu held.
+func (rs *Regions) find(key []byte) *entry {
+	var out *entry
+	rs.tree.DescendLessOrEqual(item{start: key}, func(i item) bool {
+		out = i.e
 		return false
 	})
-	if out == nil || !out.Contains(key) {
+	if out == nil || !out.region.Load().Contains(key) {
 		return nil
 	}
 	return out
 }
 
-func (rs *Regions) remove(r *Region) {
-	delete(rs.byID, r.ID())
-	if cur, ok := rs.tree.Get(r); ok && cur.ID() == r.ID() {
-		rs.tree.Delete(r)
-	}
-	rs.unindex(r)
-}
-
-func (rs *Regions) store(id uint64) *storeRegions {
-	s := rs.stores[id]
-	if s == nil {
-		s = &storeRegions{
-			peers: make(map[uint64]struct{}), leaders: make(map[uint64]struct{}),
-			learners: make(map[uint64]struct{}), pending: make(map[uint64]struct{}),
-		}
-		rs.stores[id] = s
-	}
-	return s
-}
-
-func (rs *Regions) index(r *Region) {
-	id := r.ID()
-	for _, p := range r.Meta.Peers {
-		s := rs.store(p.StoreId)
-		s.peers[id] = struct{}{}
-		s.peerBytes += r.SizeBytes
-		if p.Role == metapb.PeerRole_Learner {
-			s.learners[id] = struct{}{}
-		}
-	}
-	for _, p := range r.Pending {
-		rs.store(p.StoreId).pending[id] = struct{}{}
-	}
-	if r.Leader != nil {
-		s := rs.store(r.Leader.StoreId)
-		s.leaders[id] = struct{}{}
-		s.leaderBytes += r.SizeBytes
-	}
-}
-
-func (rs *Regions) unindex(r *Region) {
-	id := r.ID()
-	for _, p := range r.Meta.Peers {
-		s := rs.store(p.StoreId)
-		delete(s.peers, id)
-		delete(s.learners, id)
-		s.peerBytes -= r.SizeBytes
-	}
-	for _, p := range r.Pending {
-		delete(rs.store(p.StoreId).pending, id)
-	}
-	if r.Leader != nil {
-		s := rs.store(r.Leader.StoreId)
-		delete(s.leaders, id)
-		s.leaderBytes -= r.SizeBytes
-	}
+// entry returns the region's entry, or nil.
+func (rs *Regions) entry(id uint64) *entry {
+	sh := rs.shard(id)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.m[id]
 }

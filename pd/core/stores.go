@@ -25,6 +25,11 @@ type Store struct {
 	Reported bool
 	// MinResolvedTS is the store's last report of it.
 	MinResolvedTS uint64
+	// LeaderWeight and RegionWeight are how much of the load the store shall
+	// have beside others; zero is 1.
+	LeaderWeight, RegionWeight float64
+
+	pauses *leaderPauses // shared by all that is known of one store
 }
 
 // ID is the store's id.
@@ -72,6 +77,11 @@ func NewStores() *Stores { return &Stores{byID: make(map[uint64]*Store)} }
 func (ss *Stores) Put(s *Store) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	if old := ss.byID[s.ID()]; old != nil && old.pauses != nil {
+		s.pauses = old.pauses
+	} else if s.pauses == nil {
+		s.pauses = &leaderPauses{}
+	}
 	ss.byID[s.ID()] = s
 }
 

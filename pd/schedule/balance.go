@@ -72,7 +72,7 @@ func (c *Controller) balanceLeader() *Operator {
 			return c.cluster.Regions().StoreCounts(s.ID()).Leaders + in[s.ID()].leaders
 		})
 	return pairs(ranking, func(from, to *core.Store) *Operator {
-		for _, r := range c.cluster.Regions().SampleLeaders(from.ID(), sampleMax) {
+		for _, r := range c.cluster.Regions().Sample(from.ID(), core.Leaders, sampleMax, c.rnd) {
 			p := r.StorePeer(to.ID())
 			if isVoter(p) && r.Healthy(p.Id) && !r.InJoint() && !r.ReportedAt.IsZero() && !c.busy(r.ID()) {
 				return NewOperator("balance-leader", KindLeader, r, TransferLeader{To: to.ID()})
@@ -94,7 +94,7 @@ func (c *Controller) balanceRegion(ctx context.Context) *Operator {
 		if in[to.ID()].adding >= o.StoreLimit {
 			return nil
 		}
-		for _, r := range c.cluster.Regions().SamplePeers(from.ID(), sampleMax) {
+		for _, r := range c.cluster.Regions().Sample(from.ID(), core.Peers, sampleMax, c.rnd) {
 			if !isWhole(r, o.Replicas) || r.StorePeer(to.ID()) != nil || c.busy(r.ID()) {
 				continue
 			}

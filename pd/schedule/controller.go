@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sort"
 	"sync"
 	"time"
@@ -47,6 +48,7 @@ type Controller struct {
 	now     func() time.Time
 	started time.Time
 	scatter *scatterer
+	rnd     *rand.Rand // of the schedulers, which take turns
 
 	mu       sync.Mutex
 	ops      map[uint64]*Operator // by region
@@ -64,6 +66,7 @@ func NewController(cluster Cluster, log *slog.Logger, events *prometheus.Counter
 func newController(cluster Cluster, log *slog.Logger, events *prometheus.CounterVec, now func() time.Time) *Controller {
 	return &Controller{
 		cluster: cluster, log: log, events: events, now: now, started: now(), scatter: newScatterer(),
+		rnd: rand.New(rand.NewPCG(uint64(now().UnixNano()), 0)),
 		ops: make(map[uint64]*Operator), records: make(map[uint64]Record),
 	}
 }
