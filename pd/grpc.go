@@ -27,6 +27,7 @@ func (s *Server) registerGRPC(g *grpc.Server) {
 	pdpb.RegisterPDServer(g, &service{s: s})
 	keyspacepb.RegisterKeyspaceServer(g, &keyspaceService{s: s})
 	meta_storagepb.RegisterMetaStorageServer(g, &metaService{s: s})
+	s.gossiping.Register(g)
 	s.grpc.Store(g)
 }
 

@@ -41,7 +41,7 @@ func (s *Server) newHTTP() http.Handler {
 	mux.Handle("GET /ping", s.local(func(*http.Request) (any, error) { return nil, nil }))
 	for pattern, h := range map[string]handler{
 		"GET /pd/api/v1/members": s.httpMembers, "GET /pd/api/v1/leader": s.httpLeader,
-		"GET /pd/api/v1/health": s.httpHealth, "GET /pd/api/v1/version": s.httpVersion,
+		"GET /pd/api/v1/health": s.httpHealth, "GET /pd/api/v1/gossip": s.httpGossip, "GET /pd/api/v1/version": s.httpVersion,
 		"GET /pd/api/v1/status": s.httpStatus, "GET /pd/api/v1/ping": func(*http.Request) (any, error) { return nil, nil },
 	} {
 		mux.Handle(pattern, s.local(h))

@@ -20,6 +20,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"google.golang.org/grpc"
+
+	"github.com/copradb/copra/internal/gossip"
 )
 
 const clusterIDKey = "/pd/cluster_id"
@@ -41,10 +43,14 @@ type Server struct {
 	root                 string // etcd prefix of this cluster
 	leaderKey            string
 
-	grpc   atomic.Pointer[grpc.Server]
-	term   atomic.Pointer[term]        // nil while another leads
-	leader atomic.Pointer[pdpb.Member] // nil while nobody is known to lead
-	resign chan struct{}
+	grpc atomic.Pointer[grpc.Server]
+	// gossiping is registered with grpc; gossip is this member's part in it,
+	// nil until it knows its cluster.
+	gossiping *gossip.Service
+	gossip    atomic.Pointer[gossip.Node]
+	term      atomic.Pointer[term]        // nil while another leads
+	leader    atomic.Pointer[pdpb.Member] // nil while nobody is known to lead
+	resign    chan struct{}
 	// ready is closed when the fields above are all set; calls may come in
 	// before.
 	ready chan struct{}
@@ -65,7 +71,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("pd", cfg.Name), metrics: newMetrics(cfg.Registerer, cfg.Name),
-		resign: make(chan struct{}), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
+		gossiping: gossip.NewService(), resign: make(chan struct{}), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
 	}
 	s.http = s.newHTTP()
 	if err := s.open(ctx); err != nil {
@@ -119,6 +125,9 @@ func (s *Server) run(ctx, rctx context.Context) error {
 	s.leaderKey = s.root + "/leader"
 	close(s.ready)
 	s.wg.Go(func() { s.electionLoop(rctx) })
+	if err := s.startGossip(); err != nil {
+		return err
+	}
 	return s.waitLeader(ctx)
 }
 
@@ -169,6 +178,9 @@ func (s *Server) Stop() {
 	s.stopOnce.Do(func() {
 		s.stopping.Store(true)
 		s.cancel()
+		if g := s.gossip.Load(); g != nil {
+			g.Close()
+		}
 		s.wg.Wait() // the lease is given back here, while etcd still runs
 		if g := s.grpc.Load(); g != nil {
 			// Streams never end by themselves; a graceful stop would wait for

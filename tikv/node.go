@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/gossip"
 	"github.com/copradb/copra/internal/pdclient"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
@@ -49,6 +51,8 @@ type Node struct {
 	service   *Service
 	observer  *observer
 	health    *health.Server
+	gossip    atomic.Pointer[gossip.Node]
+	seeds     atomic.Pointer[[]string] // addresses at which gossip may find others
 	listener  net.Listener
 	addr      string // as told to others
 	status    *http.Server
@@ -266,7 +270,8 @@ func (n *Node) buildStore(context.Context) error {
 	}
 	n.onStop(n.waitCalls)
 	n.onStop(n.regions.Stop)
-	n.txn = txn.NewStore(n.regions, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})
+	front := steered{n.regions, n}
+	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})
 	n.onStop(n.txn.Close)
 	n.observer.ready(n.regions, n.txn)
 	if remote != nil {
@@ -281,8 +286,8 @@ func (n *Node) buildStore(context.Context) error {
 	}
 	n.onStop(m.unregister)
 	n.service = &Service{
-		clusterID: n.clusterID, storeID: n.storeID, engine: n.regions, data: n.data,
-		txn: n.txn, raw: raw.New(n.regions, nil), detector: n.detector, regions: n.regions,
+		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
+		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions,
 		log: n.log, metrics: m, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	return nil
@@ -310,6 +315,8 @@ func (n *Node) serve(context.Context) error {
 	if t, ok := n.transport.(*transport.Transport); ok {
 		t.Register(server)
 	}
+	gossiping := gossip.NewService()
+	gossiping.Register(server)
 	if n.cfg.ExtraServices != nil {
 		n.cfg.ExtraServices(server, n)
 	}
@@ -336,6 +343,9 @@ func (n *Node) serve(context.Context) error {
 			server.Stop()
 		}
 	})
+	if err := n.startGossip(gossiping); err != nil {
+		return err
+	}
 	n.serveStatus()
 	n.wg.Go(n.observer.run)
 	n.wg.Go(n.heartbeats)

@@ -48,6 +48,7 @@ func (n *Node) statusHandler() http.Handler {
 			"kv_engine": n.data.Pressure(), "raft_log": n.raftLog.Pressure(),
 		})
 	})
+	mux.HandleFunc("GET /gossip", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, n.Gossip().Members()) })
 	mux.HandleFunc("GET /regions", n.regionsPage)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -79,7 +79,7 @@ func (o *Options) check() error {
 	case o.Kind != KindStore && o.Kind != KindPD:
 		return fmt.Errorf("gossip: there is no %v", o.Kind)
 	case o.Service == nil:
-		return errors.New("gossip: a node needs a registered Service")
+		return errors.New("gossip: a node needs a Service")
 	}
 	if err := checkAddress(o.Address); err != nil {
 		return fmt.Errorf("gossip: the address of this node: %w", err)

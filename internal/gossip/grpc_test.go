@@ -36,7 +36,8 @@ func startGRPC(t *testing.T, clusterID uint64, kind Kind, id uint64, listen stri
 		t.Fatal(err)
 	}
 	n := &grpcNode{server: grpc.NewServer(), addr: l.Addr().String(), events: make(chan Event, 100)}
-	svc := Register(n.server)
+	svc := NewService()
+	svc.Register(n.server)
 	go func() { _ = n.server.Serve(l) }()
 	n.Node, err = Start(Options{
 		ClusterID: clusterID, Kind: kind, ID: id, Address: n.addr, Service: svc,

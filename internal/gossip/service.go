@@ -31,13 +31,12 @@ type Service struct {
 	transport atomic.Pointer[transport]
 }
 
-// Register adds a new service to a gRPC server. Whoever may call it may tell
+// NewService returns a service that no Node uses yet.
+func NewService() *Service { return &Service{} }
+
+// Register adds the service to a gRPC server. Whoever may call it may tell
 // everybody that any node is dead or alive.
-func Register(s grpc.ServiceRegistrar) *Service {
-	svc := &Service{}
-	gossippb.RegisterGossipServer(s, svc)
-	return svc
-}
+func (s *Service) Register(r grpc.ServiceRegistrar) { gossippb.RegisterGossipServer(r, s) }
 
 // netAddr is a caller as memberlist logs it, and answers to where it must.
 type netAddr string

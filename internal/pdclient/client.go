@@ -129,6 +129,13 @@ func (c *Client) Close() {
 // ClusterID identifies the cluster.
 func (c *Client) ClusterID() uint64 { return c.clusterID }
 
+// Endpoints are the addresses of all members that are known, host:port.
+func (c *Client) Endpoints() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.endpoints)
+}
+
 func (c *Client) header() *pdpb.RequestHeader { return &pdpb.RequestHeader{ClusterId: c.clusterID} }
 
 // address strips the scheme that PD's URLs have and gRPC targets have not.

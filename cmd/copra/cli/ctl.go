@@ -44,10 +44,7 @@ func newCtl() *cobra.Command {
 			Use: name, Short: short, Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd, path, print) },
 		}
-		f := sub.Flags()
-		f.StringVar(&c.configFile, config.FileFlag, "", "TOML file with settings, by flag name")
-		f.StringVar(&c.pdList, "pd", "127.0.0.1:2379", "client addresses of the placement drivers, comma separated")
-		f.BoolVar(&c.asJSON, "json", false, "print PD's answer as it is")
+		c.register(sub)
 		cmd.AddCommand(sub)
 	}
 	add("member", "List the placement drivers", "/pd/api/v1/members", printMembers)
@@ -56,7 +53,16 @@ func newCtl() *cobra.Command {
 	add("health", "Show the health of the placement drivers", "/pd/api/v1/health", printHealth)
 	add("operator", "Show the scheduling operators that are running", "/pd/api/v1/operators", nil)
 	add("config", "Show PD's configuration", "/pd/api/v1/config", nil)
+	cmd.AddCommand(newCtlGossip(c))
 	return cmd
+}
+
+// register adds the flags that all subcommands have.
+func (c *ctl) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.configFile, config.FileFlag, "", "TOML file with settings, by flag name")
+	f.StringVar(&c.pdList, "pd", "127.0.0.1:2379", "client addresses of the placement drivers, comma separated")
+	f.BoolVar(&c.asJSON, "json", false, "print the answer as it is")
 }
 
 func (c *ctl) run(cmd *cobra.Command, path string, print func(io.Writer, []byte) error) error {
@@ -68,6 +74,11 @@ func (c *ctl) run(cmd *cobra.Command, path string, print func(io.Writer, []byte)
 	if err != nil {
 		return err
 	}
+	return c.print(cmd, body, print)
+}
+
+// print writes an answer as it is wanted.
+func (c *ctl) print(cmd *cobra.Command, body []byte, print func(io.Writer, []byte) error) error {
 	if c.asJSON || print == nil {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", body)
 		return err
