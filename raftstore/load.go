@@ -32,6 +32,9 @@ func (s *Store) load() error {
 		return nil
 	})
 	if err == nil {
+		err = s.loadFailed()
+	}
+	if err == nil {
 		err = s.finishSnapshots()
 	}
 	if err != nil {

@@ -144,6 +144,7 @@ func (s *Store) flushSoon() {
 // onRegionChanged follows a change of the region that apply has published.
 func (p *peer) onRegionChanged(region *metapb.Region) {
 	p.st.confState = confState(region)
+	p.followRecovery(region)
 	for _, peer := range region.Peers {
 		delete(p.otherPeers, peer.Id)
 	}

@@ -67,7 +67,8 @@ type peer struct {
 	gc      logGCState
 	report  reportState
 	load    loadState
-	missing int // ticks without a leader
+	missing int      // ticks without a leader
+	failed  []uint64 // stores that are gone for good, while the region recovers
 }
 
 // role is what a peer is in its group.
@@ -105,7 +106,12 @@ func (s *Store) newPeer(region *metapb.Region, id uint64, rs raftlog.RaftState, 
 		store: s, regionID: region.GetId(), id: id,
 		log: s.log.With(slog.Uint64("region", region.GetId()), slog.Uint64("peer", id)),
 	}
-	p.st = newPeerStorage(p.regionID, s.raftLog, rs, confState(region))
+	p.failed = s.failedOf(p.regionID)
+	members, err := survivors(region, p.failed)
+	if err != nil {
+		return nil, err
+	}
+	p.st = newPeerStorage(p.regionID, s.raftLog, rs, members)
 	p.hs = hardState{
 		term: rs.HardState.GetTerm(), vote: rs.HardState.GetVote(),
 		commit: max(rs.HardState.GetCommit(), applied.index, rs.TruncatedIndex),
@@ -269,6 +275,7 @@ func (p *peer) tick() {
 		p.tickReport()
 		p.tickSplitCheck()
 		p.tickLoad()
+		p.tickRecovery()
 		p.tickRemoval()
 	}
 	p.tickLog()

@@ -232,9 +232,11 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 		regions = append(regions, r.region)
 		child := s.peer(r.region.Id)
 		if child != nil {
+			p.inheritFailed(child.regionID)
 			existing = append(existing, child)
 			continue
 		}
+		p.inheritFailed(r.region.Id)
 		child, err := s.newChild(r.region)
 		if err != nil {
 			s.fatal(err)
@@ -315,6 +317,9 @@ func (p *peer) initTask() *logTask {
 		b.DeleteRegion(p.regionID)
 		b.PutMeta(metaKey(peerIDKind, p.regionID), encodeUvarint(p.id))
 		b.SetTruncated(p.regionID, initialIndex, initialTerm)
+		if len(p.failed) > 0 {
+			b.PutMeta(metaKey(recoverKind, p.regionID), encodeFailedStores(p.failed))
+		}
 	}}
 }
 
@@ -332,7 +337,13 @@ func (p *peer) initialize(m mailInitialize) {
 	}
 	rs := initialLog(raftlog.RaftState{HardState: p.hs.proto()}, true)
 	p.hs = hardState{rs.HardState.GetTerm(), rs.HardState.GetVote(), rs.HardState.GetCommit()}
-	p.st = newPeerStorage(p.regionID, p.store.raftLog, rs, confState(m.region))
+	p.failed = p.store.failedOf(p.regionID)
+	members, err := survivors(m.region, p.failed)
+	if err != nil {
+		p.store.fatal(err)
+		return
+	}
+	p.st = newPeerStorage(p.regionID, p.store.raftLog, rs, members)
 	p.st.hardState = p.hs.proto()
 	p.region.Store(m.region)
 	p.apply.init(p, m.region, applyState{initialIndex, initialTerm})

@@ -60,6 +60,7 @@ type Store struct {
 	start       time.Time
 
 	peers     sync.Map // region id → *peer
+	failed    sync.Map // region id → []uint64, the stores it has to do without (recover.go)
 	readIDs   atomic.Uint64
 	snapSeq   atomic.Uint64
 	lastFlush atomic.Int64

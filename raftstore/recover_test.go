@@ -1,0 +1,145 @@
+package raftstore_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/raftlog"
+	"github.com/copradb/copra/raftstore/rafttest"
+	"github.com/pingcap/kvproto/pkg/raft_serverpb"
+	"github.com/stretchr/testify/require"
+)
+
+// offline opens the disks of a store that is down.
+func offline(t *testing.T, c *rafttest.Cluster, id uint64, use func(o *raftstore.Offline)) {
+	t.Helper()
+	e, err := engine.Open(engine.Options{Dir: "data", FS: c.Node(id).FS, CacheBytes: 1 << 20})
+	require.NoError(t, err)
+	l, err := raftlog.Open(raftlog.Options{Dir: "raft", FS: c.Node(id).FS, CacheBytes: 1 << 20})
+	require.NoError(t, err)
+	use(raftstore.NewOffline(id, e, l))
+	require.NoError(t, l.Close())
+	require.NoError(t, e.Close())
+}
+
+func recoverStores(t *testing.T, c *rafttest.Cluster, left, failed []uint64) {
+	t.Helper()
+	for _, id := range left {
+		offline(t, c, id, func(o *raftstore.Offline) {
+			plan, err := o.PlanRecovery(failed, nil)
+			require.NoError(t, err)
+			for _, step := range plan {
+				require.NoError(t, step.Refused)
+			}
+			marked, err := o.Recover(plan, failed)
+			require.NoError(t, err)
+			require.NotZero(t, marked)
+		})
+	}
+}
+
+func TestRecoverLostQuorum(t *testing.T) {
+	config := raftstore.Config{LogCheckInterval: time.Hour}
+	cluster(t, 5, 5, config, func(t *testing.T, c *rafttest.Cluster) {
+		for i := range 20 {
+			c.Put(fmt.Sprint("k", i), "before")
+		}
+		// Store 5 hears nothing of a split, so its log is the shorter one.
+		c.Partition(5)
+		regions := splitAt(t, c, rafttest.FirstRegion, "k5")
+		c.Put("k1", "after")
+		c.Put("k9", "after")
+		c.Eventually("store 4 has it", func() bool { return c.Local(4, "k9") == "after" && c.Local(4, "k1") == "after" })
+		for id := range uint64(5) {
+			c.Crash(id+1, 0)
+		}
+		c.Heal()
+		left, failed := []uint64{4, 5}, []uint64{1, 2, 3}
+		recoverStores(t, c, left, failed)
+		for _, id := range left {
+			c.Restart(id)
+		}
+		require.Equal(t, "after", c.Get("k1"), "the survivor that has the most leads")
+		require.Equal(t, "after", c.Get("k9"))
+		c.Put("k1", "again")
+		c.Put("k9", "again")
+		for _, r := range regions {
+			c.Eventually("failed peers are gone everywhere", func() bool {
+				for _, id := range left {
+					have, ok := c.Node(id).Store.Region(r.Id)
+					if !ok || len(have.Region.Peers) != 2 {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		// A failed store comes back from the dead: it is turned away.
+		c.Restart(1)
+		c.Eventually("the old peers end", func() bool { return len(c.Node(1).Store.Regions()) == 0 })
+		require.Equal(t, "again", c.Get("k1"))
+		// The mark is gone: after another crash, nothing is left out.
+		time.Sleep(time.Second)
+		for _, id := range left {
+			c.Crash(id, 0)
+			offline(t, c, id, func(o *raftstore.Offline) {
+				rs, err := o.Regions()
+				require.NoError(t, err)
+				for _, r := range rs {
+					require.Empty(t, r.FailedStores)
+					require.Empty(t, r.Problem)
+					require.Len(t, r.Region.Peers, 2)
+				}
+			})
+			c.Restart(id)
+		}
+		require.Equal(t, "again", c.Get("k9"))
+	})
+}
+
+func TestRecoverLeavesHealthyRegionsAlone(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.Stop(2)
+		offline(t, c, 2, func(o *raftstore.Offline) {
+			plan, err := o.PlanRecovery([]uint64{3}, nil)
+			require.NoError(t, err)
+			require.Empty(t, plan, "two of three are a quorum")
+			_, err = o.PlanRecovery([]uint64{2}, nil)
+			require.ErrorContains(t, err, "other than this store")
+			_, err = o.PlanRecovery(nil, nil)
+			require.Error(t, err)
+		})
+	})
+}
+
+func TestOfflineLooks(t *testing.T) {
+	cluster(t, 1, 1, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		splitAt(t, c, rafttest.FirstRegion, "m")
+		require.NoError(t, c.PutAt(context.Background(), 1, c.Context(1, rafttest.FirstRegion), "z", "2"))
+		c.Crash(1, 0)
+		offline(t, c, 1, func(o *raftstore.Offline) {
+			r, ok, err := o.Region(rafttest.FirstRegion)
+			require.NoError(t, err)
+			require.True(t, ok)
+			require.Equal(t, raft_serverpb.PeerState_Normal, r.State)
+			require.Equal(t, uint64(rafttest.FirstPeer+1), r.PeerID)
+			require.GreaterOrEqual(t, r.LastIndex, r.AppliedIndex)
+			_, ok, err = o.Region(99)
+			require.NoError(t, err)
+			require.False(t, ok)
+			var kinds []string
+			require.NoError(t, o.Entries(rafttest.FirstRegion, 0, 0, func(e raftstore.OfflineEntry) error {
+				kinds = append(kinds, e.Kind)
+				return nil
+			}))
+			require.Equal(t, []string{"", "write", "BatchSplit", "write"}, kinds)
+			require.ErrorContains(t, o.Entries(99, 0, 0, nil), "region 99")
+		})
+	})
+}
