@@ -234,7 +234,8 @@ type Recovery struct {
 }
 
 // PlanRecovery lists the regions of this store that have lost their quorum if
-// the failed stores are gone for good. only limits it to some regions.
+// the failed stores are gone for good. only limits it to some regions. Call
+// Replay before: the newest changes of members may be in the log only.
 func (o *Offline) PlanRecovery(failed []uint64, only []uint64) (plan []Recovery, err error) {
 	if len(failed) == 0 || slices.Contains(failed, o.id) {
 		return nil, fmt.Errorf("raftstore: recovery needs the ids of the failed stores, other than this store %d", o.id)

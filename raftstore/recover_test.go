@@ -10,6 +10,8 @@ import (
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/rafttest"
+	"github.com/pingcap/kvproto/pkg/eraftpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"github.com/stretchr/testify/require"
 )
@@ -30,6 +32,7 @@ func recoverStores(t *testing.T, c *rafttest.Cluster, left, failed []uint64) {
 	t.Helper()
 	for _, id := range left {
 		offline(t, c, id, func(o *raftstore.Offline) {
+			require.NoError(t, o.Replay(t.Context(), c.Node(id).FS, "snap"))
 			plan, err := o.PlanRecovery(failed, nil)
 			require.NoError(t, err)
 			for _, step := range plan {
@@ -140,6 +143,33 @@ func TestOfflineLooks(t *testing.T) {
 			}))
 			require.Equal(t, []string{"", "write", "BatchSplit", "write"}, kinds)
 			require.ErrorContains(t, o.Entries(99, 0, 0, nil), "region 99")
+		})
+	})
+}
+
+// A store that crashes before it flushes knows its newest members from the log
+// only.
+func TestReplayFindsNewMembers(t *testing.T) {
+	cluster(t, 3, 1, raftstore.Config{LogCheckInterval: time.Hour}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return len(r.Peers) == 3 },
+			rafttest.Change(eraftpb.ConfChangeType_AddNode, c.PD.AllocID(), 2), rafttest.Change(eraftpb.ConfChangeType_AddNode, c.PD.AllocID(), 3))
+		c.Put("a", "2")
+		c.Put("a", "3")
+		c.Crash(1, 0)
+		offline(t, c, 1, func(o *raftstore.Offline) {
+			before, _, err := o.Region(rafttest.FirstRegion)
+			require.NoError(t, err)
+			require.Len(t, before.Region.Peers, 1)
+			require.NoError(t, o.Replay(t.Context(), c.Node(1).FS, "snap"))
+			after, _, err := o.Region(rafttest.FirstRegion)
+			require.NoError(t, err)
+			require.Len(t, after.Region.Peers, 3)
+			require.GreaterOrEqual(t, after.AppliedIndex, before.Commit)
+			require.Equal(t, before.LastIndex, after.LastIndex, "a replay writes nothing of its own to the log")
+			plan, err := o.PlanRecovery([]uint64{2, 3}, nil)
+			require.NoError(t, err)
+			require.Len(t, plan, 1)
 		})
 	})
 }

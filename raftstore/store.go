@@ -36,6 +36,9 @@ type Options struct {
 	LockChecker LockChecker
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
+	// ReplayOnly makes a store that applies what its log knows to be committed,
+	// and takes part in nothing: it neither ticks nor campaigns.
+	ReplayOnly bool
 	// Fatal ends the process after an error that leaves the store's state
 	// unknown (hazard 2). Without it the store panics.
 	Fatal func(error)
@@ -58,6 +61,7 @@ type Store struct {
 	onFatal     func(error)
 	metrics     *metrics
 	start       time.Time
+	replayOnly  bool
 
 	peers     sync.Map // region id → *peer
 	failed    sync.Map // region id → []uint64, the stores it has to do without (recover.go)
@@ -116,6 +120,7 @@ func New(o Options) (*Store, error) {
 		id: o.StoreID, cfg: o.Config, engine: o.Engine, raftLog: o.Log, transport: o.Transport, pd: o.PD,
 		fs: o.FS, snapDir: o.SnapDir, observer: o.Observer, lockChecker: o.LockChecker, log: o.Logger, onFatal: o.Fatal,
 		start:      time.Now(),
+		replayOnly: o.ReplayOnly,
 		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
 		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
 		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),
@@ -173,14 +178,16 @@ func (s *Store) Start() error {
 	for range s.cfg.ApplyWorkers {
 		s.workers.Go(s.applyWorker)
 	}
-	s.workers.Go(s.ticker)
+	if !s.replayOnly {
+		s.workers.Go(s.ticker)
+	}
 	s.background.start(s.cfg.BackgroundWorkers)
 	s.snapSends.start(snapshotSendCountMax)
 	s.measures.start(1)
 	s.splits.start(splitWorkerCount)
 	s.eachPeer(func(p *peer) {
 		s.observer.RegionChanged(p.region.Load(), false)
-		if lone(p.region.Load()) {
+		if lone(p.region.Load()) && !s.replayOnly {
 			p.send(mailCampaign{})
 			return
 		}

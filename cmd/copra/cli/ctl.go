@@ -54,6 +54,7 @@ func newCtl() *cobra.Command {
 	add("operator", "Show the scheduling operators that are running", "/pd/api/v1/operators", nil)
 	add("config", "Show PD's configuration", "/pd/api/v1/config", nil)
 	cmd.AddCommand(newCtlGossip(c))
+	cmd.AddCommand(newCtlOffline())
 	return cmd
 }
 
