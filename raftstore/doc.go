@@ -15,6 +15,7 @@
 //
 //	caller      Snapshot: role, epoch, lease ► engine snapshot ► all of it again
 //	            without a lease: read index (one for all that wait), then the same
+//	            a stale read: epoch, safe timestamp ► engine snapshot ► epoch again
 //
 // A fixed pool of workers drives all regions (sched.go): no region has a
 // goroutine or a timer. A peer belongs to one Raft worker and one apply worker
@@ -40,8 +41,8 @@
 // # What it is not
 //
 // It knows nothing of transactions, MVCC or coprocessors, and speaks no gRPC:
-// Transport and PD are interfaces. Merging regions, hibernation and stale reads
-// are not here yet; they are refused by name.
+// Transport and PD are interfaces. Merging regions and hibernation are not here
+// yet; they are refused by name.
 //
 // # Files
 //
@@ -50,6 +51,7 @@
 //	storage.go               raft.Storage with the entry cache
 //	propose.go, apply.go     writes
 //	read.go, readindex.go, lease.go   reads
+//	staleread.go             reads at timestamps that are safe, see tikv/resolvedts
 //	split.go, splitcheck.go, loadsplit.go, membership.go, loggc.go   commands
 //	snapshot.go, snapshotrecv.go   peers that lag too far
 //	route.go, destroy.go     messages for peers that are not here, and the end

@@ -105,10 +105,10 @@ func errReadIndexNotReady(regionID uint64, reason string) error {
 		ReadIndexNotReady: &errorpb.ReadIndexNotReady{RegionId: regionID, Reason: reason}})
 }
 
-func errDataIsNotReady(regionID, peerID uint64) error {
+func errDataIsNotReady(regionID, peerID, safeTS, readTS uint64) error {
 	return regionError(&errorpb.Error{
-		Message:        fmt.Sprintf("region %d: stale reads are not served; read from the leader", regionID),
-		DataIsNotReady: &errorpb.DataIsNotReady{RegionId: regionID, PeerId: peerID}})
+		Message:        fmt.Sprintf("region %d: peer %d can be read up to %d, not at %d yet; read from the leader", regionID, peerID, safeTS, readTS),
+		DataIsNotReady: &errorpb.DataIsNotReady{RegionId: regionID, PeerId: peerID, SafeTs: safeTS}})
 }
 
 func errNotInitialized(regionID uint64) error {

@@ -9,6 +9,8 @@ import (
 type metrics struct {
 	logSyncs, logSyncRegions  prometheus.Counter
 	leaseReads, indexReads    prometheus.Counter
+	staleReads                prometheus.Counter
+	rejectedReads             *prometheus.CounterVec
 	proposals                 *prometheus.CounterVec
 	applyRounds, applyEntries prometheus.Counter
 	snapshots                 *prometheus.CounterVec
@@ -31,6 +33,8 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		logSyncs:        counter("tikv_raftstore_log_sync_total", "Synced commits of the Raft log."),
 		logSyncRegions:  counter("tikv_raftstore_log_sync_regions_total", "Regions' writes in those commits; over the commits it is the group commit's gain."),
 		leaseReads:      counter("tikv_raftstore_local_read_executed_requests", "Reads served under the leader's lease."),
+		staleReads:      counter("tikv_raftstore_local_read_executed_stale_read_requests", "Stale reads served, on whatever replica."),
+		rejectedReads:   vec("tikv_raftstore_local_read_reject_total", "Local reads that could not be served, by reason.", "reason"),
 		indexReads:      counter("tikv_raftstore_read_index_requests_total", "Reads that needed a read index."),
 		proposals:       vec("tikv_raftstore_proposal_total", "Proposals by type.", "type"),
 		applyRounds:     counter("tikv_raftstore_apply_rounds_total", "Batches written to the data engine."),
@@ -47,7 +51,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 	m.leaders = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "leader"}}, leaders)
 	m.collectors = []prometheus.Collector{
-		m.logSyncs, m.logSyncRegions, m.leaseReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
+		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
 		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.regions, m.leaders}
 	if reg == nil {
 		return m, nil

@@ -39,6 +39,7 @@ type peer struct {
 	maxTS    atomic.Uint64 // the term in which max_ts was synchronised
 	seq      atomic.Uint64 // last proposal number
 	stats    peerStats
+	progress readProgress // of stale reads
 
 	waiters waiterTable
 	readers readerTable

@@ -22,7 +22,7 @@ func (s *Store) Snapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.Snapshot
 		return nil, err
 	}
 	if rc.GetStaleRead() {
-		return nil, errDataIsNotReady(p.regionID, p.id)
+		return p.staleSnapshot(rc, o)
 	}
 	r := p.role.Load()
 	if !r.leader && rc.GetReplicaRead() {

@@ -246,6 +246,7 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 		child.stats.sizeKeys.Store(entries)
 		created = append(created, child)
 	}
+	p.passReadProgress(len(splits), region, created)
 	s.splitRanges(region, regions, created)
 	for _, child := range existing {
 		child.send(mailInitialize{region: regionOf(regions, child.regionID), campaign: lead})

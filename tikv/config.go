@@ -12,6 +12,7 @@ import (
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/transport"
+	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -53,6 +54,9 @@ type Config struct {
 	// CapacityBytes is what PD may put here; 0 means the file system's size.
 	CapacityBytes          uint64
 	StoreHeartbeatInterval time.Duration
+	// ResolvedTSInterval is how often the timestamps advance up to which replicas
+	// serve stale reads; 0 means resolvedts.IntervalDefault.
+	ResolvedTSInterval time.Duration
 	// LocalTransport connects the stores of one process without sockets; all
 	// stores of the cluster must be in it.
 	LocalTransport *transport.Local
@@ -95,6 +99,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.StoreHeartbeatInterval <= 0 {
 		c.StoreHeartbeatInterval = heartbeatIntervalDefault
+	}
+	if c.ResolvedTSInterval <= 0 {
+		c.ResolvedTSInterval = resolvedts.IntervalDefault
 	}
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()

@@ -4,7 +4,8 @@
 //	clients ─► gRPC server ─► Service ─┬─► txn.Store ──┐
 //	SQL, in process ──────────┘        ├─► raw.Service ┼─► raftstore.Store ─► engine, raftlog
 //	other stores ─► transport, deadlock┘               │
-//	PD ◄─ heartbeats, max_ts ◄─────────────────────────┘
+//	PD ◄─ heartbeats, max_ts ◄─────────────────────────┤
+//	other stores ◄─ CheckLeader ◄─ resolvedts ◄────────┘
 //
 // # Start
 //

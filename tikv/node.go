@@ -23,6 +23,7 @@ import (
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv/deadlock"
 	"github.com/copradb/copra/tikv/raw"
+	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/copradb/copra/txn"
 	deadlockpb "github.com/pingcap/kvproto/pkg/deadlock"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
@@ -50,6 +51,7 @@ type Node struct {
 	detector  *deadlock.Detector
 	service   *Service
 	observer  *observer
+	resolved  *resolvedts.Manager
 	health    *health.Server
 	gossip    atomic.Pointer[gossip.Node]
 	seeds     atomic.Pointer[[]string] // addresses at which gossip may find others
@@ -273,7 +275,10 @@ func (n *Node) buildStore(context.Context) error {
 	front := steered{n.regions, n}
 	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})
 	n.onStop(n.txn.Close)
-	n.observer.ready(n.regions, n.txn)
+	if err := n.buildResolved(dial); err != nil {
+		return err
+	}
+	n.observer.ready(n.regions, n.txn, n.resolved)
 	if remote != nil {
 		remote.SetHandler(n.regions)
 	} else {
@@ -287,10 +292,24 @@ func (n *Node) buildStore(context.Context) error {
 	n.onStop(m.unregister)
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
-		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions,
+		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, safe: n.regions, reset: n.resolved.Reset,
 		log: n.log, metrics: m, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	return nil
+}
+
+// buildResolved makes what advances the resolved timestamps.
+func (n *Node) buildResolved(dial []grpc.DialOption) (err error) {
+	conns := &storeConns{clusterID: n.clusterID, storeID: n.storeID, resolve: n.resolve, dial: dial, conns: map[uint64]*grpc.ClientConn{}}
+	n.onStop(conns.close)
+	n.resolved, err = resolvedts.New(resolvedts.Options{
+		StoreID: n.storeID, Regions: n.regions, Txn: n.txn, Timestamp: n.pd.GetTS, CheckLeader: conns.checkLeader,
+		Report: n.reportMinResolvedTS, Interval: n.cfg.ResolvedTSInterval, Logger: n.log, Registerer: n.cfg.Registerer,
+	})
+	if err == nil {
+		n.onStop(n.resolved.Close)
+	}
+	return err
 }
 
 // waitCalls waits for the handlers of the calls that were cut off: they use the
@@ -349,6 +368,7 @@ func (n *Node) serve(context.Context) error {
 	n.serveStatus()
 	n.wg.Go(n.observer.run)
 	n.wg.Go(n.heartbeats)
+	n.resolved.Start()
 	n.onStop(n.cancel)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore"
+	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -15,8 +16,8 @@ import (
 
 // observer hears from raftstore what happens to regions and passes it on: to
 // txn (waiters of lost regions), to the deadlock detector (who leads the first
-// region), to max_ts (which must be synchronised in every new term), and to
-// Config.Observers.
+// region), to max_ts (which must be synchronised in every new term), to the
+// resolved timestamps (locks), and to Config.Observers.
 //
 // Its methods are called by raftstore's workers and never block: what needs
 // PD happens in run.
@@ -24,6 +25,7 @@ type observer struct {
 	n     *Node
 	store atomic.Pointer[raftstore.Store]
 	txn   atomic.Pointer[txn.Store]
+	locks atomic.Pointer[resolvedts.Manager]
 	wake  chan struct{}
 
 	mu sync.Mutex
@@ -44,9 +46,10 @@ func newObserver(n *Node) *observer {
 }
 
 // ready gives the observer the stores that did not exist when it was made.
-func (o *observer) ready(s *raftstore.Store, t *txn.Store) {
+func (o *observer) ready(s *raftstore.Store, t *txn.Store, locks *resolvedts.Manager) {
 	o.store.Store(s)
 	o.txn.Store(t)
+	o.locks.Store(locks)
 }
 
 func (o *observer) signal() {
@@ -102,6 +105,9 @@ func (o *observer) RegionChanged(region *metapb.Region, removed bool) {
 
 // Applied implements raftstore.Observer.
 func (o *observer) Applied(regionID uint64, entries []*raftpb.Entry) {
+	if l := o.locks.Load(); l != nil {
+		l.Applied(regionID, entries)
+	}
 	for _, e := range o.n.cfg.Observers {
 		e.Applied(regionID, entries)
 	}

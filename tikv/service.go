@@ -30,6 +30,12 @@ type regionSplitter interface {
 	SplitRegion(ctx context.Context, rc *kvrpcpb.Context, keys [][]byte) ([]*metapb.Region, error)
 }
 
+// safePoints is what stale reads need of raftstore.
+type safePoints interface {
+	CheckLeaders(infos []*kvrpcpb.LeaderInfo) []uint64
+	MinSafeTS(start, end []byte) uint64
+}
+
 // Service is the Tikv gRPC service of one store. What it does not have answers
 // Unimplemented, by name.
 type Service struct {
@@ -42,6 +48,8 @@ type Service struct {
 	raw                *raw.Service
 	detector           *deadlock.Detector
 	regions            regionSplitter
+	safe               safePoints
+	reset              func() // the locks of all regions are to be read again
 	log                *slog.Logger
 	metrics            *metrics
 
@@ -157,18 +165,12 @@ func (s *Service) unsafeDestroyRange(ctx context.Context, req *kvrpcpb.UnsafeDes
 	if err := errors.Join(s.data.Apply(b), b.Close()); err != nil {
 		return nil, err
 	}
+	s.reset()
 	// Nothing replays this deletion after a crash.
 	if err := s.data.Flush(ctx); err != nil {
 		return nil, err
 	}
 	return &kvrpcpb.UnsafeDestroyRangeResponse{}, nil
-}
-
-// GetStoreSafeTS returns the timestamp up to which every replica of the store
-// can be read without asking its leader. 0: none is known; clients then read
-// from leaders.
-func (s *Service) GetStoreSafeTS(context.Context, *kvrpcpb.StoreSafeTSRequest) (*kvrpcpb.StoreSafeTSResponse, error) {
-	return &kvrpcpb.StoreSafeTSResponse{SafeTs: 0}, nil
 }
 
 // slowScoreHealthy is TiKV's slow score of a store in good health; it goes up

@@ -12,9 +12,11 @@ import (
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv/deadlock"
 	"github.com/copradb/copra/tikv/internal/oneregion"
 	"github.com/copradb/copra/tikv/raw"
+	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -62,7 +64,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	splits := &splitRecorder{}
-	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil), regions: splits, detector: deadlock.New(deadlock.Options{StoreID: 3}),
+	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil), regions: splits, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
 		log: slog.New(slog.DiscardHandler), metrics: m, batchSlots: make(chan struct{}, batchRequestsMax)}
 	server := newGRPCServer()
 	tikvpb.RegisterTikvServer(server, s)
@@ -324,10 +326,60 @@ func TestWrongCluster(t *testing.T) {
 	}
 }
 
+// fakeSafe knows one region.
+type fakeSafe struct{ start, end []byte }
+
+func (f *fakeSafe) CheckLeaders(infos []*kvrpcpb.LeaderInfo) (out []uint64) {
+	for _, i := range infos {
+		out = append(out, i.RegionId)
+	}
+	return out
+}
+
+func (f *fakeSafe) MinSafeTS(start, end []byte) uint64 {
+	f.start, f.end = start, end
+	return 42
+}
+
+// TestCheckLeaderIsForStores: who doesn't say that it means this very store of
+// this cluster is refused, and so is a request without bounds.
+func TestCheckLeaderIsForStores(t *testing.T) {
+	f := newFixture(t)
+	call := func(cluster, store uint64, regions int) error {
+		req := &kvrpcpb.CheckLeaderRequest{}
+		for i := range regions {
+			req.Regions = append(req.Regions, &kvrpcpb.LeaderInfo{RegionId: uint64(i + 1)})
+		}
+		resp, err := f.client.CheckLeader(transport.WithTarget(bg, cluster, 9, store), req)
+		if err == nil && len(resp.Regions) != regions {
+			t.Errorf("%d of %d regions agreed", len(resp.Regions), regions)
+		}
+		return err
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want codes.Code
+	}{
+		"no metadata":   {func() error { _, err := f.client.CheckLeader(bg, &kvrpcpb.CheckLeaderRequest{}); return err }(), codes.InvalidArgument},
+		"other cluster": {call(testCluster+1, 3, 1), codes.InvalidArgument},
+		"other store":   {call(testCluster, 4, 1), codes.FailedPrecondition},
+		"too many":      {call(testCluster, 3, resolvedts.CheckRegionsMax+1), codes.InvalidArgument},
+		"a store":       {call(testCluster, 3, 2), codes.OK},
+	} {
+		if status.Code(c.err) != c.want {
+			t.Errorf("%s: %v, want %v", name, c.err, c.want)
+		}
+	}
+	resp, err := f.client.GetStoreSafeTS(bg, &kvrpcpb.StoreSafeTSRequest{KeyRange: &kvrpcpb.KeyRange{StartKey: []byte("a")}})
+	if err != nil || resp.SafeTs != 42 {
+		t.Fatal(resp, err)
+	}
+}
+
 // served are the unary methods that protocol.md wants; all others must say
 // Unimplemented.
 var served = strings.Fields(`KvGet KvBatchGet KvScan KvPrewrite KvCommit KvPessimisticLock KVPessimisticRollback KvBatchRollback
-	KvTxnHeartBeat KvCheckTxnStatus KvCheckSecondaryLocks KvResolveLock KvScanLock KvDeleteRange SplitRegion GetStoreSafeTS
+	KvTxnHeartBeat KvCheckTxnStatus KvCheckSecondaryLocks KvResolveLock KvScanLock KvDeleteRange SplitRegion GetStoreSafeTS CheckLeader
 	GetHealthFeedback KvFlush KvBufferBatchGet UnsafeDestroyRange RawGet RawPut RawDelete RawScan RawBatchGet RawBatchPut
 	RawBatchDelete RawBatchScan RawDeleteRange RawCompareAndSwap RawGetKeyTTL RawChecksum BroadcastTxnStatus MvccGetByKey
 	MvccGetByStartTs KvCleanup ReadIndex GetLockWaitInfo GetLockWaitHistory`)

@@ -99,6 +99,18 @@ func (s *Store) MaxTS() uint64 { return s.mem.MaxTS() }
 // it when a region's leadership begins, before it reports max_ts as synchronised.
 func (s *Store) UpdateMaxTS(ts uint64) { s.mem.UpdateMaxTS(ts) }
 
+// ResolveFloor raises max_ts to ts, a timestamp of PD's, and returns a timestamp
+// at or below it that no transaction commits at or below whose writes are on
+// their way into the log of a region of this store, or will be. What is already
+// in the logs is for the caller to look at.
+func (s *Store) ResolveFloor(ts uint64) uint64 {
+	s.mem.UpdateMaxTS(ts)
+	return min(ts, s.mem.Floor())
+}
+
+// TxnStatus returns what was broadcast about a large transaction.
+func (s *Store) TxnStatus(startTS uint64) (mvcc.TxnStatus, bool) { return s.status.get(startTS) }
+
 // raiseMaxTS is UpdateMaxTS for timestamps of clients: MaxUint64 ("the newest")
 // is no timestamp, and one far in the future is refused.
 func (s *Store) raiseMaxTS(ts uint64) error {

@@ -85,6 +85,15 @@ func (c *Client) StoreHeartbeat(ctx context.Context, stats *pdpb.StoreStats) (*p
 	})
 }
 
+// ReportMinResolvedTS tells PD up to where every replica of the store can be
+// read without asking its leader.
+func (c *Client) ReportMinResolvedTS(ctx context.Context, storeID, ts uint64) error {
+	_, err := call(ctx, c, "ReportMinResolvedTS", func(ctx context.Context, pd pdpb.PDClient) (*pdpb.ReportMinResolvedTsResponse, error) {
+		return pd.ReportMinResolvedTS(ctx, &pdpb.ReportMinResolvedTsRequest{Header: c.header(), StoreId: storeID, MinResolvedTs: ts})
+	})
+	return err
+}
+
 // AskBatchSplit returns ids for n new regions, each with as many peers as
 // region has.
 func (c *Client) AskBatchSplit(ctx context.Context, region *metapb.Region, n int) ([]*pdpb.SplitID, error) {

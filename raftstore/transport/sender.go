@@ -11,7 +11,6 @@ import (
 	"github.com/copradb/copra/raftstore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -155,7 +154,7 @@ func (s *sender) stream() (sent bool, err error) {
 		return false, err
 	}
 	defer cc.Close()
-	ctx = metadata.NewOutgoingContext(ctx, target(s.t.o.ClusterID, s.t.o.StoreID, s.key.store))
+	ctx = WithTarget(ctx, s.t.o.ClusterID, s.t.o.StoreID, s.key.store)
 	stream, err := cc.NewStream(ctx, batchStream, batchMethod, grpc.MaxCallSendMsgSize(frameBytesMax))
 	if err != nil {
 		return false, fmt.Errorf("open raft stream to store %d at %s: %w", s.key.store, cc.Target(), err)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strconv"
@@ -36,7 +37,20 @@ const MaxRecvBytes = frameBytesMax
 
 // accept checks that the stream means this store.
 func (t *Transport) accept(stream grpc.ServerStream) (raftstore.Handler, error) {
-	md, _ := metadata.FromIncomingContext(stream.Context())
+	if err := CheckTarget(stream.Context(), t.o.ClusterID, t.o.StoreID); err != nil {
+		return nil, err
+	}
+	h := t.handler.Load()
+	if h == nil {
+		return nil, status.Errorf(codes.Unavailable, "store %d is starting", t.o.StoreID)
+	}
+	return *h, nil
+}
+
+// CheckTarget checks that a call of another store means this one: its metadata
+// is that of WithTarget.
+func CheckTarget(ctx context.Context, clusterID, storeID uint64) error {
+	md, _ := metadata.FromIncomingContext(ctx)
 	get := func(key string) uint64 {
 		if v := md.Get(key); len(v) == 1 {
 			if n, err := strconv.ParseUint(v[0], 10, 64); err == nil {
@@ -45,18 +59,14 @@ func (t *Transport) accept(stream grpc.ServerStream) (raftstore.Handler, error) 
 		}
 		return 0
 	}
-	if id := get(clusterKey); id != t.o.ClusterID {
-		return nil, status.Errorf(codes.InvalidArgument, "raft stream of cluster %d reached store %d of cluster %d; check the addresses of store %d",
-			id, t.o.StoreID, t.o.ClusterID, get(fromKey))
+	if id := get(clusterKey); id != clusterID {
+		return status.Errorf(codes.InvalidArgument, "a call between stores of cluster %d reached store %d of cluster %d; check the addresses of store %d",
+			id, storeID, clusterID, get(fromKey))
 	}
-	if id := get(toKey); id != t.o.StoreID {
-		return nil, status.Errorf(codes.FailedPrecondition, "raft stream for store %d reached store %d: the address changed hands", id, t.o.StoreID)
+	if id := get(toKey); id != storeID {
+		return status.Errorf(codes.FailedPrecondition, "a call for store %d reached store %d: the address changed hands", id, storeID)
 	}
-	h := t.handler.Load()
-	if h == nil {
-		return nil, status.Errorf(codes.Unavailable, "store %d is starting", t.o.StoreID)
-	}
-	return *h, nil
+	return nil
 }
 
 func (t *Transport) serveBatch(stream grpc.ServerStream) error {

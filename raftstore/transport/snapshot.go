@@ -9,7 +9,6 @@ import (
 	"github.com/copradb/copra/raftstore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -47,7 +46,7 @@ func (t *Transport) sendSnapshot(ctx context.Context, m *raftstore.RaftMessage, 
 		return err
 	}
 	defer cc.Close()
-	ctx = metadata.NewOutgoingContext(ctx, target(t.o.ClusterID, t.o.StoreID, m.To.StoreId))
+	ctx = WithTarget(ctx, t.o.ClusterID, t.o.StoreID, m.To.StoreId)
 	stream, err := cc.NewStream(ctx, snapshotStream, snapshotMethod, grpc.MaxCallSendMsgSize(frameBytesMax))
 	if err != nil {
 		return err

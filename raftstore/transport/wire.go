@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -157,6 +158,11 @@ func decodeChunk(frame []byte) (file, offset uint64, data []byte, err error) {
 		}
 	}
 	return 0, 0, nil, errors.New("raft transport: snapshot chunk is cut off")
+}
+
+// WithTarget says in a call's metadata which cluster and store it means.
+func WithTarget(ctx context.Context, clusterID, from, to uint64) context.Context {
+	return metadata.NewOutgoingContext(ctx, target(clusterID, from, to))
 }
 
 // target describes a stream in its metadata.

@@ -26,6 +26,7 @@ package memlock
 import (
 	"bytes"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -113,6 +114,24 @@ func (t *Table) Withdraw(keys [][]byte) {
 			close(e.gone)
 		}
 	}
+}
+
+// Floor is a timestamp that no published lock commits at or below, and at which
+// reads pass it; MaxUint64 if none is published. Call it after UpdateMaxTS(ts): then no
+// lock that is published later commits at or below ts, either.
+func (t *Table) Floor() uint64 {
+	floor := uint64(math.MaxUint64)
+	if t.count.Load() == 0 {
+		return floor
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	t.tree.Ascend(func(e *entry) bool {
+		// A transaction commits behind its start, and not below min_commit_ts.
+		floor = min(floor, max(e.lock.StartTS, e.lock.MinCommitTS, 1)-1)
+		return true
+	})
+	return floor
 }
 
 // CheckKey returns the lock on the encoded key if conflict says it is in the way.

@@ -3,6 +3,7 @@ package memlock
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -103,5 +104,33 @@ func TestHazard18_NoReaderIsMissed(t *testing.T) {
 			t.Fatalf("the reader at %d missed a lock with min_commit_ts %d", ts, minCommitTS)
 		}
 		tab.Withdraw([][]byte{[]byte("k")})
+	}
+}
+
+func TestFloor(t *testing.T) {
+	m := New()
+	if f := m.Floor(); f != math.MaxUint64 {
+		t.Fatalf("floor of nothing: %d", f)
+	}
+	m.UpdateMaxTS(100)
+	publish := func(key string, startTS uint64) {
+		m.Publish([]byte(key), func(maxTS uint64) *mvcc.Lock {
+			return &mvcc.Lock{Type: mvcc.LockPut, StartTS: startTS, MinCommitTS: max(maxTS, startTS) + 1}
+		})
+	}
+	publish("a", 40)
+	publish("b", 150)
+	if f := m.Floor(); f != 100 { // a commits at 101 or later
+		t.Fatalf("floor %d, want 100", f)
+	}
+	m.UpdateMaxTS(200)
+	publish("c", 10)
+	m.Withdraw([][]byte{[]byte("a")})
+	if f := m.Floor(); f != 150 {
+		t.Fatalf("floor %d, want 150", f)
+	}
+	m.Withdraw([][]byte{[]byte("b"), []byte("c")})
+	if f := m.Floor(); f != math.MaxUint64 {
+		t.Fatalf("floor %d", f)
 	}
 }

@@ -200,6 +200,22 @@ func LockStartTS(b []byte) (uint64, error) {
 	return binary.LittleEndian.Uint64(b[2:]), nil
 }
 
+// LockHead reads the fields of an encoded lock by which resolved timestamps
+// are tracked, and copies nothing.
+func LockHead(b []byte) (typ LockType, startTS, generation uint64, err error) {
+	if startTS, err = LockStartTS(b); err != nil {
+		return 0, 0, 0, err
+	}
+	d := decoder{b: b[10:]}
+	for range 5 { // ttl, for_update_ts, min_commit_ts, txn_size, generation
+		generation = d.uvarint()
+	}
+	if d.bad {
+		return 0, 0, 0, fmt.Errorf("%w: lock record of %d bytes is malformed", ErrCorrupt, len(b))
+	}
+	return LockType(b[0] & 0xF), startTS, generation, nil
+}
+
 // ParseLock decodes a lock into l. Its byte slices alias b.
 func ParseLock(b []byte, l *Lock) error {
 	d := decoder{b: b}

@@ -31,6 +31,9 @@ func TestLockRoundTrip(t *testing.T) {
 		if ts, err := LockStartTS(b); err != nil || ts != l.StartTS {
 			t.Errorf("start_ts of %+v is %d, %v", l, ts, err)
 		}
+		if typ, ts, gen, err := LockHead(b); err != nil || typ != l.Type || ts != l.StartTS || gen != l.Generation {
+			t.Errorf("head of %+v is %d %d %d, %v", l, typ, ts, gen, err)
+		}
 		if c := got.Clone(); !reflect.DeepEqual(*c, got) {
 			t.Errorf("clone of %+v is %+v", got, c)
 		}
