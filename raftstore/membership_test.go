@@ -217,3 +217,28 @@ func TestHazard04_VoteSurvivesCrash(t *testing.T) {
 		require.True(t, ask(2), "and that one again")
 	})
 }
+
+// Writes during a transfer wait for its end: a client that hears "busy" waits
+// for seconds.
+func TestWritesWaitForTransfer(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(first, 1)
+		for _, lost := range []bool{true, false} {
+			c.Net.SetFilter(func(m *raftstore.RaftMessage, deliver func()) bool {
+				return !lost || m.Msg.GetType() != raftpb.MsgTimeoutNow
+			})
+			r, _ := c.Node(1).Store.Region(first)
+			c.PD.Operate(&pdpb.RegionHeartbeatResponse{RegionId: first, TransferLeader: &pdpb.TransferLeader{Peer: r.Region.Peers[1]}})
+			time.Sleep(time.Millisecond)
+			err := c.PutAt(context.Background(), 1, c.Context(1, first), "b", "2")
+			if lost {
+				require.NoError(t, err, "the transfer was given up")
+				continue
+			}
+			if err != nil { // or the write was first
+				require.Equal(t, uint64(2), asRegionError(t, err).GetNotLeader().GetLeader().GetStoreId())
+			}
+		}
+	})
+}

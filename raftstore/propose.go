@@ -8,6 +8,7 @@ import (
 	"github.com/copradb/copra/internal/kv"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -111,7 +112,7 @@ func (p *peer) propose(ctx context.Context, prop *proposal) error {
 // proposeAll proposes what came in this round: writes in one message, so that
 // followers get them in one.
 func (p *peer) proposeAll() {
-	if len(p.props) == 0 {
+	if len(p.props) == 0 || p.transferring() {
 		return
 	}
 	r, region := p.role.Load(), p.region.Load()
@@ -146,6 +147,15 @@ func (p *peer) proposeAll() {
 	}
 }
 
+// transferring reports whether Raft refuses proposals because this leader hands
+// over. They wait: in milliseconds another peer leads, and the callers hear its
+// name, or the transfer is given up. A refusal as "busy" would cost them
+// seconds.
+func (p *peer) transferring() bool {
+	st := p.rn.BasicStatus()
+	return st.RaftState == raft.StateLeader && st.LeadTransferee != 0
+}
+
 // stepProposals gives proposals to Raft, all or none.
 func (p *peer) stepProposals(props []*proposal, term uint64) error {
 	ents := make([]*raftpb.Entry, len(props))
@@ -167,8 +177,6 @@ func (p *peer) stepProposals(props []*proposal, term uint64) error {
 func (p *peer) dropped() error {
 	st := p.rn.BasicStatus()
 	switch {
-	case st.LeadTransferee != 0:
-		return errServerIsBusy("the region's leader is being transferred")
 	case st.Lead != p.id:
 		return errNotLeader(p.regionID, findPeer(p.region.Load(), st.Lead))
 	}
