@@ -55,6 +55,10 @@ func loadCluster(s *Server, t *term) (*cluster, error) {
 		return nil, err
 	}
 	c.sched = schedule.NewController(c, s.log, s.metrics.operators)
+	c.sched.UseMetrics(s.metrics.schedulers)
+	if err := c.sched.LoadSchedulers(t.ctx, schedulerStorage{s, t}); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

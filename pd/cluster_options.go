@@ -69,7 +69,9 @@ func applyOptions(o schedule.Options, changes map[string]any) (schedule.Options,
 	ints := map[string]*int{
 		"max-replicas": &o.Replicas, "leader-schedule-limit": &o.LeaderLimit,
 		"region-schedule-limit": &o.RegionLimit, "replica-schedule-limit": &o.ReplicaLimit,
-		"store-limit": &o.StoreLimit,
+		"store-limit": &o.StoreLimit, "hot-region-schedule-limit": &o.HotRegionLimit,
+		"max-pending-peer-count": &o.MaxPendingPeers, "max-snapshot-count": &o.MaxSnapshots,
+		"hot-region-cache-hits-threshold": &o.HotCacheHits,
 	}
 	for name, v := range changes {
 		switch name {
@@ -79,6 +81,17 @@ func applyOptions(o schedule.Options, changes map[string]any) (schedule.Options,
 				return o, fmt.Errorf("pd: %s: %v is not a duration such as 30m", name, v)
 			}
 			o.MaxStoreDownTime = d
+		case "leader-schedule-policy":
+			if v != schedule.PolicyCount && v != schedule.PolicySize {
+				return o, fmt.Errorf("pd: %s: %v is neither %s nor %s", name, v, schedule.PolicyCount, schedule.PolicySize)
+			}
+			o.LeaderPolicy = v.(string)
+		case "tolerant-size-ratio":
+			f, ok := v.(float64)
+			if !ok || f < 0 {
+				return o, fmt.Errorf("pd: %s: %v is no number from 0 on", name, v)
+			}
+			o.TolerantSizeRatio = f
 		case "disable-balance":
 			b, ok := v.(bool)
 			if !ok {

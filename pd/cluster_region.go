@@ -40,6 +40,7 @@ func (c *cluster) regionHeartbeat(hb *pdpb.RegionHeartbeatRequest) error {
 	if err := c.putRegion(r); err != nil {
 		return err
 	}
+	c.sched.Observe(r)
 	c.sched.Dispatch(r)
 	return nil
 }

@@ -116,6 +116,7 @@ func (c *cluster) storeHeartbeat(ctx context.Context, stats *pdpb.StoreStats) (m
 		c.storeSaved[stats.StoreId] = now
 	}
 	c.stores.Put(&next)
+	c.sched.ObserveStore(stats)
 	return next.Meta.NodeState, nil
 }
 

@@ -34,6 +34,7 @@
 //	/pd/<cluster>/raft                      the bootstrapped cluster
 //	/pd/<cluster>/raft/s/<id>, …/r/<id>     stores, regions
 //	/pd/<cluster>/config                    settings changed at run time
+//	/pd/<cluster>/scheduler_config/<name>   schedulers added, removed or changed at run time
 //	/pd/<cluster>/gc/…, …/keyspaces/…       packages gcstate and keyspace
 //	/tidb/store/gcworker/saved_safe_point   transaction safe point (older clients read it)
 //

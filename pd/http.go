@@ -7,6 +7,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+
+	"github.com/copradb/copra/pd/statistics"
 )
 
 const (
@@ -66,8 +68,8 @@ func (s *Server) newHTTP() http.Handler {
 		"GET /pd/api/v1/operators":                  s.httpOperators,
 		"GET /pd/api/v1/operators/{id}":             s.httpOperator,
 		"DELETE /pd/api/v1/operators/{id}":          s.httpDeleteOperator,
-		"GET /pd/api/v1/hotspot/regions/read":       s.httpHot(false),
-		"GET /pd/api/v1/hotspot/regions/write":      s.httpHot(true),
+		"GET /pd/api/v1/hotspot/regions/read":       s.httpHot(statistics.Read),
+		"GET /pd/api/v1/hotspot/regions/write":      s.httpHot(statistics.Write),
 		"GET /pd/api/v1/min-resolved-ts":            s.httpMinResolvedTS,
 		"GET /pd/api/v1/cluster":                    s.httpCluster,
 		"GET /pd/api/v1/cluster/status":             s.httpClusterStatus,

@@ -100,6 +100,9 @@ func (s *Server) httpScheduleConfig(t *term, _ *http.Request) (any, error) {
 	return map[string]any{
 		"max-store-down-time": o.MaxStoreDownTime.String(), "leader-schedule-limit": o.LeaderLimit,
 		"region-schedule-limit": o.RegionLimit, "replica-schedule-limit": o.ReplicaLimit,
+		"hot-region-schedule-limit": o.HotRegionLimit, "max-pending-peer-count": o.MaxPendingPeers,
+		"max-snapshot-count": o.MaxSnapshots, "leader-schedule-policy": o.LeaderPolicy,
+		"tolerant-size-ratio": o.TolerantSizeRatio, "hot-region-cache-hits-threshold": o.HotCacheHits,
 		"store-limit": o.StoreLimit, "patrol-region-interval": o.PatrolInterval.String(),
 		"balance-interval": o.BalanceInterval.String(), "disable-balance": o.DisableBalance,
 	}, nil
@@ -160,10 +163,11 @@ func (s *Server) httpSetConfig(t *term, r *http.Request) (any, error) {
 }
 
 func (s *Server) httpSchedulers(t *term, _ *http.Request) (any, error) {
-	if t.cluster.Options().DisableBalance {
-		return []string{}, nil
+	names := []string{}
+	for _, info := range t.cluster.sched.ListSchedulers() {
+		names = append(names, info.Name)
 	}
-	return []string{"balance-leader-scheduler", "balance-region-scheduler"}, nil
+	return names, nil
 }
 
 func (s *Server) httpOperators(t *term, _ *http.Request) (any, error) {

@@ -2,18 +2,13 @@ package pd
 
 import (
 	"net/http"
-	"sort"
 	"time"
 
-	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/statistics"
 )
 
-const (
-	// hotRegionsMax is how many regions a store's list of hot ones names.
-	hotRegionsMax = 100
-	// hotBytesPerSecondMin is the flow from which a region is hot, as in PD.
-	hotBytesPerSecondMin = 1 << 10
-)
+// hotRegionsMax is how many regions a store's list of hot ones names.
+const hotRegionsMax = 100
 
 type hotJSON struct {
 	StoreID        uint64    `json:"store_id"`
@@ -23,75 +18,55 @@ type hotJSON struct {
 	HotDegree      int       `json:"hot_degree"`
 	ByteRate       float64   `json:"flow_bytes"`
 	KeyRate        float64   `json:"flow_keys"`
+	QueryRate      float64   `json:"flow_query"`
 	LastUpdateTime time.Time `json:"last_update_time"`
 }
 
 type hotStoreJSON struct {
 	StoreByteRate  float64   `json:"store_bytes"`
 	StoreKeyRate   float64   `json:"store_keys"`
+	StoreQueryRate float64   `json:"store_query"`
 	TotalBytesRate float64   `json:"total_flow_bytes"`
 	TotalKeysRate  float64   `json:"total_flow_keys"`
+	TotalQueryRate float64   `json:"total_flow_query"`
 	Count          int       `json:"regions_count"`
 	Stats          []hotJSON `json:"statistics"`
 }
 
-// httpHot lists the regions with the most flow in their last heartbeat, by the
-// store that leads them; for writes by every store that has a peer, too.
-func (s *Server) httpHot(writes bool) termHandler {
+// httpHot lists the hot regions by the store that leads them; for writes by every
+// store that has a peer, too.
+func (s *Server) httpHot(kind statistics.Kind) termHandler {
 	return func(t *term, _ *http.Request) (any, error) {
+		hot := t.cluster.sched.Hot()
 		leaders, peers := map[uint64]*hotStoreJSON{}, map[uint64]*hotStoreJSON{}
-		for _, r := range t.cluster.regions.Scan(nil, nil, 0) {
-			hot, ok := hotRegion(r, writes)
-			if !ok {
-				continue
-			}
-			addHot(leaders, r.Leader.StoreId, hot)
-			for _, p := range r.Meta.Peers {
-				if writes || p.StoreId == r.Leader.StoreId {
-					hot.IsLeader = p.StoreId == r.Leader.StoreId
-					addHot(peers, p.StoreId, hot)
+		for _, store := range hot.Caches[kind].StoreIDs() {
+			total, _ := hot.Stores.Get(store, kind)
+			for _, p := range hot.Caches[kind].Peers(store, statistics.Bytes, 0) {
+				if p.Leader {
+					addHot(leaders, p, total)
 				}
-			}
-		}
-		for _, byStore := range []map[uint64]*hotStoreJSON{leaders, peers} {
-			for _, st := range byStore {
-				sort.Slice(st.Stats, func(i, j int) bool { return st.Stats[i].ByteRate > st.Stats[j].ByteRate })
-				st.Stats = st.Stats[:min(len(st.Stats), hotRegionsMax)]
+				addHot(peers, p, total)
 			}
 		}
 		return map[string]any{"as_leader": leaders, "as_peer": peers}, nil
 	}
 }
 
-func hotRegion(r *core.Region, writes bool) (hotJSON, bool) {
-	if r.Leader == nil || r.IntervalSeconds == 0 {
-		return hotJSON{}, false
-	}
-	bytes, keys := r.ReadBytes, r.ReadKeys
-	if writes {
-		bytes, keys = r.WrittenBytes, r.WrittenKeys
-	}
-	seconds := float64(r.IntervalSeconds)
-	h := hotJSON{
-		StoreID: r.Leader.StoreId, IsLeader: true, RegionID: r.ID(), HotDegree: 1,
-		ByteRate: float64(bytes) / seconds, KeyRate: float64(keys) / seconds, LastUpdateTime: r.ReportedAt,
-	}
-	for _, p := range r.Meta.Peers {
-		h.Stores = append(h.Stores, p.StoreId)
-	}
-	return h, h.ByteRate >= hotBytesPerSecondMin
-}
-
-func addHot(byStore map[uint64]*hotStoreJSON, store uint64, h hotJSON) {
-	st := byStore[store]
+// addHot counts a peer in, and names it unless there are enough of them.
+func addHot(byStore map[uint64]*hotStoreJSON, p statistics.HotPeer, total statistics.Loads) {
+	st := byStore[p.StoreID]
 	if st == nil {
-		st = &hotStoreJSON{}
-		byStore[store] = st
+		st = &hotStoreJSON{StoreByteRate: total[statistics.Bytes], StoreKeyRate: total[statistics.Keys],
+			StoreQueryRate: total[statistics.Queries]}
+		byStore[p.StoreID] = st
 	}
-	h.StoreID = store
 	st.Count++
-	st.TotalBytesRate += h.ByteRate
-	st.TotalKeysRate += h.KeyRate
-	st.StoreByteRate, st.StoreKeyRate = st.TotalBytesRate, st.TotalKeysRate
-	st.Stats = append(st.Stats, h)
+	st.TotalBytesRate += p.Loads[statistics.Bytes]
+	st.TotalKeysRate += p.Loads[statistics.Keys]
+	st.TotalQueryRate += p.Loads[statistics.Queries]
+	if len(st.Stats) < hotRegionsMax {
+		st.Stats = append(st.Stats, hotJSON{StoreID: p.StoreID, Stores: p.Stores, IsLeader: p.Leader, RegionID: p.RegionID,
+			HotDegree: p.Degree, ByteRate: p.Loads[statistics.Bytes], KeyRate: p.Loads[statistics.Keys],
+			QueryRate: p.Loads[statistics.Queries], LastUpdateTime: p.UpdatedAt})
+	}
 }

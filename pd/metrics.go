@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/copradb/copra/pd/schedule"
 )
 
 // metrics are named as PD's where they measure the same.
@@ -19,12 +21,14 @@ type metrics struct {
 	stores          *prometheus.GaugeVec
 	regionHeartbeat *prometheus.CounterVec
 	operators       *prometheus.CounterVec
+	schedulers      *schedule.Metrics
 	regionSaves     prometheus.Counter
 	saveErrors      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, member string) *metrics {
 	m := &metrics{
+		schedulers: schedule.NewMetrics(),
 		leads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pd_server_is_leader", Help: "1 while this member leads."}),
 		tsoGranted: prometheus.NewCounter(prometheus.CounterOpts{
@@ -58,8 +62,8 @@ func newMetrics(reg prometheus.Registerer, member string) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.leads, m.tsoGranted, m.tsoRequests, m.regions, m.stores,
-		m.regionHeartbeat, m.operators, m.regionSaves, m.saveErrors}
+	return append(m.schedulers.Collectors(), m.leads, m.tsoGranted, m.tsoRequests, m.regions, m.stores,
+		m.regionHeartbeat, m.operators, m.regionSaves, m.saveErrors)
 }
 
 // close takes the metrics out of the registry, so that a member can be started

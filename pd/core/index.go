@@ -178,7 +178,7 @@ func (e *entry) slot(set Set, s *storeIndex) *slot {
 // count adds the region's figures to those of its stores, sign times. Called
 // with the shard's lock held.
 func (e *entry) count(r *Region, sign int64) {
-	size := sign * int64(max(r.SizeBytes, regionBytesMin))
+	size := sign * int64(r.ScoreBytes())
 	for i, p := range r.Meta.Peers {
 		s := e.slots[i].store
 		s.peerBytes.Add(size)

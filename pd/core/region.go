@@ -164,3 +164,7 @@ func (r *Region) BucketsPB(need bool) *metapb.Buckets {
 	}
 	return &metapb.Buckets{RegionId: r.Meta.Id, Version: r.Buckets.Version, Keys: r.Buckets.Keys}
 }
+
+// ScoreBytes is what the region counts for where stores are balanced by size: an
+// empty one costs something, too.
+func (r *Region) ScoreBytes() uint64 { return max(r.SizeBytes, regionBytesMin) }

@@ -1,110 +1,175 @@
 package schedule
 
 import (
-	"context"
-	"sort"
+	"cmp"
+	"slices"
 
 	"github.com/copradb/copra/pd/core"
 )
 
 const (
-	// balanceDiff is from which difference between two stores on one thing is
-	// moved: with less, the two would only swap places.
-	balanceDiff = 2
 	// sampleMax is how many regions of a store are looked at for one to move.
-	sampleMax = 64
+	sampleMax = 32
+	// tolerantPart is the part of a store's regions or leaders that two stores
+	// may each be off before something is moved, as in PD.
+	tolerantPart = 0.005
+
+	mib, gib = 1 << 20, 1 << 30
 )
 
-// Balance starts as many moves of leaders and peers as the limits allow.
-func (c *Controller) Balance(ctx context.Context) {
-	o := c.cluster.Options()
-	if o.DisableBalance || !c.Prepared() {
-		return
+// load is a store as a balancer sees it, with what is under way counted in.
+type load struct {
+	store    *core.Store
+	amount   float64 // leaders, or MiB of leaders or of peers
+	count    int     // leaders or peers
+	adding   int     // peers on their way to the store
+	from, to bool    // whether things may leave it, and come to it
+	scoreOf  func(s *core.Store, amount float64) float64
+	score    float64 // of amount
+}
+
+func (l *load) move(amount float64, count int) {
+	l.amount += amount
+	l.count += count
+	l.score = l.scoreOf(l.store, l.amount)
+}
+
+// loads are all stores that take part, the fullest first.
+type loads struct {
+	list []*load
+	byID map[uint64]*load
+	// unit is the average size of what is moved; tolerance is how many of them
+	// two stores may each be off.
+	unit, tolerance float64
+}
+
+func newLoads(list []*load, ratio float64) *loads {
+	ls := &loads{list: list, byID: make(map[uint64]*load, len(list)), unit: 1}
+	amount, count, most := 0.0, 0, 0
+	for _, l := range list {
+		l.score = l.scoreOf(l.store, l.amount)
+		ls.byID[l.store.ID()] = l
+		amount, count, most = amount+l.amount, count+l.count, max(most, l.count)
 	}
-	for range o.LeaderLimit {
-		if op := c.balanceLeader(); op == nil || !c.Add(op) {
+	if count > 0 {
+		ls.unit = max(amount/float64(count), 0)
+	}
+	if ls.tolerance = ratio; ratio == 0 {
+		ls.tolerance = float64(most) * tolerantPart
+	}
+	ls.tolerance = max(ls.tolerance, 1)
+	ls.sort()
+	return ls
+}
+
+func (ls *loads) sort() {
+	slices.SortStableFunc(ls.list, func(a, b *load) int { return cmp.Compare(b.score, a.score) })
+}
+
+// worth reports whether moving something from one store to the other makes them
+// more even, and by so much that it will not be moved back: each store is taken
+// to be off by some regions, small ones as if they were average, large ones as
+// large as they are. So a move never turns the order of two stores around.
+func (ls *loads) worth(from, to *load, size float64) bool {
+	if from == to || !from.from || !to.to {
+		return false
+	}
+	off := ls.tolerance * max(size, ls.unit)
+	return from.scoreOf(from.store, from.amount-off) >= to.scoreOf(to.store, to.amount+off)
+}
+
+// moved takes a move into account.
+func (ls *loads) moved(from, to *load, size float64) {
+	from.move(-size, -1)
+	to.move(size, 1)
+	ls.sort()
+}
+
+// sources calls try for the stores from which something should leave, the
+// fullest first, until it returns true.
+func (ls *loads) sources(try func(from *load) bool) bool {
+	lowest := ls.lowest()
+	for _, from := range ls.list {
+		if !from.from {
+			continue
+		}
+		if lowest == nil || !ls.worth(from, lowest, ls.unit) {
+			return false // nor will it be for those that are less full
+		}
+		if try(from) {
+			return true
+		}
+	}
+	return false
+}
+
+// targets is sources from the other end.
+func (ls *loads) targets(try func(to *load) bool) bool {
+	var highest *load
+	for _, l := range ls.list {
+		if l.from {
+			highest = l
 			break
 		}
 	}
-	for range o.RegionLimit {
-		if op := c.balanceRegion(ctx); op == nil || !c.Add(op) {
-			break
+	for _, to := range slices.Backward(ls.list) {
+		if !to.to {
+			continue
+		}
+		if highest == nil || !ls.worth(highest, to, ls.unit) {
+			return false
+		}
+		if try(to) {
+			return true
 		}
 	}
+	return false
 }
 
-type scored struct {
-	store *core.Store
-	score int
-}
-
-// ranking returns the stores that pass, the fullest first.
-func (c *Controller) ranking(pass func(*core.Store) bool, score func(*core.Store) int) []scored {
-	var out []scored
-	for _, s := range c.cluster.Stores().All() {
-		if pass(s) {
-			out = append(out, scored{s, score(s)})
-		}
-	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].score > out[j].score })
-	return out
-}
-
-// pairs calls try for a full and an empty store at a time, the most uneven
-// first, until one pair has something to move.
-func pairs(ranking []scored, try func(from, to *core.Store) *Operator) *Operator {
-	for _, from := range ranking {
-		for j := len(ranking) - 1; j >= 0 && from.score-ranking[j].score >= balanceDiff; j-- {
-			if op := try(from.store, ranking[j].store); op != nil {
-				return op
-			}
+func (ls *loads) lowest() *load {
+	for _, l := range slices.Backward(ls.list) {
+		if l.to {
+			return l
 		}
 	}
 	return nil
 }
 
-// balanceLeader moves a leader from a store with many to one with few.
-func (c *Controller) balanceLeader() *Operator {
-	in, now := c.influence(), c.now()
-	ranking := c.ranking(
-		func(s *core.Store) bool { return takesLeaders(s, now) },
-		func(s *core.Store) int {
-			return c.cluster.Regions().StoreCounts(s.ID()).Leaders + in[s.ID()].leaders
-		})
-	return pairs(ranking, func(from, to *core.Store) *Operator {
-		for _, r := range c.cluster.Regions().Sample(from.ID(), core.Leaders, sampleMax, c.rnd) {
-			p := r.StorePeer(to.ID())
-			if isVoter(p) && r.Healthy(p.Id) && !r.InJoint() && !r.ReportedAt.IsZero() && !c.busy(r.ID()) {
-				return NewOperator("balance-leader", KindLeader, r, TransferLeader{To: to.ID()})
-			}
-		}
-		return nil
-	})
+// movable reports whether balance may move the region's peers.
+func (c *Controller) movable(r *core.Region) bool {
+	return isWhole(r, c.cluster.Options().Replicas) && !c.busy(r.ID())
 }
 
-// balanceRegion moves a peer from a store with many to one with few.
-func (c *Controller) balanceRegion(ctx context.Context) *Operator {
-	in, now, o := c.influence(), c.now(), c.cluster.Options()
-	ranking := c.ranking(
-		func(s *core.Store) bool { return takesPeers(s, now) },
-		func(s *core.Store) int {
-			return c.cluster.Regions().StoreCounts(s.ID()).Peers + in[s.ID()].peers
-		})
-	return pairs(ranking, func(from, to *core.Store) *Operator {
-		if in[to.ID()].adding >= o.StoreLimit {
-			return nil
-		}
-		for _, r := range c.cluster.Regions().Sample(from.ID(), core.Peers, sampleMax, c.rnd) {
-			if !isWhole(r, o.Replicas) || r.StorePeer(to.ID()) != nil || c.busy(r.ID()) {
-				continue
-			}
-			op, err := c.replace(ctx, "balance-region", KindRegion, r, r.StorePeer(from.ID()), to)
-			if err != nil {
-				c.log.Warn("pd: balance regions", "region", r.ID(), "err", err)
-				return nil
-			}
-			return op
-		}
-		return nil
-	})
+// leaderMovable reports whether balance may move the region's leader.
+func (c *Controller) leaderMovable(r *core.Region) bool {
+	return r.Leader != nil && !r.ReportedAt.IsZero() && !r.InJoint() && !c.busy(r.ID())
+}
+
+// mayLead reports whether the region's peer on the store may get its leader.
+func (c *Controller) mayLead(r *core.Region, to *core.Store) bool {
+	p := r.StorePeer(to.ID())
+	return isVoter(p) && r.Healthy(p.Id) && c.acceptsLeaders(to)
+}
+
+// acceptsLeaders reports whether leaders may come to the store.
+func (c *Controller) acceptsLeaders(s *core.Store) bool {
+	return takesLeaders(s, c.now()) && !s.LeadersPaused(core.LeadersIn)
+}
+
+// acceptsPeers reports whether peers may come to the store for balance: it has
+// space and is not behind with those it has.
+func (c *Controller) acceptsPeers(s *core.Store, in influence) bool {
+	o := c.cluster.Options()
+	return takesPeers(s, c.now()) && in.adding < o.StoreLimit &&
+		c.cluster.Regions().StoreCounts(s.ID()).Pending < o.MaxPendingPeers &&
+		snapshots(s) < o.MaxSnapshots
+}
+
+func snapshots(s *core.Store) int {
+	return int(max(s.Stats.GetSendingSnapCount(), s.Stats.GetReceivingSnapCount(), s.Stats.GetApplyingSnapCount()))
+}
+
+// mayReplace reports whether the region's peer may move to the store.
+func (c *Controller) mayReplace(r *core.Region, old, to uint64) bool {
+	return r.StorePeer(to) == nil && r.StorePeer(old) != nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/statistics"
 )
 
 const (
@@ -49,9 +50,14 @@ type Controller struct {
 	started time.Time
 	scatter *scatterer
 	rnd     *rand.Rand // of the schedulers, which take turns
+	plans   schedulers
+	hot     *statistics.Hot
+	metrics *Metrics // may be nil
 
 	mu       sync.Mutex
 	ops      map[uint64]*Operator // by region
+	running  [kindCount]int       // operators by kind
+	inflight map[uint64]influence // by store, of all operators
 	records  map[uint64]Record    // by region, the last one
 	recorded []uint64             // regions with records, oldest first
 	prepared bool
@@ -64,11 +70,14 @@ func NewController(cluster Cluster, log *slog.Logger, events *prometheus.Counter
 }
 
 func newController(cluster Cluster, log *slog.Logger, events *prometheus.CounterVec, now func() time.Time) *Controller {
-	return &Controller{
+	c := &Controller{
 		cluster: cluster, log: log, events: events, now: now, started: now(), scatter: newScatterer(),
 		rnd: rand.New(rand.NewPCG(uint64(now().UnixNano()), 0)),
-		ops: make(map[uint64]*Operator), records: make(map[uint64]Record),
+		ops: make(map[uint64]*Operator), records: make(map[uint64]Record), inflight: make(map[uint64]influence),
+		hot: statistics.New(),
 	}
+	c.plans.init(c)
+	return c
 }
 
 // Run checks and balances until ctx ends.
@@ -87,7 +96,7 @@ func (c *Controller) Run(ctx context.Context) {
 		case <-balance.C:
 			c.Balance(ctx)
 		case <-sweep.C:
-			c.sweep()
+			c.Sweep()
 		}
 	}
 }
@@ -110,6 +119,8 @@ func (c *Controller) Add(op *Operator) bool {
 	op.created = c.now()
 	op.stepStarted = op.created
 	c.ops[op.Region] = op
+	c.running[op.Kind]++
+	c.account(op, r)
 	c.mu.Unlock()
 	c.event(op, "create")
 	c.log.Info("pd: operator added", "region", op.Region, "operator", op.String())
@@ -120,41 +131,15 @@ func (c *Controller) Add(op *Operator) bool {
 // withinLimits is called with the lock held.
 func (c *Controller) withinLimits(op *Operator) bool {
 	o := c.cluster.Options()
-	if op.Kind != KindAdmin {
-		limit := map[Kind]int{KindLeader: o.LeaderLimit, KindRegion: o.RegionLimit, KindReplica: o.ReplicaLimit}[op.Kind]
-		running := 0
-		for _, other := range c.ops {
-			if other.Kind == op.Kind {
-				running++
-			}
-		}
-		if running >= limit {
-			return false
-		}
+	if c.running[op.Kind] >= o.limit(op.Kind) {
+		return false
 	}
-	in := c.influenceLocked()
 	for _, s := range op.Steps {
-		if add, ok := s.(AddLearner); ok && op.Kind != KindAdmin && in[add.Store].adding >= o.StoreLimit {
+		if add, ok := s.(AddLearner); ok && op.Kind != KindAdmin && c.inflight[add.Store].adding >= o.StoreLimit {
 			return false
 		}
 	}
 	return true
-}
-
-func (c *Controller) influenceLocked() map[uint64]influence {
-	in := make(map[uint64]influence)
-	for id, op := range c.ops {
-		if r := c.cluster.Regions().ByID(id); r != nil {
-			op.addInfluence(r, in)
-		}
-	}
-	return in
-}
-
-func (c *Controller) influence() map[uint64]influence {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.influenceLocked()
 }
 
 func (c *Controller) busy(region uint64) bool {
@@ -183,6 +168,7 @@ func (c *Controller) Dispatch(r *core.Region) {
 func (c *Controller) drive(op *Operator, r *core.Region) *pdpb.RegionHeartbeatResponse {
 	now := c.now()
 	done := op.advance(r, now)
+	c.account(op, r)
 	if err := op.stale(r); err != nil {
 		c.finish(op, pdpb.OperatorStatus_CANCEL, err.Error())
 		return nil
@@ -209,6 +195,8 @@ func (c *Controller) drive(op *Operator, r *core.Region) *pdpb.RegionHeartbeatRe
 // finish is called with the lock held.
 func (c *Controller) finish(op *Operator, status pdpb.OperatorStatus, reason string) {
 	delete(c.ops, op.Region)
+	c.running[op.Kind]--
+	c.account(op, nil)
 	if _, ok := c.records[op.Region]; !ok {
 		c.recorded = append(c.recorded, op.Region)
 	}
@@ -229,8 +217,8 @@ func (c *Controller) event(op *Operator, event string) {
 	}
 }
 
-// sweep ends the operators that took too long or whose regions are gone.
-func (c *Controller) sweep() {
+// Sweep ends the operators that took too long or whose regions are gone.
+func (c *Controller) Sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()

@@ -19,10 +19,12 @@ const (
 	KindRegion              // moves peers for balance
 	KindReplica             // repairs
 	KindAdmin               // was asked for, or ends a change under way
+	KindHot                 // spreads hot regions
+	kindCount
 )
 
 func (k Kind) String() string {
-	return [...]string{"leader", "region", "replica", "admin"}[k]
+	return [...]string{"leader", "region", "replica", "admin", "hot-region"}[k]
 }
 
 // Operator is a list of steps on one region. Its moving parts belong to the
@@ -39,6 +41,7 @@ type Operator struct {
 	confDone    uint64 // by how much the steps before it moved conf_ver, at most
 	created     time.Time
 	stepStarted time.Time
+	share       []storeInfluence // what the controller has counted for it
 }
 
 // NewOperator returns an operator on the region as it is now.
@@ -101,37 +104,4 @@ type Record struct {
 	Status     pdpb.OperatorStatus
 	Reason     string
 	FinishedAt time.Time
-}
-
-// influence is what the operators under way will have done to a store.
-type influence struct{ leaders, peers, adding int }
-
-func (o *Operator) addInfluence(r *core.Region, in map[uint64]influence) {
-	change := func(store uint64, leaders, peers, adding int) {
-		v := in[store]
-		v.leaders += leaders
-		v.peers += peers
-		v.adding += adding
-		in[store] = v
-	}
-	leader := r.Leader
-	for _, s := range o.Steps[o.at:] {
-		switch s := s.(type) {
-		case AddLearner:
-			if r.Peer(s.Peer) == nil {
-				change(s.Store, 0, 1, 0)
-			}
-			change(s.Store, 0, 0, 1)
-		case Remove:
-			if r.Peer(s.Peer) != nil {
-				change(s.Store, 0, -1, 0)
-			}
-		case TransferLeader:
-			if leader != nil && leader.StoreId != s.To {
-				change(leader.StoreId, -1, 0, 0)
-				change(s.To, 1, 0, 0)
-				leader = r.StorePeer(s.To)
-			}
-		}
-	}
 }

@@ -1,6 +1,9 @@
 package schedule
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // ReplicasMax is the largest number of peers a region can be asked to have.
 const ReplicasMax = 9
@@ -13,17 +16,53 @@ type Options struct {
 	// MaxStoreDownTime is after how long a silent store's peers are replaced.
 	MaxStoreDownTime time.Duration `json:"max-store-down-time"`
 	// The limits are how many operators of a kind run at a time.
-	LeaderLimit  int `json:"leader-schedule-limit"`
-	RegionLimit  int `json:"region-schedule-limit"`
-	ReplicaLimit int `json:"replica-schedule-limit"`
+	LeaderLimit    int `json:"leader-schedule-limit"`
+	RegionLimit    int `json:"region-schedule-limit"`
+	ReplicaLimit   int `json:"replica-schedule-limit"`
+	HotRegionLimit int `json:"hot-region-schedule-limit"`
 	// StoreLimit is how many peers at a time are added to one store.
 	StoreLimit int `json:"store-limit"`
+	// MaxPendingPeers and MaxSnapshots are how many peers of a store may be
+	// behind, and how many snapshots it may be sending or receiving, for it to
+	// get more peers for balance.
+	MaxPendingPeers int `json:"max-pending-peer-count"`
+	MaxSnapshots    int `json:"max-snapshot-count"`
+	// LeaderPolicy says what balance-leader counts: "count" or "size".
+	LeaderPolicy string `json:"leader-schedule-policy"`
+	// TolerantSizeRatio is how many average regions two stores may each be off
+	// before balance moves something; 0 is the 200th part of a store's regions.
+	TolerantSizeRatio float64 `json:"tolerant-size-ratio"`
+	// HotCacheHits is how many reports in a row must show a region hot before it
+	// is moved for it.
+	HotCacheHits int `json:"hot-region-cache-hits-threshold"`
 	// PatrolInterval is how often a batch of regions is checked.
 	PatrolInterval time.Duration `json:"patrol-region-interval"`
 	// BalanceInterval is how often the balance schedulers look for work.
 	BalanceInterval time.Duration `json:"balance-interval"`
-	// DisableBalance turns off leader and region balance (checkers go on).
+	// DisableBalance turns off the balance of leaders, regions and hot regions
+	// (checkers go on, and so do schedulers that somebody added).
 	DisableBalance bool `json:"disable-balance"`
+}
+
+// What balance-leader counts.
+const (
+	PolicyCount = "count"
+	PolicySize  = "size"
+)
+
+// limit is how many operators of the kind may run.
+func (o Options) limit(k Kind) int {
+	switch k {
+	case KindLeader:
+		return o.LeaderLimit
+	case KindRegion:
+		return o.RegionLimit
+	case KindReplica:
+		return o.ReplicaLimit
+	case KindHot:
+		return o.HotRegionLimit
+	}
+	return math.MaxInt // what was asked for
 }
 
 // Defaults of Options.
@@ -31,11 +70,15 @@ const (
 	defaultReplicas         = 3
 	defaultMaxStoreDownTime = 30 * time.Minute
 	defaultLeaderLimit      = 4
-	defaultRegionLimit      = 16
+	defaultRegionLimit      = 2048
+	defaultHotRegionLimit   = 4
+	defaultMaxPendingPeers  = 64
+	defaultMaxSnapshots     = 64
+	defaultHotCacheHits     = 3
 	defaultReplicaLimit     = 64
 	defaultStoreLimit       = 8
 	defaultPatrolInterval   = 50 * time.Millisecond
-	defaultBalanceInterval  = 200 * time.Millisecond
+	defaultBalanceInterval  = 50 * time.Millisecond
 )
 
 // WithDefaults fills in what is zero.
@@ -43,6 +86,13 @@ func (o Options) WithDefaults() Options {
 	setInt(&o.Replicas, defaultReplicas)
 	setInt(&o.LeaderLimit, defaultLeaderLimit)
 	setInt(&o.RegionLimit, defaultRegionLimit)
+	setInt(&o.HotRegionLimit, defaultHotRegionLimit)
+	setInt(&o.MaxPendingPeers, defaultMaxPendingPeers)
+	setInt(&o.MaxSnapshots, defaultMaxSnapshots)
+	setInt(&o.HotCacheHits, defaultHotCacheHits)
+	if o.LeaderPolicy == "" {
+		o.LeaderPolicy = PolicyCount
+	}
 	setInt(&o.ReplicaLimit, defaultReplicaLimit)
 	setInt(&o.StoreLimit, defaultStoreLimit)
 	setDuration(&o.MaxStoreDownTime, defaultMaxStoreDownTime)

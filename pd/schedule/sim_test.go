@@ -260,7 +260,7 @@ func (s *sim) round() {
 	}
 	s.ctl.Patrol(context.Background())
 	s.ctl.Balance(context.Background())
-	s.ctl.sweep()
+	s.ctl.Sweep()
 }
 
 func (s *sim) addStore(id uint64) {
