@@ -9,7 +9,9 @@ import (
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 	"github.com/pingcap/kvproto/pkg/raft_cmdpb"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -90,6 +92,9 @@ func (p *peer) changePeers(changes []*pdpb.ChangePeer) error {
 	if err != nil || len(plan) == 0 {
 		return err
 	}
+	if err := p.checkPromotions(plan); err != nil {
+		return err
+	}
 	h := p.newHeader(entryKindAdmin, region)
 	cc := confChange(plan)
 	cc.Context = encodeAdmin(&h, membershipRequest(plan))
@@ -99,6 +104,27 @@ func (p *peer) changePeers(changes []*pdpb.ChangePeer) error {
 	}
 	if len(removing) > 0 {
 		p.admin.removing = removing
+	}
+	return nil
+}
+
+// checkPromotions refuses to give a vote to a peer that has no data yet, and
+// may not even exist: only a leader's message creates it, so that a leader that
+// is lost while its vote is needed could never be followed by another one.
+func (p *peer) checkPromotions(plan []*pdpb.ChangePeer) error {
+	for _, c := range plan {
+		if c.GetChangeType() != eraftpb.ConfChangeType_AddNode {
+			continue
+		}
+		id, match := c.GetPeer().GetId(), uint64(0)
+		p.rn.WithProgress(func(at uint64, _ raft.ProgressType, pr tracker.Progress) {
+			if at == id {
+				match = pr.Match
+			}
+		})
+		if match == 0 || match < p.st.truncatedIndex {
+			return fmt.Errorf("peer %d on store %d cannot become a voter before it has the region's data: add it as a learner and wait", id, c.GetPeer().GetStoreId())
+		}
 	}
 	return nil
 }

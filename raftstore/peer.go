@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -315,6 +314,3 @@ func (r raftLogger) Fatal(v ...any)              { r.Panic(v...) }
 func (r raftLogger) Fatalf(f string, v ...any)   { r.Panicf(f, v...) }
 func (r raftLogger) Panic(v ...any)              { panic(sprintf("raft: %v", v)) }
 func (r raftLogger) Panicf(f string, v ...any)   { panic("raft: " + sprintf(f, v)) }
-
-// now is the store's clock: monotonic, in nanoseconds since it was made.
-func (s *Store) now() int64 { return int64(time.Since(s.start)) }

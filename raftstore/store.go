@@ -31,6 +31,8 @@ type Options struct {
 	SnapDir string
 	FS      vfs.FS // the operating system's if nil
 	Config  Config
+	// Clock is the system's if nil.
+	Clock Clock
 	// Observer, LockChecker, Logger and Registerer may be nil.
 	Observer    Observer
 	LockChecker LockChecker
@@ -60,7 +62,8 @@ type Store struct {
 	log         *slog.Logger
 	onFatal     func(error)
 	metrics     *metrics
-	start       time.Time
+	clock       Clock
+	start       time.Duration // on clock
 	replayOnly  bool
 
 	peers     sync.Map // region id → *peer
@@ -119,7 +122,7 @@ func New(o Options) (*Store, error) {
 	s := &Store{
 		id: o.StoreID, cfg: o.Config, engine: o.Engine, raftLog: o.Log, transport: o.Transport, pd: o.PD,
 		fs: o.FS, snapDir: o.SnapDir, observer: o.Observer, lockChecker: o.LockChecker, log: o.Logger, onFatal: o.Fatal,
-		start:      time.Now(),
+		clock:      o.Clock,
 		replayOnly: o.ReplayOnly,
 		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
 		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
@@ -131,6 +134,10 @@ func New(o Options) (*Store, error) {
 	if s.fs == nil {
 		s.fs = vfs.Default
 	}
+	if s.clock == nil {
+		s.clock = systemClock{time.Now()}
+	}
+	s.start = s.clock.Now()
 	if s.observer == nil {
 		s.observer = NoObserver{}
 	}
@@ -170,7 +177,7 @@ func (s *Store) Start() error {
 	if !s.state.CompareAndSwap(stateNew, stateRunning) {
 		return errors.New("raftstore: the store was started before")
 	}
-	s.start = time.Now()
+	s.start = s.clock.Now()
 	s.logDone.Go(s.logWriter.run)
 	for range s.cfg.RaftWorkers {
 		s.workers.Go(s.raftWorker)
@@ -204,13 +211,13 @@ func lone(r *metapb.Region) bool {
 
 // ticker is the one clock of all regions.
 func (s *Store) ticker() {
-	t := time.NewTicker(s.cfg.TickInterval)
-	defer t.Stop()
+	ticks, stop := s.clock.NewTicker(s.cfg.TickInterval)
+	defer stop()
 	for {
 		select {
 		case <-s.stopped:
 			return
-		case <-t.C:
+		case <-ticks:
 			s.eachPeer(func(p *peer) {
 				if !p.tickDue.Swap(true) {
 					s.raftSched.enqueue(p)

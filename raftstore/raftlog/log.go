@@ -133,6 +133,14 @@ func (l *Log) Close() error {
 	return l.db.Close()
 }
 
+// Abandon frees what a log holds that has failed, for tests: there the process
+// goes on. What it writes in doing so must be of no interest to anybody.
+func (l *Log) Abandon() {
+	defer func() { _ = recover() }() // a failed Pebble may fail again
+	l.unregister()
+	_ = l.db.Close()
+}
+
 // Pressure says how far the database's background work is behind.
 func (l *Log) Pressure() disk.Pressure { return disk.PressureOf(l.db) }
 

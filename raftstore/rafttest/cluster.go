@@ -50,6 +50,12 @@ type Cluster struct {
 	// takes fatal errors.
 	WrapLogFS func(vfs.FS) vfs.FS
 	Fatal     func(error)
+	// WrapFS puts a file system between a store and its disk; FatalOf takes the
+	// fatal errors of one store, in the place of Fatal; Customize changes the
+	// options of a store before it is made.
+	WrapFS    func(storeID uint64, fs vfs.FS) vfs.FS
+	FatalOf   func(storeID uint64, err error)
+	Customize func(o *raftstore.Options)
 
 	mu    sync.RWMutex
 	nodes map[uint64]*Node
@@ -66,13 +72,18 @@ type Node struct {
 	Events   *Recorder
 	Up       atomic.Bool
 
-	using sync.RWMutex // held by reads: a snapshot must not outlive its engine
+	after atomic.Pointer[vfs.MemFS] // the disk behind a crash
+	using sync.RWMutex              // held by reads: a snapshot must not outlive its engine
 }
 
 // NewCluster starts n stores, the first region on the first voters of them.
-func NewCluster(tb testing.TB, n, voters int, config raftstore.Config) *Cluster {
+// prepare is called before the first one starts.
+func NewCluster(tb testing.TB, n, voters int, config raftstore.Config, prepare ...func(*Cluster)) *Cluster {
 	c := &Cluster{TB: tb, Net: local.NewNetwork(), Config: config, nodes: map[uint64]*Node{}}
 	c.PD = newPD(c)
+	for _, f := range prepare {
+		f(c)
+	}
 	region := &metapb.Region{Id: FirstRegion, RegionEpoch: &metapb.RegionEpoch{ConfVer: 1, Version: 1}}
 	for id := uint64(1); id <= uint64(voters); id++ {
 		region.Peers = append(region.Peers, &metapb.Peer{Id: FirstPeer + id, StoreId: id})
@@ -114,21 +125,33 @@ func (c *Cluster) IDs() (ids []uint64) {
 func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	c.TB.Helper()
 	n := &Node{ID: id, FS: fs, Registry: prometheus.NewRegistry(), Events: &Recorder{}}
+	fatal := c.Fatal
+	if c.FatalOf != nil {
+		fatal = func(err error) { c.FatalOf(id, err) }
+	}
+	diskFS := vfs.FS(n.FS)
+	if c.WrapFS != nil {
+		diskFS = c.WrapFS(id, diskFS)
+	}
 	var err error
-	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: n.FS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}); err != nil {
+	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: diskFS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20, OnFatal: fatal}); err != nil {
 		c.TB.Fatal(err)
 	}
-	logFS := vfs.FS(n.FS)
+	logFS := diskFS
 	if c.WrapLogFS != nil {
 		logFS = c.WrapLogFS(logFS)
 	}
-	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: logFS, CacheBytes: 1 << 20, OnFatal: c.Fatal}); err != nil {
+	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: logFS, CacheBytes: 1 << 20, OnFatal: fatal}); err != nil {
 		c.TB.Fatal(err)
 	}
-	n.Store, err = raftstore.New(raftstore.Options{
-		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: n.FS,
-		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry, Fatal: c.Fatal,
-	})
+	options := raftstore.Options{
+		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: diskFS,
+		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry, Fatal: fatal,
+	}
+	if c.Customize != nil {
+		c.Customize(&options)
+	}
+	n.Store, err = raftstore.New(options)
 	if err != nil {
 		c.TB.Fatal(err)
 	}
@@ -182,16 +205,37 @@ func (c *Cluster) Abandon(id uint64) {
 // percent, half written.
 func (c *Cluster) Crash(id uint64, unsyncedPercent int) {
 	c.TB.Helper()
+	if c.Kill(id, unsyncedPercent, rand.New(rand.NewPCG(1, id))) {
+		c.Bury(id)
+	}
+}
+
+// Kill is the instant of a crash: nobody hears from the store any more, and its
+// disk is what it will be at the next start. It may be called from inside of the
+// store. Bury must follow; what the store does until then has no effect. False
+// means that the store was not up.
+func (c *Cluster) Kill(id uint64, unsyncedPercent int, rng *rand.Rand) bool {
 	n := c.Node(id)
-	// From here on nobody hears from the store, so that it can't promise what
-	// the clone lacks.
+	// First of all, so that it can't promise what the clone lacks.
 	if !n.Up.CompareAndSwap(true, false) {
-		return
+		return false
 	}
 	c.Net.Unregister(id)
-	after := n.FS.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewPCG(1, uint64(id)))})
-	c.stop(n)
-	n.FS = after
+	n.after.Store(n.FS.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsyncedPercent, RNG: rng}))
+	return true
+}
+
+// Bury takes a killed store apart, whatever state it is in. Errors of its
+// databases are those that it was killed for.
+func (c *Cluster) Bury(id uint64) {
+	c.TB.Helper()
+	n := c.Node(id)
+	n.Store.Stop()
+	n.using.Lock()
+	defer n.using.Unlock()
+	_ = n.Engine.Close()
+	n.Log.Abandon()
+	n.FS = n.after.Load()
 }
 
 // Restart starts a store again.
@@ -404,6 +448,22 @@ func (c *Cluster) Local(store uint64, key string) string {
 	}
 	defer closer.Close()
 	return string(value)
+}
+
+// Use calls fn with a store that is up and won't be closed meanwhile; false
+// means that it is down.
+func (c *Cluster) Use(store uint64, fn func(n *Node)) bool {
+	n := c.Node(store)
+	if !n.Up.Load() { // before the lock, which is held for as long as it takes to close
+		return false
+	}
+	n.using.RLock()
+	defer n.using.RUnlock()
+	if !n.Up.Load() {
+		return false
+	}
+	fn(n)
+	return true
 }
 
 // Recorder is an Observer that counts.
