@@ -7,7 +7,7 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo un
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 TESTFLAGS ?=
 
-.PHONY: help build run test test-long race lint bench proto clean
+.PHONY: help build run test test-long race sim sim-long lint bench proto clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test-long: ## the tests with their long variants: more seeds, more faults
 
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(TESTFLAGS) $(PKGS)
+
+sim: ## simulate raftstore clusters with faults: SEED=n for one seed, all that CI runs without
+	GODEBUG=asyncpreemptoff=1 $(if $(SEED),COPRA_SIM_SEED=$(SEED)) $(GO) test -count=1 -timeout 20m -v -run 'TestSim$$' $(TESTFLAGS) ./raftstore/sim
+
+sim-long: ## the same for DURATION (1h) from SEED (that of the clock) on, after the whole crash matrix
+	GODEBUG=asyncpreemptoff=1 COPRA_TEST_LONG=1 COPRA_SIM_SEED=$(or $(SEED),$(shell date +%s)) COPRA_SIM_DURATION=$(or $(DURATION),1h) \
+		$(GO) test -count=1 -timeout 0 -v $(TESTFLAGS) ./raftstore/sim
 
 lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi

@@ -62,7 +62,11 @@ func TestSplitByKeys(t *testing.T) {
 		}
 		c.Eventually("splits", func() bool { return c.PD.Splits() >= 3 })
 		c.Eventually("keys in the heartbeat", func() bool {
-			beat := c.PD.Beat(c.RegionAt(encodedKey("key00000")).Id)
+			region := c.RegionAt(encodedKey("key00000"))
+			if region == nil { // its leader is being elected
+				return false
+			}
+			beat := c.PD.Beat(region.Id)
 			return beat != nil && beat.ApproximateKeys > 0 && beat.ApproximateKeys <= 60
 		})
 		for i := range 200 {

@@ -242,3 +242,44 @@ func TestWritesWaitForTransfer(t *testing.T) {
 		}
 	})
 }
+
+// A peer gets a vote only when it has data: only a leader's message creates it,
+// so if the leader fell before that nobody could be elected.
+func TestHazard05_NoVoteWithoutData(t *testing.T) {
+	cluster(t, 3, 1, smallLog, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.Stop(2)
+		learner := c.PD.AllocID()
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return rafttest.RoleOf(r, learner) == metapb.PeerRole_Learner },
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, learner, 2))
+		for range 20 {
+			c.PD.Operate(&pdpb.RegionHeartbeatResponse{RegionId: rafttest.FirstRegion,
+				ChangePeer: rafttest.Change(eraftpb.ConfChangeType_AddNode, learner, 2)})
+			time.Sleep(100 * time.Millisecond)
+		}
+		c.Crash(1, 0)
+		c.Restart(1)
+		c.Put("a", "2")
+		c.Restart(2)
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return rafttest.RoleOf(r, learner) == metapb.PeerRole_Voter },
+			rafttest.Change(eraftpb.ConfChangeType_AddNode, learner, 2))
+		c.Eventually("data", func() bool { return c.Local(2, "a") == "2" })
+	})
+}
+
+// Hazard 15: a learner that was removed while it was cut off asks for its fate,
+// although it believes in a leader as ever.
+func TestHazard15_RemovedLearnerAsks(t *testing.T) {
+	cluster(t, 2, 1, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		learner := c.PD.AllocID()
+		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return rafttest.RoleOf(r, learner) == metapb.PeerRole_Learner },
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, learner, 2))
+		c.Eventually("data", func() bool { return c.Local(2, "a") == "1" })
+		c.Partition(2)
+		c.PD.RemovePeer(rafttest.FirstRegion, learner, 2)
+		time.Sleep(time.Second)
+		c.Heal()
+		c.Eventually("destroyed", func() bool { _, ok := c.Node(2).Store.Region(rafttest.FirstRegion); return !ok })
+	})
+}

@@ -28,17 +28,21 @@ type peer struct {
 
 	// Published. region and applied are written by the apply worker, region
 	// first: who sees an applied index sees the epoch that belongs to it.
-	region   atomic.Pointer[metapb.Region]
-	role     atomic.Pointer[role]
-	applied  atomic.Uint64
-	applySeq atomic.Uint64 // odd while a batch with this region is written
-	dataGone atomic.Bool   // what an engine snapshot shows may not be the region's data
-	lease    atomic.Int64  // end of the read lease on the store's clock; 0 is none
-	renewing atomic.Bool   // a read asked for a new lease
-	maxTS    atomic.Uint64 // the term in which max_ts was synchronised
-	seq      atomic.Uint64 // last proposal number
-	stats    peerStats
-	progress readProgress // of stale reads
+	region    atomic.Pointer[metapb.Region]
+	role      atomic.Pointer[role]
+	applied   atomic.Uint64
+	applySeq  atomic.Uint64 // odd while a batch with this region is written
+	dataGone  atomic.Bool   // what an engine snapshot shows may not be the region's data
+	lease     atomic.Int64  // end of the read lease on the store's clock; 0 is none
+	committed atomic.Uint64 // published before any other peer hears of it
+	// followerReads is the last term in which this peer, leading, answered a
+	// read index of another one.
+	followerReads atomic.Uint64
+	renewing      atomic.Bool   // a read asked for a new lease
+	maxTS         atomic.Uint64 // the term in which max_ts was synchronised
+	seq           atomic.Uint64 // last proposal number
+	stats         peerStats
+	progress      readProgress // of stale reads
 
 	waiters waiterTable
 	readers readerTable
@@ -67,7 +71,7 @@ type peer struct {
 	gc      logGCState
 	report  reportState
 	load    loadState
-	missing int      // ticks without a leader
+	missing int      // ticks without a word from a leader
 	failed  []uint64 // stores that are gone for good, while the region recovers
 }
 

@@ -35,17 +35,29 @@ func (s *Store) Snapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.Snapshot
 		return nil, err
 	}
 	if s.now() < p.lease.Load() {
+		seen := p.seenByFollowers(r)
 		snap := p.takeSnapshot(r.term)
 		// Check all of it again: the snapshot is now fixed, and a pause before
 		// this line cannot make it staler (hazard 7).
 		now := s.now()
-		if left := p.lease.Load() - now; left > 0 && p.role.Load() == r {
+		if left := p.lease.Load() - now; left > 0 && p.role.Load() == r && snap.applied >= seen {
 			p.renewSoon(left)
 			return snap.checked(rc)
 		}
 		snap.release()
 	}
 	return p.indexSnapshot(ctx, rc, r)
+}
+
+// seenByFollowers is the index that a read under the lease must not be behind.
+// What the leader has committed and not applied yet, because its own disk or
+// apply is slow, was acknowledged to nobody; but a follower that reads may have
+// applied and shown it.
+func (p *peer) seenByFollowers(r *role) uint64 {
+	if p.followerReads.Load() != r.term {
+		return 0
+	}
+	return p.committed.Load()
 }
 
 // renewSoon asks for a new lease when half of it is over.
@@ -86,7 +98,14 @@ func (p *peer) followerSnapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.S
 	if err := p.readIndex(ctx, req); err != nil {
 		return nil, err
 	}
-	return p.takeSnapshot(0).checked(rc)
+	snap := p.takeSnapshot(0)
+	if p.role.Load().term != req.term {
+		// It may hold what a new leader has committed, who doesn't know that
+		// followers read (seenByFollowers).
+		snap.release()
+		return nil, errReadIndexNotReady(p.regionID, "the leader changed")
+	}
+	return snap.checked(rc)
 }
 
 // readIndex waits until all that was committed when it was called is applied.

@@ -411,3 +411,31 @@ func TestSnapshotTellsWhatItIs(t *testing.T) {
 		}
 	})
 }
+
+// What a follower has shown, the leader's lease must not hide: a leader whose
+// apply is slow knows of a commit long before it can serve it.
+func TestHazard06_LeaseReadBehindFollowerRead(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "0")
+		lead := c.WaitLeader(first)
+		other := lead%3 + 1
+		require.Equal(t, "0", c.Get("a"))
+		c.Node(lead).Events.SlowApply(400 * time.Millisecond)
+		for _, value := range []string{"1", "2"} {
+			go func() { _ = c.PutAt(context.Background(), lead, c.Context(lead, first), "a", value) }()
+			time.Sleep(time.Millisecond)
+		}
+		rc := c.Context(other, first)
+		rc.ReplicaRead = true
+		c.Eventually("the follower has applied it", func() bool { return c.Local(other, "a") == "2" })
+		got, err := tryGet(c, other, rc, "a", time.Second)
+		require.NoError(t, err)
+		require.Equal(t, "2", got)
+		require.NotZero(t, leaseLeft(c, lead))
+		require.Equal(t, "1", c.Local(lead, "a"), "the leader is behind")
+		got, err = tryGet(c, lead, c.Context(lead, first), "a", time.Second)
+		require.NoError(t, err)
+		require.Equal(t, "2", got)
+		c.Node(lead).Events.SlowApply(0)
+	})
+}

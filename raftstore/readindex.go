@@ -16,6 +16,7 @@ const readBatchCountMax = 4
 // readRequest waits for a read index.
 type readRequest struct {
 	follower bool
+	term     uint64     // in which the leader answered a follower
 	check    []byte     // what the leader checks its memory locks against, or nil
 	done     chan error // capacity 1
 }
@@ -131,6 +132,7 @@ func (p *peer) onReadState(rs raft.ReadState) {
 		p.renewLease()
 	}
 	for _, req := range b.reqs {
+		req.term = p.role.Load().term
 		p.readers.add(rs.Index, req)
 	}
 	p.readers.release(p.applied.Load())

@@ -29,6 +29,9 @@ func (p *peer) handleReady() {
 				p.leases.mark(rd.Entries[n-1].GetIndex(), p.now)
 			}
 		}
+		if !raft.IsEmptyHardState(rd.HardState) {
+			p.committed.Store(rd.HardState.GetCommit())
+		}
 		if !raft.IsEmptyHardState(rd.HardState) && p.leases.committed(rd.HardState.GetCommit()) {
 			p.renewLease()
 		}

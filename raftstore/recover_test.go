@@ -10,8 +10,6 @@ import (
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/rafttest"
-	"github.com/pingcap/kvproto/pkg/eraftpb"
-	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"github.com/stretchr/testify/require"
 )
@@ -152,8 +150,8 @@ func TestOfflineLooks(t *testing.T) {
 func TestReplayFindsNewMembers(t *testing.T) {
 	cluster(t, 3, 1, raftstore.Config{LogCheckInterval: time.Hour}, func(t *testing.T, c *rafttest.Cluster) {
 		c.Put("a", "1")
-		c.PD.ChangePeers(rafttest.FirstRegion, func(r *metapb.Region) bool { return len(r.Peers) == 3 },
-			rafttest.Change(eraftpb.ConfChangeType_AddNode, c.PD.AllocID(), 2), rafttest.Change(eraftpb.ConfChangeType_AddNode, c.PD.AllocID(), 3))
+		c.PD.AddPeer(rafttest.FirstRegion, 2)
+		c.PD.AddPeer(rafttest.FirstRegion, 3)
 		c.Put("a", "2")
 		c.Put("a", "3")
 		c.Crash(1, 0)

@@ -9,8 +9,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// missingLeaderElections: after so many election timeouts without a leader a
-// peer asks the others whether it still belongs to the region.
+// missingLeaderElections: after so many election timeouts without a word from a
+// leader a peer asks the others whether it still belongs to the region.
 const missingLeaderElections = 5
 
 // Step takes a message from another store, see Handler.
@@ -208,6 +208,9 @@ func (p *peer) onMessage(m *RaftMessage) {
 	if !p.acceptable(m) {
 		return
 	}
+	if m.From.Id == p.role.Load().lead.GetId() {
+		p.missing = 0
+	}
 	p.step(m.Msg)
 	if m.Msg.GetType() == raftpb.MsgSnap {
 		p.afterSnapshotStep(m)
@@ -275,6 +278,8 @@ func (p *peer) acceptable(m *RaftMessage) bool {
 	case raftpb.MsgReadIndex:
 		if r := p.role.Load(); r.leader && p.appliedTerm != r.term {
 			return false // it asks again; see readAll
+		} else if r.leader {
+			p.followerReads.Store(r.term)
 		}
 		return !p.lockedReadIndex(msg)
 	case raftpb.MsgSnap:
@@ -296,9 +301,11 @@ const campaignTransfer = "CampaignTransfer"
 // promises that it may have made before and has forgotten (hazard 7).
 func (s *Store) votesRefused() bool { return s.now() < int64(s.cfg.electionTimeout()) }
 
-// tickMissing asks the other members whether this peer still is one.
+// tickMissing asks the other members whether this peer still is one, when it has
+// not heard of its leader for long. Who leads is no sign of life: a learner never
+// campaigns, and so believes in its last leader for ever (hazard 15).
 func (p *peer) tickMissing() {
-	if r := p.role.Load(); r.leader || r.lead != nil {
+	if p.role.Load().leader {
 		p.missing = 0
 		return
 	}

@@ -67,8 +67,14 @@ func (w *world) touchAll(value string) {
 // touch writes a value, or reads if it is empty, until that succeeds.
 func (w *world) touch(id int, key, value string, end time.Time) {
 	var err error
+	tries := 0
 	for !w.failed() {
-		if err = w.tryTouch(id, key, value); err == nil {
+		attempt := value
+		if value != "" { // every value is written once
+			tries++
+			attempt = fmt.Sprint(value, ".", tries)
+		}
+		if err = w.tryTouch(id, key, attempt); err == nil {
 			return
 		}
 		if time.Now().After(end) {

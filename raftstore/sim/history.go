@@ -83,18 +83,18 @@ func (w *world) checkHistory() {
 	byKey, seen := map[string][]operation{}, map[string]bool{}
 	for _, op := range w.hist.ops {
 		if !op.write {
-			seen[op.value] = true
+			seen[op.key+"="+op.value] = true
 		}
 	}
 	for _, op := range w.hist.ops {
 		if op.refused {
-			if op.value != "" && seen[op.value] {
+			if op.value != "" && seen[op.key+"="+op.value] {
 				w.fail("the write of %q to key %s was refused by store %d as never to happen, and was read", op.value, op.key, op.store)
 			}
 			continue
 		}
 		// A put of unknown outcome that nobody saw explains nothing.
-		if op.returned == math.MaxInt64 && op.value != "" && !seen[op.value] {
+		if op.returned == math.MaxInt64 && op.value != "" && !seen[op.key+"="+op.value] {
 			continue
 		}
 		byKey[op.key] = append(byKey[op.key], op)
