@@ -3,10 +3,12 @@ package raftstore
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_cmdpb"
+	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -16,6 +18,8 @@ type applyTask struct {
 	responses []*raftpb.Message
 	// destroy ends the region here: the peer was removed as of this epoch.
 	destroy *metapb.RegionEpoch
+	// hold stops the applier here, see mergestop.go.
+	hold *sourceStop
 }
 
 // applyDone tells the Raft worker what apply has done.
@@ -30,6 +34,7 @@ type applyDone struct {
 	region      *metapb.Region
 	left        []*metapb.Peer // peers that are no members any longer
 	removed     bool           // this peer is no member any longer
+	merge       *mergeResult   // a source that was consumed
 }
 
 // appliedAdmin names a command: after a restart a peer's numbers begin again,
@@ -53,6 +58,14 @@ type applier struct {
 	region *metapb.Region
 	state  applyState
 	ended  bool // removed: nothing more is applied
+	// merge is set while the region is a source that is Merging; records are the
+	// merges in which it was the target (mergecommit.go).
+	merge   *raft_serverpb.MergeState
+	records []*raft_serverpb.MergedRecord
+	want    atomic.Pointer[mergeWant] // the source that the applier waits for
+	held    atomic.Bool               // by a sourceStop
+	reached *sourceStop               // which it came to in this round
+	ran     bool                      // in this round
 
 	out     applyDone
 	results []applyResult
@@ -69,6 +82,19 @@ type applyResult struct {
 
 func (a *applier) init(p *peer, region *metapb.Region, state applyState) {
 	a.p, a.region, a.state = p, region, state
+	a.merge, a.records = nil, nil
+}
+
+// restore adds what a region's state says about merges.
+func (a *applier) restore(st *raft_serverpb.RegionLocalState) {
+	a.merge, a.records = mergeStateOf(st), st.GetMergedRecords()
+}
+
+func mergeStateOf(st *raft_serverpb.RegionLocalState) *raft_serverpb.MergeState {
+	if st.GetState() == raft_serverpb.PeerState_Merging {
+		return st.GetMergeState()
+	}
+	return nil
 }
 
 func (a *applier) put(t *applyTask) {
@@ -76,6 +102,15 @@ func (a *applier) put(t *applyTask) {
 	a.queue = append(a.queue, t)
 	a.mu.Unlock()
 }
+
+// putBack puts the rest of a task in front.
+func (a *applier) putBack(t *applyTask) {
+	a.mu.Lock()
+	a.queue = append([]*applyTask{t}, a.queue...)
+	a.mu.Unlock()
+}
+
+func (a *applier) release() { a.held.Store(false) }
 
 // take returns the next task, or nil.
 func (a *applier) take() *applyTask {
@@ -126,22 +161,28 @@ func (s *Store) applyWorker() {
 
 // round adds the region's tasks to the batch, up to applyRoundBytesMax.
 func (a *applier) round(batch *engine.Batch) {
+	if a.ran = a.ready(); !a.ran {
+		return // somebody else may own the state now
+	}
 	a.p.applySeq.Add(1)
 	before := a.state
-	for batch.Size() < applyRoundBytesMax {
+	for batch.Size() < applyRoundBytesMax && a.ready() && a.out.merge == nil {
 		t := a.take()
 		if t == nil {
 			break
 		}
 		a.run(batch, t)
 	}
-	if a.waiting() {
+	if a.ready() {
 		a.p.store.applySched.enqueue(a.p)
 	}
 	if a.state != before && !a.ended {
 		batch.PutMeta(metaKey(applyStateKind, a.p.regionID), a.state.encode())
 	}
 }
+
+// ready reports whether there is something that can be applied.
+func (a *applier) ready() bool { return !a.held.Load() && !a.paused() && a.waiting() }
 
 func (a *applier) run(batch *engine.Batch, t *applyTask) {
 	if a.ended {
@@ -151,7 +192,16 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 		a.end(batch, a.removedAs(t.destroy))
 		return
 	}
-	for _, e := range t.entries {
+	if t.hold != nil {
+		a.held.Store(true)
+		a.reached = t.hold
+		return
+	}
+	for i, e := range t.entries {
+		if a.mustWait(e) || a.out.merge != nil {
+			a.putBack(&applyTask{entries: t.entries[i:], responses: t.responses})
+			return
+		}
 		a.applyEntry(batch, e)
 		if a.ended {
 			return
@@ -190,6 +240,8 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 	switch {
 	case h.epoch.Version != a.region.RegionEpoch.GetVersion():
 		err = a.epochNotMatch()
+	case a.merge != nil && h.kind == entryKindWrite:
+		err = errMerging(a.p.regionID)
 	case h.kind == entryKindWrite:
 		count := batch.Len()
 		if bad := batch.ApplyEncoded(rest); bad != nil {
@@ -234,7 +286,16 @@ func (a *applier) applyAdmin(batch *engine.Batch, e *raftpb.Entry, h *entryHeade
 	if err != nil {
 		panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), err))
 	}
+	if a.merge != nil && req.GetCmdType() != raft_cmdpb.AdminCmdType_RollbackMerge {
+		return errMerging(a.p.regionID)
+	}
 	switch req.GetCmdType() {
+	case raft_cmdpb.AdminCmdType_PrepareMerge:
+		return a.applyPrepareMerge(batch, e.GetIndex(), h, req.GetPrepareMerge())
+	case raft_cmdpb.AdminCmdType_CommitMerge:
+		return a.applyCommitMerge(batch, e, h, req.GetCommitMerge())
+	case raft_cmdpb.AdminCmdType_RollbackMerge:
+		return a.applyRollbackMerge(batch, req.GetRollbackMerge())
 	case raft_cmdpb.AdminCmdType_BatchSplit:
 		return a.applySplit(batch, h, req.GetSplits())
 	case raft_cmdpb.AdminCmdType_CompactLog:
@@ -251,7 +312,17 @@ func (a *applier) applyAdmin(batch *engine.Batch, e *raftpb.Entry, h *entryHeade
 func (a *applier) setRegion(batch *engine.Batch, region *metapb.Region) {
 	a.region = region
 	a.out.changed = true
-	batch.PutMeta(metaKey(regionStateKind, region.Id), encodeRegionState(normalState(region)))
+	batch.PutMeta(metaKey(regionStateKind, region.Id), encodeRegionState(a.regionState()))
+}
+
+// regionState is what is stored of the region.
+func (a *applier) regionState() *raft_serverpb.RegionLocalState {
+	st := normalState(a.region)
+	st.MergedRecords = a.records
+	if a.merge != nil {
+		st.State, st.MergeState = raft_serverpb.PeerState_Merging, a.merge
+	}
+	return st
 }
 
 // removedAs is the region as the removal of this peer leaves it. Its range is
@@ -285,8 +356,14 @@ func (a *applier) end(batch *engine.Batch, region *metapb.Region) {
 // thing: behind it the Raft worker may put a snapshot in the applier's place.
 func (a *applier) finish() {
 	p := a.p
+	if !a.ran {
+		return
+	}
+	if a.out.merge != nil {
+		p.mergedAt.Store(a.region.RegionEpoch.GetVersion()) // before anybody can ask for the wider region
+	}
 	if a.out.changed {
-		p.region.Store(a.region)
+		p.publishRegion(a.region, a.merge)
 	}
 	if applied := p.applied.Load(); a.state.index < applied {
 		panic(fmt.Sprintf("raftstore: region %d: applied index falls from %d to %d", p.regionID, applied, a.state.index))
@@ -301,14 +378,17 @@ func (a *applier) finish() {
 	}
 	p.readers.release(a.state.index)
 	a.account()
-	out := a.out
+	out, entries, reached := a.out, a.count, a.reached
 	out.index, out.term, out.region = a.state.index, a.state.term, a.region
-	a.out = applyDone{}
+	a.out, a.reached = applyDone{}, nil
 	clear(a.results)
 	clear(a.writes)
 	a.results, a.writes, a.count, a.bytes, a.keys = a.results[:0], a.writes[:0], 0, 0, 0
-	if len(out.responses) > 0 || out.removed {
+	if entries > 0 || len(out.responses) > 0 || out.removed {
 		p.send(&out)
+	}
+	if reached != nil {
+		p.send(mailHeld{reached})
 	}
 }
 
@@ -327,6 +407,9 @@ func (p *peer) onApplyDone(d *applyDone) {
 	for _, cc := range d.confChanges {
 		p.rn.ApplyConfChange(cc)
 		p.resetLease()
+	}
+	if d.merge != nil {
+		p.onMerged(d.merge, d.region)
 	}
 	switch {
 	case len(d.splits) > 0:
@@ -351,6 +434,7 @@ func (p *peer) onApplyDone(d *applyDone) {
 		p.startDestroy(d.region)
 		return
 	}
+	p.feedSource()
 	p.renewLease()
 }
 

@@ -36,6 +36,10 @@ type Config struct {
 	// PeerDownDuration: a peer silent for longer is reported as down.
 	PeerDownDuration time.Duration
 
+	// A merge whose source has waited for MergeTimeout is given up: its target
+	// is asked to make it impossible, and then the source serves again.
+	MergeTimeout time.Duration
+
 	// The log is truncated when LogTruncateEntries or LogTruncateBytes can go;
 	// a peer that is down holds back at most LogKeepEntriesMax entries and
 	// LogKeepBytesMax bytes and needs a snapshot after that.
@@ -75,6 +79,9 @@ const (
 	pdRequestTimeout          = 5 * time.Second
 	peerCacheCountMax         = 32 // peers outside the region whose messages we answer
 	flushIntervalMin          = 10 * time.Second
+	mergeRetryTicks           = 2    // between a source's questions to its target
+	mergeLogGapMax            = 1024 // entries that a peer may lag when a merge begins
+	mergedRecordCountMax      = 64   // merges that a target remembers
 )
 
 func orDefault[T comparable](v *T, def T) {
@@ -100,6 +107,7 @@ func (c *Config) setDefaults() {
 	orDefault(&c.SplitCheckInterval, 10*time.Second)
 	orDefault(&c.RegionHeartbeatInterval, 10*time.Second)
 	orDefault(&c.PeerDownDuration, 10*time.Minute)
+	orDefault(&c.MergeTimeout, 5*time.Second)
 	orDefault(&c.LogCheckInterval, 3*time.Second)
 	orDefault(&c.LogTruncateEntries, 1024)
 	orDefault(&c.LogTruncateBytes, 4<<20)

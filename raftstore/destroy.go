@@ -43,6 +43,14 @@ func (p *peer) endLife(epoch metapb.RegionEpoch) {
 
 // startDestroy ends the Raft worker's part. region is as of the removal.
 func (p *peer) startDestroy(region *metapb.Region) {
+	p.leave(errRegionNotFound(p.regionID), errOutcomeUnknown(p.regionID, "the peer was removed"))
+	initialized := p.initialized()
+	p.store.background.must(func() { p.store.destroy(p, region, initialized) })
+}
+
+// leave ends the peer's office and all requests: those not proposed yet with
+// err, those in the log with outcome.
+func (p *peer) leave(err, outcome error) {
 	old := p.role.Load()
 	p.gone = true
 	p.resetLease()
@@ -50,14 +58,13 @@ func (p *peer) startDestroy(region *metapb.Region) {
 	if old.leader {
 		p.store.observer.RoleChanged(p.regionID, false, old.term)
 	}
-	err := errRegionNotFound(p.regionID)
 	for _, prop := range p.props {
 		prop.finish(err)
 	}
 	p.props = nil
 	p.failReads(err)
 	for _, prop := range p.waiters.takeOlder(old.term + 1) {
-		prop.finish(errOutcomeUnknown(p.regionID, "the peer was removed"))
+		prop.finish(outcome)
 	}
 	if r := p.snap.current; r != nil {
 		p.store.background.must(r.discard)
@@ -65,8 +72,6 @@ func (p *peer) startDestroy(region *metapb.Region) {
 	for _, dir := range p.snap.made {
 		p.store.background.must(func() { p.store.removeDir(dir) })
 	}
-	initialized := p.initialized()
-	p.store.background.must(func() { p.store.destroy(p, region, initialized) })
 }
 
 // destroy deletes what the store has of a peer.
@@ -136,6 +141,10 @@ func (p *peer) handleGone(m any) {
 		m.finish(errRegionNotFound(p.regionID))
 	case *readRequest:
 		m.finish(errRegionNotFound(p.regionID))
+	case mailHold:
+		m.take.answered(false)
+	case *mailTaken:
+		p.store.background.must(m.take.r.discard)
 	case mailInitialize:
 		p.store.mu.Lock()
 		p.store.unborn[p.regionID] = true

@@ -99,6 +99,12 @@ func errEntryTooLarge(regionID uint64, size int) error {
 		RaftEntryTooLarge: &errorpb.RaftEntryTooLarge{RegionId: regionID, EntrySize: uint64(size)}})
 }
 
+func errMerging(regionID uint64) error {
+	return regionError(&errorpb.Error{
+		Message:               fmt.Sprintf("region %d is being merged into its neighbour; try again", regionID),
+		ProposalInMergingMode: &errorpb.ProposalInMergingMode{RegionId: regionID}})
+}
+
 func errReadIndexNotReady(regionID uint64, reason string) error {
 	return regionError(&errorpb.Error{
 		Message:           fmt.Sprintf("region %d: read index is not ready: %s", regionID, reason),

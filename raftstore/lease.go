@@ -66,7 +66,8 @@ func (p *peer) resetLease() {
 // have applied all that its predecessors acknowledged (hazard 6).
 func (p *peer) renewLease() {
 	r := p.role.Load()
-	if !r.leader || p.appliedTerm != r.term || p.leases.start == 0 || p.leases.blocked || p.leases.transferTerm == r.term {
+	if !r.leader || p.appliedTerm != r.term || p.leases.start == 0 || p.leases.blocked || p.leases.transferTerm == r.term ||
+		p.merging.Load() != nil {
 		return
 	}
 	end := p.leases.start + int64(p.store.cfg.leaseDuration())

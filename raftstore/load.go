@@ -90,6 +90,8 @@ func (s *Store) loadRegion(st *raft_serverpb.RegionLocalState) error {
 	if err != nil {
 		return fmt.Errorf("raftstore: load region %d: %w", region.Id, err)
 	}
+	p.apply.restore(st)
+	p.merging.Store(p.apply.merge)
 	if s.overlapsLocked(region.Id, region.StartKey, region.EndKey) {
 		return fmt.Errorf("raftstore: region %d overlaps another region of the store", region.Id)
 	}
@@ -202,7 +204,7 @@ func (s *Store) loadLog(regionID, peerID uint64) (rs raftlog.RaftState, ok bool,
 	return rs, ok, err
 }
 
-func (s *Store) snapshotRegion(es *engine.Snapshot, regionID uint64) (*metapb.Region, error) {
+func (s *Store) snapshotRegion(es *engine.Snapshot, regionID uint64) (*raft_serverpb.RegionLocalState, error) {
 	value, ok, err := es.GetMeta(metaKey(regionStateKind, regionID))
 	if err != nil {
 		return nil, err
@@ -214,10 +216,10 @@ func (s *Store) snapshotRegion(es *engine.Snapshot, regionID uint64) (*metapb.Re
 	if err != nil {
 		return nil, err
 	}
-	if st.State != raft_serverpb.PeerState_Normal {
+	if st.State != raft_serverpb.PeerState_Normal && st.State != raft_serverpb.PeerState_Merging {
 		return nil, fmt.Errorf("raftstore: region %d is %s", regionID, st.State)
 	}
-	return st.Region, nil
+	return st, nil
 }
 
 func (s *Store) snapshotApplyState(es *engine.Snapshot, regionID uint64) (applyState, error) {

@@ -49,7 +49,7 @@ func (p *peer) tickLog() {
 func (p *peer) proposeCompact() {
 	c := &p.store.cfg
 	applied, first := p.applied.Load(), max(p.st.truncatedIndex, p.gc.compactTo)+1
-	if p.admin.compact || applied <= first {
+	if p.admin.compact || applied <= first || p.admin.prepare != (proposalID{}) || p.merging.Load() != nil {
 		return
 	}
 	to := min(applied, p.minMatch())

@@ -29,6 +29,8 @@ import (
 // adminState is the Raft worker's view of the admin commands on their way.
 type adminState struct {
 	split    proposalID // zero: none
+	prepare  proposalID // PrepareMerge
+	merge    proposalID // CommitMerge of a target, RollbackMerge of a source
 	removing []uint64   // voters being removed: demoted, then dropped
 	compact  bool
 }
@@ -59,6 +61,10 @@ func (p *peer) onOperator(resp *pdpb.RegionHeartbeatResponse) {
 		p.log.Info("operator of another epoch ignored", slog.String("operator", e.String()), slog.String("region", region.RegionEpoch.String()))
 		return
 	}
+	if p.merging.Load() != nil || p.merge.stop != nil {
+		p.log.Info("operator ignored: the region is being merged")
+		return
+	}
 	var err error
 	switch {
 	case resp.GetChangePeer() != nil:
@@ -73,7 +79,7 @@ func (p *peer) onOperator(resp *pdpb.RegionHeartbeatResponse) {
 	case resp.GetSplitRegion() != nil:
 		p.splitByOperator(resp.GetSplitRegion())
 	case resp.GetMerge() != nil:
-		err = fmt.Errorf("merging regions is not supported")
+		err = p.prepareMerge(resp.GetMerge().GetTarget())
 	case resp.GetSwitchWitnesses() != nil:
 		err = fmt.Errorf("witnesses are not supported")
 	}
@@ -87,6 +93,9 @@ func (p *peer) changePeers(changes []*pdpb.ChangePeer) error {
 	region := p.region.Load()
 	if p.admin.split != (proposalID{}) {
 		return fmt.Errorf("a split is on its way")
+	}
+	if p.admin.prepare != (proposalID{}) || p.merging.Load() != nil {
+		return fmt.Errorf("the region is being merged")
 	}
 	plan, removing, err := planMembership(region, p.id, changes)
 	if err != nil || len(plan) == 0 {
@@ -249,7 +258,7 @@ func (a *applier) applyMembership(batch *engine.Batch, e *raftpb.Entry) {
 		panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), err))
 	}
 	epoch := a.region.RegionEpoch
-	if h.epoch.Version != epoch.GetVersion() || h.epoch.ConfVer != epoch.GetConfVer() || isJoint(a.region) {
+	if h.epoch.Version != epoch.GetVersion() || h.epoch.ConfVer != epoch.GetConfVer() || isJoint(a.region) || a.merge != nil {
 		a.answer(&h, e.GetTerm(), a.epochNotMatch())
 		return
 	}

@@ -27,6 +27,8 @@ type RaftMessage struct {
 	// Query asks To whether From is still a member. A peer that has not heard
 	// of a leader for long asks; Msg is nil then.
 	Query bool
+	// Merge is about a merge of regions, see MergeMessage; Msg is nil then.
+	Merge *MergeMessage
 	// Msg is immutable once sent: transports in one process share it.
 	Msg *raftpb.Message
 	// Size is Msg's encoded size in bytes as the receiver accounts it. A
@@ -40,6 +42,7 @@ const raftMessageVersion = 1
 const (
 	raftMessageFlagTombstone = 1 << iota
 	raftMessageFlagQuery
+	raftMessageFlagMerge
 )
 
 // AppendTo appends the encoded message to buf:
@@ -47,7 +50,8 @@ const (
 //	version(1) flags(1) uvarint{region, from id/store/role, to id/store/role,
 //	conf_ver, version} bytes{start, end} rest = raftpb.Message
 //
-// where bytes is a uvarint length and the bytes.
+// where bytes is a uvarint length and the bytes. A message about a merge has a
+// MergeMessage as its rest.
 func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	var flags byte
 	if m.Tombstone {
@@ -55,6 +59,9 @@ func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	}
 	if m.Query {
 		flags |= raftMessageFlagQuery
+	}
+	if m.Merge != nil {
+		flags |= raftMessageFlagMerge
 	}
 	buf = append(buf, raftMessageVersion, flags)
 	for _, v := range [...]uint64{
@@ -67,6 +74,9 @@ func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	}
 	buf = appendBytes(buf, m.StartKey)
 	buf = appendBytes(buf, m.EndKey)
+	if m.Merge != nil {
+		return m.Merge.appendTo(buf)
+	}
 	if m.Msg == nil {
 		return buf, nil
 	}
@@ -94,6 +104,11 @@ func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
 	m.StartKey, m.EndKey = d.bytes(), d.bytes()
 	if d.failed {
 		return nil, fmt.Errorf("raftstore: raft message of %d bytes is cut off", len(data))
+	}
+	if data[1]&raftMessageFlagMerge != 0 {
+		var err error
+		m.Merge, err = decodeMergeMessage(d.rest)
+		return m, err
 	}
 	if m.Tombstone || m.Query {
 		return m, nil

@@ -8,7 +8,9 @@ import (
 // Observer is told what happens to the regions of a store. The calls come from
 // the store's workers and must not block.
 type Observer interface {
-	// RoleChanged: this peer became leader in term, or stopped leading.
+	// RoleChanged: this peer became leader in term, or stopped leading. A leader
+	// whose region has consumed another one by a merge becomes leader again, in
+	// the same term: what the store knows from memory is not complete any longer.
 	RoleChanged(regionID uint64, leader bool, term uint64)
 	// RegionChanged: the region was loaded or created, or its range or members changed. A
 	// region that left the store has removed set.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -38,11 +39,16 @@ type peer struct {
 	// followerReads is the last term in which this peer, leading, answered a
 	// read index of another one.
 	followerReads atomic.Uint64
-	renewing      atomic.Bool   // a read asked for a new lease
-	maxTS         atomic.Uint64 // the term in which max_ts was synchronised
-	seq           atomic.Uint64 // last proposal number
-	stats         peerStats
-	progress      readProgress // of stale reads
+	renewing      atomic.Bool // a read asked for a new lease
+	maxTS         atomic.Pointer[maxTSMark]
+	mergedAt      atomic.Uint64 // the version in which it last consumed a source
+	// merging is set while the region is the source of a merge: before its region
+	// is published, and cleared behind that.
+	merging    atomic.Pointer[raft_serverpb.MergeState]
+	mergedInto atomic.Pointer[raft_serverpb.MergedRecord] // what others told: the source was merged
+	seq        atomic.Uint64                              // last proposal number
+	stats      peerStats
+	progress   readProgress // of stale reads
 
 	waiters waiterTable
 	readers readerTable
@@ -59,6 +65,7 @@ type peer struct {
 
 	appends      int // log tasks on their way
 	selfSteps    []*raftpb.Message
+	handed       uint64 // the last entry given to apply
 	appliedIndex uint64 // what apply has reported
 	appliedTerm  uint64
 	ending       bool // the applier was told to end
@@ -68,6 +75,7 @@ type peer struct {
 	index   readIndexState
 	snap    snapshotState
 	admin   adminState
+	merge   mergeState
 	gc      logGCState
 	report  reportState
 	load    loadState
@@ -124,7 +132,7 @@ func (s *Store) newPeer(region *metapb.Region, id uint64, rs raftlog.RaftState, 
 	p.region.Store(region)
 	p.role.Store(&role{term: p.hs.term})
 	p.applied.Store(applied.index)
-	p.appliedIndex, p.appliedTerm = applied.index, applied.term
+	p.appliedIndex, p.appliedTerm, p.handed = applied.index, applied.term, applied.index
 	p.apply.init(p, region, applied)
 	if err := p.startRaft(applied.index); err != nil {
 		return nil, err
@@ -210,12 +218,18 @@ func (p *peer) process(buf []any) []any {
 	if p.tickDue.Swap(false) && !p.gone {
 		p.tick()
 	}
-	if !p.gone {
+	if p.merge.stop != nil {
+		p.refuseStopped()
+	} else if !p.gone {
 		p.proposeAll()
 		p.readAll()
 		p.handleReady()
 		if len(p.reads) > 0 && !p.gone { // those that waited for others' answers
 			p.readAll()
+			p.handleReady()
+		}
+		if p.merging.Load() != nil {
+			p.driveMerge()
 			p.handleReady()
 		}
 		p.reportIfDue()
@@ -227,7 +241,9 @@ func (p *peer) handle(m any) {
 	switch m := m.(type) {
 	case *RaftMessage:
 		p.store.received.Add(-int64(m.bytesSize()))
-		p.onMessage(m)
+		if !p.dropStopped(m) {
+			p.onMessage(m)
+		}
 	case *proposal:
 		p.props = append(p.props, m)
 	case *readRequest:
@@ -252,6 +268,18 @@ func (p *peer) handle(m any) {
 		p.campaign()
 	case mailOperator:
 		p.onOperator(m.resp)
+	case *mailCatchUp:
+		p.onCatchUp(m)
+	case mailHold:
+		p.onHold(m.take)
+	case mailRelease:
+		p.onRelease(m.take)
+	case mailHeld:
+		p.onHeld(m)
+	case *mailTaken:
+		p.onTaken(m)
+	case mailMerged:
+		p.onMergedAway(m)
 	case mailInitialize:
 		if p.ending { // its end is with the applier already
 			p.handleGone(m)
@@ -272,6 +300,10 @@ type (
 // tick is one step of Raft's clock. Ticks that come while one is due are one:
 // after a pause a peer must not see its election timeout shrink (hazard 7).
 func (p *peer) tick() {
+	if p.merge.stop != nil {
+		return
+	}
+	p.tickWant()
 	p.rn.Tick()
 	p.tickReads()
 	p.tickMissing()
@@ -287,6 +319,9 @@ func (p *peer) tick() {
 
 // campaign starts an election at once; Raft's pre-vote keeps it harmless.
 func (p *peer) campaign() {
+	if p.merge.stop != nil {
+		return
+	}
 	if err := p.rn.Campaign(); err != nil {
 		p.log.Debug("campaign refused", slog.Any("error", err))
 	}

@@ -25,6 +25,9 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 	if err := s.checkEpoch(rc, region); err != nil {
 		return err
 	}
+	if p.merging.Load() != nil {
+		return errMerging(p.regionID)
+	}
 	if b.Size() > entryBytesMax {
 		return errEntryTooLarge(p.regionID, b.Size())
 	}
@@ -116,6 +119,7 @@ func (p *peer) proposeAll() {
 		return
 	}
 	r, region := p.role.Load(), p.region.Load()
+	merging := p.merging.Load() != nil || p.admin.prepare != (proposalID{})
 	var writes []*proposal
 	for _, prop := range p.props {
 		switch {
@@ -125,6 +129,8 @@ func (p *peer) proposeAll() {
 			prop.finish(errStaleCommand(p.regionID))
 		case prop.epoch.version != region.RegionEpoch.GetVersion():
 			prop.finish(p.store.epochNotMatch(region))
+		case merging:
+			prop.finish(errMerging(p.regionID))
 		case prop.admin != nil:
 			p.proposeAdmin(prop, r, region)
 		default:

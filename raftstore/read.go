@@ -177,6 +177,7 @@ type snapshot struct {
 	region  *metapb.Region
 	term    uint64
 	applied uint64
+	merging bool
 	err     error
 }
 
@@ -198,6 +199,7 @@ func (p *peer) takeSnapshot(term uint64) *snapshot {
 		out.err = errRegionNotFound(p.regionID)
 	}
 	out.region = p.region.Load()
+	out.merging = p.merging.Load() != nil
 	return out
 }
 
@@ -207,6 +209,9 @@ func (p *peer) takeSnapshot(term uint64) *snapshot {
 func (s *snapshot) checked(rc *kvrpcpb.Context) (kv.Snapshot, error) {
 	if s.err == nil {
 		s.err = s.p.store.checkEpoch(rc, s.region)
+	}
+	if s.err == nil && s.merging {
+		s.err = errMerging(s.region.Id)
 	}
 	if s.err != nil {
 		s.release()
@@ -224,7 +229,7 @@ func (s *snapshot) release() {
 func (s *snapshot) Region() *metapb.Region { return s.region }
 func (s *snapshot) Term() uint64           { return s.term }
 func (s *snapshot) AppliedIndex() uint64   { return s.applied }
-func (s *snapshot) MaxTSSynced() bool      { return s.term != 0 && s.p.maxTS.Load() == s.term }
+func (s *snapshot) MaxTSSynced() bool      { return s.term != 0 && s.p.maxTSSynced(s.term) }
 func (s *snapshot) Close() error           { return s.s.Close() }
 
 // Get reads one key of the region.

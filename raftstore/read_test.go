@@ -392,7 +392,7 @@ func TestSnapshotTellsWhatItIs(t *testing.T) {
 		require.Equal(t, one.AppliedIndex(), two.AppliedIndex(), "nothing changed")
 		require.NotZero(t, one.Term())
 		require.False(t, one.MaxTSSynced())
-		c.Node(1).Store.SetMaxTSSynced(first, one.Term())
+		c.Node(1).Store.SetMaxTSSynced(first, one.Term(), one.Region().RegionEpoch.Version)
 		require.True(t, one.MaxTSSynced())
 		c.Put("a", "2")
 		three := open()

@@ -19,7 +19,7 @@ type appendDone struct {
 
 // handleReady passes on what Raft wants done.
 func (p *peer) handleReady() {
-	for !p.gone && p.rn.HasReady() {
+	for !p.gone && p.merge.stop == nil && p.rn.HasReady() {
 		rd := p.rn.Ready()
 		p.observeRole(&rd)
 		p.st.cache.append(rd.Entries)
@@ -40,6 +40,7 @@ func (p *peer) handleReady() {
 			case raft.LocalAppendThread:
 				p.storageAppend(m)
 			case raft.LocalApplyThread:
+				p.handed = m.Entries[len(m.Entries)-1].GetIndex()
 				p.apply.put(&applyTask{entries: m.Entries, responses: m.Responses})
 				p.store.applySched.enqueue(p)
 			default:
@@ -66,6 +67,9 @@ func (p *peer) stepSelf() {
 }
 
 func (p *peer) step(m *raftpb.Message) {
+	if p.merge.stop != nil && p.merge.stop.catchUp != nil {
+		return // Raft has no further part in it
+	}
 	if err := p.rn.Step(m); err != nil {
 		p.log.Debug("raft refused a message", slog.String("type", m.GetType().String()), slog.Any("error", err))
 	}

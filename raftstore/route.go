@@ -160,9 +160,14 @@ func (s *Store) releaseHeld(p *peer) {
 	}
 }
 
-// answerForDead tells a peer that asks or campaigns from outside the region
+// answerForDead answers what a region that has left this store is asked: it
+// tells a peer that asks or campaigns from outside the region
 // that it is no member, when this store's own peer has left the region, too.
 func (s *Store) answerForDead(m *RaftMessage) {
+	if m.Merge != nil && m.Merge.Kind != MergeVerdict {
+		s.answerMerge(m)
+		return
+	}
 	if !m.Query && m.Msg.GetType() != raftpb.MsgPreVote && m.Msg.GetType() != raftpb.MsgVote {
 		return
 	}
@@ -172,6 +177,11 @@ func (s *Store) answerForDead(m *RaftMessage) {
 	}
 	st, err := decodeRegionState(nil, value)
 	if err != nil {
+		return
+	}
+	if record := recordOf(st.MergedRecords, m.RegionID); record != nil {
+		s.sendMerge(&RaftMessage{RegionID: m.RegionID, From: m.To, To: m.From,
+			Merge: &MergeMessage{Kind: MergeVerdict, Commit: record.SourceIndex, Record: record}})
 		return
 	}
 	if r := st.GetRegion(); findPeer(r, m.From.Id) == nil && m.Epoch.ConfVer < r.RegionEpoch.GetConfVer() {
@@ -200,6 +210,10 @@ func (p *peer) onMessage(m *RaftMessage) {
 		if m.Epoch.ConfVer > p.region.Load().RegionEpoch.GetConfVer() {
 			p.endLife(m.Epoch)
 		}
+		return
+	}
+	if m.Merge != nil {
+		p.onMergeMessage(m)
 		return
 	}
 	if p.fromOutsider(m) || m.Msg == nil {

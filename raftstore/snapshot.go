@@ -10,6 +10,7 @@ import (
 
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"github.com/zeebo/xxh3"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -27,10 +28,10 @@ import (
 //	                                         IngestReplace: data + region + apply state
 //	                                         log replaced, intent removed
 //
-// The message's data is version(1), the region, and the names, sizes and
+// The message's data is version(1), the region's state, and the names, sizes and
 // checksums of the files.
 
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // snapshotSource is what raft.Storage hands out.
 type snapshotSource struct {
@@ -138,10 +139,11 @@ func (p *peer) dropMade(snap *raftpb.Snapshot, dir string) {
 func (s *Store) makeSnapshot(regionID uint64) *snapshotMade {
 	es := s.engine.NewSnapshot()
 	defer es.Close()
-	st, err := s.snapshotRegion(es, regionID)
+	state, err := s.snapshotRegion(es, regionID)
 	if err != nil {
 		return &snapshotMade{err: err}
 	}
+	st := state.Region
 	applied, err := s.snapshotApplyState(es, regionID)
 	if err != nil {
 		return &snapshotMade{err: err}
@@ -155,7 +157,7 @@ func (s *Store) makeSnapshot(regionID uint64) *snapshotMade {
 		s.removeDir(dir)
 		return &snapshotMade{err: err}
 	}
-	data, err := s.encodeSnapshotData(st, files)
+	data, err := s.encodeSnapshotData(state, files)
 	if err != nil {
 		s.removeDir(dir)
 		return &snapshotMade{err: err}
@@ -169,7 +171,8 @@ func (s *Store) makeSnapshot(regionID uint64) *snapshotMade {
 
 // snapshotData is the decoded data of a MsgSnap.
 type snapshotData struct {
-	region *metapb.Region
+	state  *raft_serverpb.RegionLocalState // Normal or Merging
+	region *metapb.Region                  // in it
 	files  []snapshotDataFile
 }
 
@@ -179,12 +182,8 @@ type snapshotDataFile struct {
 	sum  uint64 // xxh3
 }
 
-func (s *Store) encodeSnapshotData(region *metapb.Region, files []engine.SSTFile) ([]byte, error) {
-	data, err := region.Marshal()
-	if err != nil {
-		return nil, fmt.Errorf("raftstore: encode region %d: %w", region.Id, err)
-	}
-	b := appendBytes([]byte{snapshotVersion}, data)
+func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []engine.SSTFile) ([]byte, error) {
+	b := appendBytes([]byte{snapshotVersion}, encodeRegionState(st))
 	b = binary.AppendUvarint(b, uint64(len(files)))
 	for _, f := range files {
 		sum, err := s.checksum(f.Path)
@@ -213,15 +212,18 @@ func decodeSnapshotData(b []byte) (*snapshotData, error) {
 		return nil, fmt.Errorf("raftstore: snapshot of an unknown format; are all stores of the same release?")
 	}
 	d := decoder{rest: b[1:]}
-	out := &snapshotData{region: new(metapb.Region)}
-	region := d.bytes()
+	out := &snapshotData{state: new(raft_serverpb.RegionLocalState)}
+	state := d.bytes()
 	for n := d.uvarint(); n > 0 && !d.failed; n-- {
 		out.files = append(out.files, snapshotDataFile{name: string(d.bytes()), size: int64(d.uvarint()), sum: d.uvarint()})
 	}
 	if d.failed {
 		return nil, fmt.Errorf("raftstore: snapshot header of %d bytes is cut off", len(b))
 	}
-	if err := out.region.Unmarshal(region); err != nil || out.region.RegionEpoch == nil || len(out.region.Peers) == 0 {
+	err := out.state.Unmarshal(state)
+	out.region = out.state.Region
+	merging := out.state.State == raft_serverpb.PeerState_Merging
+	if err != nil || out.region.GetRegionEpoch() == nil || len(out.region.Peers) == 0 || merging != (out.state.MergeState != nil) {
 		return nil, fmt.Errorf("raftstore: region in a snapshot is damaged: %v", err)
 	}
 	return out, nil

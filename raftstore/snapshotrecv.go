@@ -1,13 +1,13 @@
 package raftstore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -32,6 +32,8 @@ type receivedSnapshot struct {
 	sums   map[string]*xxh3.Hasher
 	sizes  map[string]int64
 	failed error
+	takes  []uint64    // merged regions whose range it takes over (mergesnap.go)
+	take   *sourceTake // set when they are asked to hold
 }
 
 var _ SnapshotReceiver = (*receivedSnapshot)(nil)
@@ -85,9 +87,11 @@ func (s *Store) reserve(r *receivedSnapshot) error {
 	if s.reserved[id] != nil {
 		return fmt.Errorf("raftstore: another snapshot of region %d is being received", id)
 	}
-	if s.overlapsLocked(id, region.StartKey, region.EndKey) {
+	takes, ok := s.takesLocked(id, r.data.state)
+	if !ok {
 		return fmt.Errorf("raftstore: the range of region %d at version %d still belongs to another region here", id, region.RegionEpoch.Version)
 	}
+	r.takes = takes
 	s.reserved[id] = r
 	return nil
 }
@@ -191,6 +195,7 @@ func (r *receivedSnapshot) Abort() {
 
 // discard gives the range and the space back.
 func (r *receivedSnapshot) discard() {
+	r.take.release()
 	r.store.unreserve(r)
 	r.store.removeDir(r.dir)
 }
@@ -218,6 +223,12 @@ func (p *peer) acceptSnapshot(m *RaftMessage) bool {
 		p.store.drop("snapshot_too_early")
 		p.store.background.must(r.discard)
 		return false
+	}
+	if len(r.takes) > 0 && (r.take == nil || !r.take.done) {
+		if r.take == nil {
+			p.holdSources(r)
+		}
+		return false // it comes back when the sources are held
 	}
 	p.snap.current = r
 	return true
@@ -267,30 +278,39 @@ func (p *peer) applySnapshot(snap *raftpb.Snapshot, t *logTask, done *appendDone
 
 // ingestSnapshot writes the data and then the log.
 func (s *Store) ingestSnapshot(p *peer, r *receivedSnapshot, old *metapb.Region, a *snapshotApplied, hs *raftpb.HardState) {
-	start, end := unionRange(old, r.data.region)
+	ranges, meta := r.take.takeOver(r.data.state)
+	ranges = append(ranges, kv.KeyRange{Start: r.data.region.StartKey, End: r.data.region.EndKey})
+	if len(old.GetPeers()) > 0 { // what it had and has no longer goes, too
+		ranges = append(ranges, kv.KeyRange{Start: old.StartKey, End: old.EndKey})
+	}
 	var files []string
 	for _, f := range r.data.files {
 		files = append(files, s.fs.PathJoin(r.dir, f.name))
 	}
-	meta := []engine.MetaPut{
-		{Key: metaKey(regionStateKind, p.regionID), Value: encodeRegionState(normalState(r.data.region))},
-		{Key: metaKey(applyStateKind, p.regionID), Value: applyState{a.index, a.term}.encode()},
-	}
+	meta = append(meta,
+		engine.MetaPut{Key: metaKey(regionStateKind, p.regionID), Value: encodeRegionState(r.data.state)},
+		engine.MetaPut{Key: metaKey(applyStateKind, p.regionID), Value: applyState{a.index, a.term}.encode()})
 	p.applySeq.Add(1)
 	p.dataGone.Store(true) // until region says what the data is of
-	err := s.engine.IngestReplace(start, end, files, meta)
+	err := s.engine.IngestReplaceRanges(ranges, files, meta)
 	if err != nil {
 		s.fatal(fmt.Errorf("raftstore: apply snapshot of region %d: %w", p.regionID, err))
 		return
 	}
-	p.region.Store(r.data.region)
+	if len(r.takes) > 0 {
+		p.mergedAt.Store(r.data.region.RegionEpoch.GetVersion())
+	}
+	p.publishRegion(r.data.region, mergeStateOf(r.data.state))
 	p.applied.Store(a.index)
 	p.dataGone.Store(false)
 	p.applySeq.Add(1)
 	s.removeDir(r.dir)
 	s.logWriter.submit(&logTask{
 		p: p, sync: true, done: a,
-		extra: func(b *raftlog.Batch) { replaceLog(b, p.regionID, p.id, hs, a.index, a.term) },
+		extra: func(b *raftlog.Batch) {
+			replaceLog(b, p.regionID, p.id, hs, a.index, a.term)
+			r.take.bury(b)
+		},
 	})
 }
 
@@ -303,33 +323,19 @@ func replaceLog(b *raftlog.Batch, regionID, peerID uint64, hs *raftpb.HardState,
 	b.SetHardState(regionID, hs)
 }
 
-// unionRange covers the old and the new range: what the region had and no
-// longer has is deleted with the rest. A region without data has no old range.
-func unionRange(old, region *metapb.Region) (start, end []byte) {
-	start, end = region.StartKey, region.EndKey
-	if len(old.GetPeers()) == 0 {
-		return start, end
-	}
-	if bytes.Compare(old.StartKey, start) < 0 {
-		start = old.StartKey
-	}
-	if len(old.EndKey) == 0 || (len(end) > 0 && bytes.Compare(old.EndKey, end) > 0) {
-		end = old.EndKey
-	}
-	return start, end
-}
-
 // onSnapshotApplied goes on behind the snapshot.
 func (p *peer) onSnapshotApplied(a *snapshotApplied) {
 	r := p.snap.current
 	p.snap.current, p.snap.applying = nil, false
 	p.st.reset(a.index, a.term)
 	p.gc.compactTo, p.gc.bytes = a.index, 0
-	p.appliedIndex, p.appliedTerm = a.index, a.term
+	p.appliedIndex, p.appliedTerm, p.handed = a.index, a.term, a.index
 	p.apply.init(p, a.region, applyState{a.index, a.term})
+	p.apply.restore(r.data.state)
 	for _, prop := range p.waiters.takeOlder(p.hs.term + 1) {
 		prop.finish(errOutcomeUnknown(p.regionID, "a snapshot covers its place in the log"))
 	}
+	r.take.finish(a.region)
 	p.store.updateRange(a.region)
 	p.store.unreserve(r)
 	p.onRegionChanged(a.region)

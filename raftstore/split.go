@@ -137,6 +137,9 @@ func (p *peer) proposeAdmin(prop *proposal, r *role, region *metapb.Region) {
 		case p.admin.split != (proposalID{}):
 			prop.finish(errServerIsBusy("the region is being split"))
 			return
+		case p.admin.prepare != (proposalID{}):
+			prop.finish(errMerging(p.regionID))
+			return
 		}
 		// From here on another store may lead a part of the range (hazard 8).
 		p.admin.split = prop.id
@@ -151,9 +154,15 @@ func (p *peer) proposeAdmin(prop *proposal, r *role, region *metapb.Region) {
 
 // adminApplied ends the wait for an admin command, whatever its result.
 func (p *peer) adminApplied(id proposalID) {
-	if p.admin.split == id {
+	switch id {
+	case p.admin.split:
 		p.admin.split = proposalID{}
 		p.leases.blocked = false
+	case p.admin.prepare:
+		p.admin.prepare = proposalID{}
+		p.leases.blocked = false
+	case p.admin.merge:
+		p.admin.merge = proposalID{}
 	}
 	p.admin.compact = false
 }
@@ -349,7 +358,7 @@ func (p *peer) initialize(m mailInitialize) {
 	p.region.Store(m.region)
 	p.apply.init(p, m.region, applyState{initialIndex, initialTerm})
 	p.applied.Store(initialIndex)
-	p.appliedIndex, p.appliedTerm = initialIndex, initialTerm
+	p.appliedIndex, p.appliedTerm, p.handed = initialIndex, initialTerm, initialIndex
 	if err := p.startRaft(initialIndex); err != nil {
 		p.store.fatal(err)
 		return

@@ -96,6 +96,8 @@ type Store struct {
 	tombstones map[uint64]uint64            // region → highest peer id that ended
 	unborn     map[uint64]bool              // children whose data is being deleted
 	held       []*RaftMessage
+	mergedLogs map[uint64]*peer // merged regions whose logs a crash might still need
+	lastBury   int64            // of the ticker: when it last looked at them
 }
 
 var (
@@ -129,7 +131,7 @@ func New(o Options) (*Store, error) {
 		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),
 		measures: newTaskPool(backgroundCountMax), splits: newTaskPool(backgroundCountMax),
 		stopped:  make(chan struct{}),
-		reserved: map[uint64]*receivedSnapshot{}, tombstones: map[uint64]uint64{}, unborn: map[uint64]bool{},
+		reserved: map[uint64]*receivedSnapshot{}, tombstones: map[uint64]uint64{}, unborn: map[uint64]bool{}, mergedLogs: map[uint64]*peer{},
 	}
 	if s.fs == nil {
 		s.fs = vfs.Default
@@ -218,6 +220,7 @@ func (s *Store) ticker() {
 		case <-s.stopped:
 			return
 		case <-ticks:
+			s.buryMerged()
 			s.eachPeer(func(p *peer) {
 				if !p.tickDue.Swap(true) {
 					s.raftSched.enqueue(p)
@@ -299,6 +302,7 @@ type RegionInfo struct {
 	AppliedIndex uint64
 	ApproxBytes  uint64
 	LeaseLeft    time.Duration // 0: reads need a read index
+	Merging      bool          // into a neighbour: it serves nothing
 }
 
 // Regions lists the regions of the store, in no order.
@@ -322,14 +326,22 @@ func (p *peer) info() RegionInfo {
 	return RegionInfo{
 		Region: p.region.Load(), PeerID: p.id, Leader: r.leader, LeaderPeer: r.lead, Term: r.term,
 		AppliedIndex: p.applied.Load(), ApproxBytes: p.stats.sizeBytes.Load() + p.stats.sizeDelta.Load(),
-		LeaseLeft: max(0, time.Duration(p.lease.Load()-p.store.now())),
+		LeaseLeft: max(0, time.Duration(p.lease.Load()-p.store.now())), Merging: p.merging.Load() != nil,
 	}
 }
 
 // SetMaxTSSynced says that the store's max_ts was synchronised with PD while
-// this peer led in term (hazard 18).
-func (s *Store) SetMaxTSSynced(regionID, term uint64) {
+// this peer led in term, and that it had this version before PD was asked
+// (hazard 18): reads of what a merge has added since may be newer.
+func (s *Store) SetMaxTSSynced(regionID, term, version uint64) {
 	if p := s.peer(regionID); p != nil {
-		p.maxTS.Store(term)
+		p.maxTS.Store(&maxTSMark{term: term, version: version})
 	}
+}
+
+type maxTSMark struct{ term, version uint64 }
+
+func (p *peer) maxTSSynced(term uint64) bool {
+	m := p.maxTS.Load()
+	return m != nil && m.term == term && m.version >= p.mergedAt.Load()
 }

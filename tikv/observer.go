@@ -164,11 +164,18 @@ func (o *observer) syncMaxTS() bool {
 	if len(todo) == 0 {
 		return true
 	}
+	store := o.store.Load()
+	versions := make(map[uint64]uint64, len(todo)) // before PD is asked: a merge may come in between
+	for region := range todo {
+		if r, ok := store.Region(region); ok {
+			versions[region] = r.Region.GetRegionEpoch().GetVersion()
+		}
+	}
 	ts, err := o.n.pd.GetTS(o.n.ctx)
 	if err == nil {
 		o.txn.Load().UpdateMaxTS(ts)
 		for region, term := range todo {
-			o.store.Load().SetMaxTSSynced(region, term)
+			store.SetMaxTSSynced(region, term, versions[region])
 		}
 		return true
 	}

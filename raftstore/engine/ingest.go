@@ -32,11 +32,18 @@ var ingestCount atomic.Uint64
 // Every file carries a range tombstone over its own span. The gaps between
 // them get tombstone tables of their own, so the tables of one ingest never
 // overlap, as Pebble demands, and together cover the range in every family.
-func (e *Engine) IngestReplace(start, end []byte, files []string, meta []MetaPut) (err error) {
-	if len(end) > 0 && bytes.Compare(start, end) >= 0 {
-		return fmt.Errorf("ingest into empty range [%x, %x)", start, end)
+func (e *Engine) IngestReplace(start, end []byte, files []string, meta []MetaPut) error {
+	return e.IngestReplaceRanges([]kv.KeyRange{{Start: start, End: end}}, files, meta)
+}
+
+// IngestReplaceRanges is IngestReplace of several ranges, which may overlap.
+// What lies between them stays.
+func (e *Engine) IngestReplaceRanges(ranges []kv.KeyRange, files []string, meta []MetaPut) (err error) {
+	ranges, err = normalRanges(ranges)
+	if err != nil {
+		return err
 	}
-	spans, err := e.readSpans(start, end, files)
+	spans, err := e.readSpans(ranges, files)
 	if err != nil {
 		return err
 	}
@@ -50,7 +57,7 @@ func (e *Engine) IngestReplace(start, end []byte, files []string, meta []MetaPut
 		}
 	}()
 	paths := slices.Clone(files)
-	for i, gap := range gaps(start, end, spans) {
+	for i, gap := range gaps(ranges, spans) {
 		path := e.fs.PathJoin(scratch, fmt.Sprintf("gap_%d.sst", i))
 		if err := e.writeTombstone(path, gap); err != nil {
 			return err
@@ -65,7 +72,7 @@ func (e *Engine) IngestReplace(start, end []byte, files []string, meta []MetaPut
 		paths = append(paths, path)
 	}
 	if err := e.db.Ingest(context.Background(), paths); err != nil {
-		return fmt.Errorf("ingest %d tables into [%x, %x): %w", len(paths), start, end, err)
+		return fmt.Errorf("ingest %d tables into %d ranges from %x on: %w", len(paths), len(ranges), ranges[0].Start, err)
 	}
 	return nil
 }
@@ -89,16 +96,16 @@ type span struct {
 
 // readSpans returns the tombstone span of every file, in order, after checking
 // that the files fit into the range and don't overlap.
-func (e *Engine) readSpans(start, end []byte, files []string) ([]span, error) {
+func (e *Engine) readSpans(ranges []kv.KeyRange, files []string) ([]span, error) {
 	spans := make([]span, 0, len(files))
 	for _, path := range files {
 		s, err := e.readSpan(path)
 		if err != nil {
 			return nil, fmt.Errorf("read table %s: %w", path, err)
 		}
-		cf := kv.CF(s.start[0])
-		if !cf.Valid() || bytes.Compare(s.start, cfKey(nil, cf, start)) < 0 || bytes.Compare(s.end, cfEnd(nil, cf, end)) > 0 {
-			return nil, fmt.Errorf("table %s covers [%x, %x), which is not inside [%x, %x) of one family", path, s.start, s.end, start, end)
+		inside := func(r kv.KeyRange) bool { return s.inside(r) }
+		if !kv.CF(s.start[0]).Valid() || !slices.ContainsFunc(ranges, inside) {
+			return nil, fmt.Errorf("table %s covers [%x, %x), which is not inside [%x, %x) of one family", path, s.start, s.end, ranges[0].Start, ranges[len(ranges)-1].End)
 		}
 		spans = append(spans, s)
 	}
@@ -162,25 +169,57 @@ func checkPoints(r *sstable.Reader, s span) (err error) {
 	return it.Error()
 }
 
-// gaps returns the parts of [start, end) of every family that no span covers.
-func gaps(start, end []byte, spans []span) []span {
+// gaps returns the parts of the ranges, in every family, that no span covers.
+func gaps(ranges []kv.KeyRange, spans []span) []span {
 	var out []span
 	for _, cf := range kv.CFs {
-		from, to := cfKey(nil, cf, start), cfEnd(nil, cf, end)
-		for _, s := range spans {
-			if s.start[0] != byte(cf) {
-				continue
+		for _, r := range ranges {
+			from, to := cfKey(nil, cf, r.Start), cfEnd(nil, cf, r.End)
+			for _, s := range spans {
+				if s.start[0] != byte(cf) || !s.inside(r) {
+					continue
+				}
+				if bytes.Compare(from, s.start) < 0 {
+					out = append(out, span{start: from, end: s.start})
+				}
+				from = s.end
 			}
-			if bytes.Compare(from, s.start) < 0 {
-				out = append(out, span{start: from, end: s.start})
+			if bytes.Compare(from, to) < 0 {
+				out = append(out, span{start: from, end: to})
 			}
-			from = s.end
-		}
-		if bytes.Compare(from, to) < 0 {
-			out = append(out, span{start: from, end: to})
 		}
 	}
 	return out
+}
+
+// inside reports whether the span is in a range of its own family.
+func (s *span) inside(r kv.KeyRange) bool {
+	cf := kv.CF(s.start[0])
+	return bytes.Compare(s.start, cfKey(nil, cf, r.Start)) >= 0 && bytes.Compare(s.end, cfEnd(nil, cf, r.End)) <= 0
+}
+
+// normalRanges sorts ranges and joins those that overlap or touch.
+func normalRanges(ranges []kv.KeyRange) ([]kv.KeyRange, error) {
+	for _, r := range ranges {
+		if len(r.End) > 0 && bytes.Compare(r.Start, r.End) >= 0 {
+			return nil, fmt.Errorf("ingest into empty range [%x, %x)", r.Start, r.End)
+		}
+	}
+	if len(ranges) == 0 {
+		return nil, errors.New("ingest into no range")
+	}
+	ranges = slices.Clone(ranges)
+	slices.SortFunc(ranges, func(a, b kv.KeyRange) int { return bytes.Compare(a.Start, b.Start) })
+	out := ranges[:1]
+	for _, r := range ranges[1:] {
+		last := &out[len(out)-1]
+		if len(last.End) > 0 && bytes.Compare(last.End, r.Start) < 0 {
+			out = append(out, r)
+		} else if len(last.End) > 0 && (len(r.End) == 0 || bytes.Compare(r.End, last.End) > 0) {
+			last.End = r.End
+		}
+	}
+	return out, nil
 }
 
 func (e *Engine) writeTombstone(path string, s span) error {

@@ -2,6 +2,7 @@ package rafttest
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/copradb/copra/raftstore"
@@ -92,6 +93,42 @@ func (p *PD) Operate(resp *pdpb.RegionHeartbeatResponse) {
 // Change is one change of members.
 func Change(typ eraftpb.ConfChangeType, peer, store uint64) *pdpb.ChangePeer {
 	return &pdpb.ChangePeer{ChangeType: typ, Peer: &metapb.Peer{Id: peer, StoreId: store}}
+}
+
+// Merge repeats the operator that merges source into target until it has taken
+// effect: the target has the range, and the source is gone.
+func (p *PD) Merge(source, target uint64) {
+	p.c.TB.Helper()
+	p.c.Eventually(fmt.Sprintf("merge of region %d into %d", source, target), func() bool {
+		return p.TryMerge(source, target)
+	})
+}
+
+// TryMerge sends the operator once, and reports whether the source has no leader
+// any longer because the target has its range.
+func (p *PD) TryMerge(source, target uint64) bool {
+	if p.Merged(source, target) {
+		return true
+	}
+	if lead := p.c.LeaderOf(target); lead != 0 {
+		if r, ok := p.c.Node(lead).Store.Region(target); ok {
+			p.Operate(&pdpb.RegionHeartbeatResponse{RegionId: source, Merge: &pdpb.Merge{Target: r.Region}})
+		}
+	}
+	return false
+}
+
+// Merged reports whether no store that is up has source any longer, and the
+// target has a leader.
+func (p *PD) Merged(source, target uint64) bool {
+	for _, id := range p.c.IDs() {
+		if n := p.c.Node(id); n.Up.Load() {
+			if _, ok := n.Store.Region(source); ok {
+				return false
+			}
+		}
+	}
+	return p.c.LeaderOf(target) != 0
 }
 
 // ChangePeers repeats an operator, as PD does, until done says that it has
