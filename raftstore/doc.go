@@ -32,8 +32,10 @@
 //   - Apply depends on the entry and the region alone; the epoch is checked at
 //     propose and again at apply.
 //   - Ranges on a store never overlap. One map under the store's lock has them,
-//     with those of snapshots on their way; a split passes a range on in one
-//     step (ranges.go, split.go).
+//     with those of snapshots on their way; a split or a merge passes a range
+//     on in one step (ranges.go, split.go, mergecommit.go).
+//   - A region's epoch and the record of the regions it has consumed change
+//     together, so whoever knows its state knows what became of a merge.
 //   - A lease is valid only while a quorum is known to refuse other leaders
 //     (lease.go).
 //   - A peer id that has ended never comes back (destroy.go).
@@ -41,8 +43,8 @@
 // # What it is not
 //
 // It knows nothing of transactions, MVCC or coprocessors, and speaks no gRPC:
-// Transport and PD are interfaces. Merging regions and hibernation are not here
-// yet; they are refused by name.
+// Transport and PD are interfaces. Hibernation is not here yet; it is refused by
+// name.
 //
 // # Files
 //
@@ -53,7 +55,8 @@
 //	read.go, readindex.go, lease.go   reads
 //	staleread.go             reads at timestamps that are safe, see tikv/resolvedts
 //	split.go, splitcheck.go, loadsplit.go, membership.go, loggc.go   commands
-//	snapshot.go, snapshotrecv.go   peers that lag too far
+//	merge.go, mergemsg.go, mergecommit.go, mergestop.go   two regions become one
+//	snapshot.go, snapshotrecv.go, mergesnap.go   peers that lag too far
 //	route.go, destroy.go     messages for peers that are not here, and the end
 //	report.go                heartbeats to PD
 //
