@@ -12,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/labeler"
+	"github.com/copradb/copra/pd/placement"
 	"github.com/copradb/copra/pd/schedule"
 )
 
@@ -31,6 +33,8 @@ type cluster struct {
 	saver   *regionSaver
 	streams *heartbeatStreams
 	sched   *schedule.Controller
+	rules   *placement.Manager
+	labels  *labeler.Labeler
 
 	// metaMu serialises changes of stores and of the cluster's meta, from
 	// reading what is there to the end of the write to etcd.
@@ -77,7 +81,13 @@ func (c *cluster) load(ctx context.Context) error {
 	if err := c.loadOptions(ctx); err != nil {
 		return err
 	}
+	if err := c.loadRules(ctx); err != nil {
+		return err
+	}
 	if err := c.t.fence.Scan(ctx, c.s.storePrefix(), c.loadStore); err != nil {
+		return err
+	}
+	if err := c.loadStoreWeights(ctx); err != nil {
 		return err
 	}
 	return c.t.fence.Scan(ctx, c.s.regionPrefix(), c.loadRegion)
@@ -210,6 +220,11 @@ func (c *cluster) putClusterMeta(ctx context.Context, m *metapb.Cluster) error {
 	}
 	raw, err := m.Marshal()
 	if err != nil {
+		return err
+	}
+	next := c.Options()
+	next.Replicas = int(m.MaxPeerCount)
+	if err := c.followOptions(ctx, c.Options(), next); err != nil {
 		return err
 	}
 	if err := c.t.put(ctx, c.s.clusterKey(), raw); err != nil {

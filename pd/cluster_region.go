@@ -94,6 +94,7 @@ func (c *cluster) reportSplit(regions []*metapb.Region) error {
 		if err := c.putRegion(r); err != nil && !errors.Is(err, core.ErrStale) {
 			return err
 		}
+		c.sched.NoteSplit(m.Id)
 	}
 	return nil
 }

@@ -72,7 +72,11 @@ func (c *cluster) putStore(ctx context.Context, m *metapb.Store) error {
 			m.Labels = old.Meta.Labels
 		}
 	} else {
-		m.State, m.NodeState = metapb.StoreState_Up, metapb.NodeState_Serving
+		m.State, m.NodeState = metapb.StoreState_Up, c.firstNodeState()
+		m.PhysicallyDestroyed = false
+	}
+	if err := checkStoreLabels(m.Labels); err != nil {
+		return fmt.Errorf("pd: store %d: %w", m.Id, err)
 	}
 	next.Meta = m
 	if err := c.saveStore(ctx, m); err != nil {
@@ -120,38 +124,6 @@ func (c *cluster) storeHeartbeat(ctx context.Context, stats *pdpb.StoreStats) (m
 	return next.Meta.NodeState, nil
 }
 
-// setStoreState moves a store between Up and Offline, and from Offline to
-// Tombstone once it is empty.
-func (c *cluster) setStoreState(ctx context.Context, id uint64, state metapb.StoreState) error {
-	c.metaMu.Lock()
-	defer c.metaMu.Unlock()
-	old, err := c.store(id)
-	if err != nil {
-		return err
-	}
-	if old.Meta.State == state {
-		return nil
-	}
-	switch {
-	case old.IsTombstone():
-		return fmt.Errorf("store %d: %w", id, errStoreTombstone)
-	case state == metapb.StoreState_Tombstone && !old.IsOffline():
-		return fmt.Errorf("store %d is %v: take it offline first", id, old.Meta.State)
-	case state == metapb.StoreState_Tombstone && c.regions.StoreCounts(id).Peers > 0:
-		return fmt.Errorf("store %d still has %d peers", id, c.regions.StoreCounts(id).Peers)
-	}
-	next := *old
-	next.Meta = cloneStore(old.Meta)
-	next.Meta.State = state
-	next.Meta.NodeState = nodeStates[state]
-	if err := c.saveStore(ctx, next.Meta); err != nil {
-		return err
-	}
-	c.stores.Put(&next)
-	c.log.Info("pd: store changed state", "store", id, "state", state.String())
-	return nil
-}
-
 var nodeStates = map[metapb.StoreState]metapb.NodeState{
 	metapb.StoreState_Up:        metapb.NodeState_Serving,
 	metapb.StoreState_Offline:   metapb.NodeState_Removing,
@@ -172,32 +144,4 @@ func (c *cluster) removeTombstones(ctx context.Context) error {
 		c.stores.Delete(s.ID())
 	}
 	return nil
-}
-
-// watchStores buries stores that have been emptied and keeps the gauges.
-func (c *cluster) watchStores(ctx context.Context) {
-	tick := time.NewTicker(storeWatchInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		c.s.metrics.regions.Set(float64(c.regions.Len()))
-		counts := map[string]float64{"Up": 0, "Disconnected": 0, "Down": 0, "Offline": 0, "Tombstone": 0}
-		now, maxDown := time.Now(), c.Options().MaxStoreDownTime
-		for _, s := range c.stores.All() {
-			counts[s.StateName(now, maxDown)]++
-			if !s.IsOffline() || c.regions.StoreCounts(s.ID()).Peers > 0 || !c.sched.Prepared() {
-				continue
-			}
-			if err := c.setStoreState(ctx, s.ID(), metapb.StoreState_Tombstone); err != nil && ctx.Err() == nil {
-				c.log.Warn("pd: bury an emptied store", "store", s.ID(), "err", err)
-			}
-		}
-		for state, n := range counts {
-			c.s.metrics.stores.WithLabelValues(state).Set(n)
-		}
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/pdpb"
@@ -100,18 +101,24 @@ func (s *Server) httpScheduleConfig(t *term, _ *http.Request) (any, error) {
 	return map[string]any{
 		"max-store-down-time": o.MaxStoreDownTime.String(), "leader-schedule-limit": o.LeaderLimit,
 		"region-schedule-limit": o.RegionLimit, "replica-schedule-limit": o.ReplicaLimit,
-		"hot-region-schedule-limit": o.HotRegionLimit, "max-pending-peer-count": o.MaxPendingPeers,
-		"max-snapshot-count": o.MaxSnapshots, "leader-schedule-policy": o.LeaderPolicy,
-		"tolerant-size-ratio": o.TolerantSizeRatio, "hot-region-cache-hits-threshold": o.HotCacheHits,
-		"store-limit": o.StoreLimit, "patrol-region-interval": o.PatrolInterval.String(),
+		"merge-schedule-limit": o.MergeLimit, "hot-region-schedule-limit": o.HotRegionLimit,
+		"max-merge-region-size": o.MaxMergeRegionMiB, "max-merge-region-keys": o.MaxMergeRegionKeys,
+		"region-max-size": o.RegionMaxMiB, "split-merge-interval": o.SplitMergeInterval.String(),
+		"enable-one-way-merge": o.OneWayMerge, "enable-cross-table-merge": !o.DisableCrossTableMerge,
+		"leader-schedule-policy": o.LeaderPolicy, "tolerant-size-ratio": o.TolerantSizeRatio,
+		"hot-region-cache-hits-threshold": o.HotCacheHits,
+		"max-snapshot-count":              o.MaxSnapshots, "max-pending-peer-count": o.MaxPendingPeers,
+		"low-space-ratio": o.LowSpaceRatio, "store-limit": o.StoreRates, "default-store-limit": o.StoreRate,
+		"store-adding-peers-limit": o.StoreLimit, "patrol-region-interval": o.PatrolInterval.String(),
 		"balance-interval": o.BalanceInterval.String(), "disable-balance": o.DisableBalance,
 	}, nil
 }
 
 func (s *Server) httpReplicateConfig(t *term, _ *http.Request) (any, error) {
+	o := t.cluster.Options()
 	return map[string]any{
-		"max-replicas": t.cluster.Options().Replicas, "location-labels": "", "strictly-match-label": "false",
-		"enable-placement-rules": "false",
+		"max-replicas": o.Replicas, "location-labels": strings.Join(o.LocationLabels, ","), "strictly-match-label": "false",
+		"enable-placement-rules": strconv.FormatBool(!o.DisablePlacementRules), "isolation-level": o.IsolationLevel,
 	}, nil
 }
 

@@ -109,7 +109,7 @@ func (s *Server) httpDeleteStore(t *term, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.cluster.setStoreState(r.Context(), st.ID(), metapb.StoreState_Offline); err != nil {
+	if err := t.cluster.removeStore(r.Context(), st.ID(), r.URL.Query().Get("force") == "true"); err != nil {
 		return nil, storeStateError(err)
 	}
 	return "The store is set as Offline.", nil

@@ -135,34 +135,32 @@ func (ls *loads) lowest() *load {
 	return nil
 }
 
-// movable reports whether balance may move the region's peers.
+// movable reports whether balance may move the region's peers: it is whole, as
+// the rules want it, and not left alone by a label.
 func (c *Controller) movable(r *core.Region) bool {
-	return isWhole(r, c.cluster.Options().Replicas) && !c.busy(r.ID())
+	return isHealthy(r) && !c.busy(r.ID()) && !c.cluster.Labels().ScheduleDenied(r) && c.Fit(r).Satisfied()
 }
 
 // leaderMovable reports whether balance may move the region's leader.
 func (c *Controller) leaderMovable(r *core.Region) bool {
-	return r.Leader != nil && !r.ReportedAt.IsZero() && !r.InJoint() && !c.busy(r.ID())
+	return r.Leader != nil && !r.ReportedAt.IsZero() && !r.InJoint() && !c.busy(r.ID()) && !c.cluster.Labels().ScheduleDenied(r)
 }
 
 // mayLead reports whether the region's peer on the store may get its leader.
 func (c *Controller) mayLead(r *core.Region, to *core.Store) bool {
 	p := r.StorePeer(to.ID())
-	return isVoter(p) && r.Healthy(p.Id) && c.acceptsLeaders(to)
+	return isVoter(p) && r.Healthy(p.Id) && c.acceptsLeaders(to) && leaderByRules(to, c.rulesOf(r))
 }
 
 // acceptsLeaders reports whether leaders may come to the store.
 func (c *Controller) acceptsLeaders(s *core.Store) bool {
-	return takesLeaders(s, c.now()) && !s.LeadersPaused(core.LeadersIn)
+	return c.LeaderRefusal(s) == nil && !s.LeadersPaused(core.LeadersIn)
 }
 
 // acceptsPeers reports whether peers may come to the store for balance: it has
 // space and is not behind with those it has.
 func (c *Controller) acceptsPeers(s *core.Store, in influence) bool {
-	o := c.cluster.Options()
-	return takesPeers(s, c.now()) && in.adding < o.StoreLimit &&
-		c.cluster.Regions().StoreCounts(s.ID()).Pending < o.MaxPendingPeers &&
-		snapshots(s) < o.MaxSnapshots
+	return in.adding < c.cluster.Options().StoreLimit && c.PeerRefusal(s) == nil && c.storeHasBudget(s.ID(), moveCost)
 }
 
 func snapshots(s *core.Store) int {
@@ -171,5 +169,6 @@ func snapshots(s *core.Store) int {
 
 // mayReplace reports whether the region's peer may move to the store.
 func (c *Controller) mayReplace(r *core.Region, old, to uint64) bool {
-	return r.StorePeer(to) == nil && r.StorePeer(old) != nil
+	s := c.cluster.Stores().Get(to)
+	return s != nil && c.rulesAllow(r, r.StorePeer(old), s)
 }

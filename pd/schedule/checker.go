@@ -2,35 +2,154 @@ package schedule
 
 import (
 	"context"
+	"sort"
+	"sync"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
 
 	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/placement"
 )
 
-// Patrol looks at the next regions in key order and starts what they need.
-func (c *Controller) Patrol(ctx context.Context) {
-	c.mu.Lock()
-	from := c.patrol
-	c.mu.Unlock()
-	regions := c.cluster.Regions().Scan(from, nil, patrolRegionsMax)
-	for _, r := range regions {
-		if op := c.check(ctx, r); op != nil {
-			c.Add(op)
-		}
-	}
-	var next []byte
-	if len(regions) == patrolRegionsMax {
-		next = regions[len(regions)-1].Meta.EndKey
-	}
-	c.mu.Lock()
-	c.patrol = next
-	c.mu.Unlock()
+const (
+	// A round of the patrol looks at a thousandth of all regions, within these
+	// bounds: a whole patrol takes about ten seconds.
+	patrolRegionsMin   = 128
+	patrolRegionsMax   = 8192
+	patrolRegionsShare = 1024
+	// urgentRegionsMax is how many regions that lack peers are kept in mind, and
+	// waitingRegionsMax how many that need something that is not possible yet.
+	urgentRegionsMax  = 100_000
+	waitingRegionsMax = 100_000
+	// firstRegionsMax is how many of each are looked at before the patrol goes
+	// on.
+	firstRegionsMax = 128
+	// urgentPause is after how long an urgent region is looked at again.
+	urgentPause = time.Second
+)
+
+// patrolState is what the patrol keeps in mind between its rounds.
+type patrolState struct {
+	mu      sync.Mutex
+	next    []byte // where the next round starts
+	urgent  map[uint64]urgentRegion
+	waiting map[uint64]struct{}
+	splits  map[uint64]time.Time // when a region was split
 }
 
-// check returns the operator that the region needs most, or nil.
-func (c *Controller) check(ctx context.Context, r *core.Region) *Operator {
+// urgentRegion is a region that lacks healthy peers.
+type urgentRegion struct {
+	lost  int // healthy voters that can still be lost before the quorum is
+	again time.Time
+}
+
+func newPatrolState() patrolState {
+	return patrolState{urgent: make(map[uint64]urgentRegion), waiting: make(map[uint64]struct{}), splits: make(map[uint64]time.Time)}
+}
+
+// Patrol looks at the regions that lack peers, at those that wait for
+// something, and at the next ones in key order, and starts what they need.
+func (c *Controller) Patrol(ctx context.Context) {
+	for _, id := range c.firstRegions() {
+		if r := c.cluster.Regions().ByID(id); r != nil {
+			c.checkAndAdd(ctx, r)
+		}
+	}
+	c.patrol.mu.Lock()
+	from := c.patrol.next
+	c.patrol.mu.Unlock()
+	n := min(max(c.cluster.Regions().Len()/patrolRegionsShare, patrolRegionsMin), patrolRegionsMax)
+	regions := c.cluster.Regions().Scan(from, nil, n)
+	for _, r := range regions {
+		c.checkAndAdd(ctx, r)
+	}
+	var next []byte
+	if len(regions) == n {
+		next = regions[len(regions)-1].Meta.EndKey
+	}
+	c.patrol.mu.Lock()
+	c.patrol.next = next
+	c.patrol.mu.Unlock()
+}
+
+// suspect keeps a region in mind of whose peers the leader misses some.
+func (c *Controller) suspect(r *core.Region) {
+	if len(r.Down) == 0 {
+		return
+	}
+	healthy := 0
+	for _, p := range r.Voters() {
+		healthy += int(count(r.Healthy(p.Id)))
+	}
+	spare := healthy - (len(r.Voters())/2 + 1)
+	c.patrol.mu.Lock()
+	defer c.patrol.mu.Unlock()
+	if u, ok := c.patrol.urgent[r.ID()]; ok && u.lost == spare || len(c.patrol.urgent) >= urgentRegionsMax {
+		return
+	}
+	c.patrol.urgent[r.ID()] = urgentRegion{lost: spare}
+}
+
+// firstRegions returns the regions to look at first: those nearest to losing
+// their quorum, then those that wait.
+func (c *Controller) firstRegions() []uint64 {
+	c.patrol.mu.Lock()
+	defer c.patrol.mu.Unlock()
+	now := c.now()
+	ids := make([]uint64, 0, len(c.patrol.urgent))
+	for id, u := range c.patrol.urgent {
+		r := c.cluster.Regions().ByID(id)
+		switch {
+		case r == nil || len(r.Down) == 0:
+			delete(c.patrol.urgent, id)
+		case !now.Before(u.again):
+			ids = append(ids, id)
+		}
+	}
+	urgent := c.patrol.urgent
+	sort.Slice(ids, func(i, j int) bool {
+		return urgent[ids[i]].lost < urgent[ids[j]].lost || urgent[ids[i]].lost == urgent[ids[j]].lost && ids[i] < ids[j]
+	})
+	ids = ids[:min(len(ids), firstRegionsMax)]
+	for _, id := range ids {
+		urgent[id] = urgentRegion{urgent[id].lost, now.Add(urgentPause)}
+	}
+	for id := range c.patrol.waiting {
+		if len(ids) >= 2*firstRegionsMax {
+			break
+		}
+		delete(c.patrol.waiting, id)
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// wait looks at the region again soon.
+func (c *Controller) wait(r *core.Region) {
+	c.patrol.mu.Lock()
+	defer c.patrol.mu.Unlock()
+	if len(c.patrol.waiting) < waitingRegionsMax {
+		c.patrol.waiting[r.ID()] = struct{}{}
+	}
+}
+
+func (c *Controller) checkAndAdd(ctx context.Context, r *core.Region) {
+	ops := c.check(ctx, r)
+	if len(ops) == 0 {
+		return
+	}
+	if err := c.AddAll(ops...); err != nil {
+		c.log.Debug("pd: operator not added", "region", r.ID(), "operator", ops[0].Desc, "err", err)
+		if ops[0].Kind == KindReplica {
+			c.wait(r)
+		}
+	}
+}
+
+// check returns the operators that the region needs most: one, or the two of a
+// merge.
+func (c *Controller) check(ctx context.Context, r *core.Region) []*Operator {
 	if r.Leader == nil || r.ReportedAt.IsZero() || c.busy(r.ID()) {
 		return nil
 	}
@@ -40,12 +159,26 @@ func (c *Controller) check(ctx context.Context, r *core.Region) *Operator {
 		return nil
 	}
 	if r.InJoint() {
-		return c.checkJoint(r)
+		return one(c.checkJoint(r))
 	}
-	if op := c.checkLearners(r); op != nil {
-		return op
+	if op := c.checkSplit(r); op != nil {
+		return one(op)
 	}
-	return c.checkReplicas(ctx, r)
+	fit := c.Fit(r)
+	if op := c.checkRules(ctx, r, fit); op != nil {
+		return one(op)
+	}
+	if c.cluster.Labels().ScheduleDenied(r) {
+		return nil
+	}
+	return c.checkMerge(ctx, r, fit)
+}
+
+func one(op *Operator) []*Operator {
+	if op == nil {
+		return nil
+	}
+	return []*Operator{op}
 }
 
 // checkJoint ends a joint change that nobody drives any more.
@@ -58,31 +191,50 @@ func (c *Controller) checkJoint(r *core.Region) *Operator {
 		}
 		steps = append(steps, TransferLeader{To: other.StoreId})
 	}
-	return NewOperator("leave-joint-state", KindAdmin, r, append(steps, LeaveJoint{})...)
-}
-
-// checkLearners promotes a learner where a voter is missing, and removes what
-// an interrupted operator left over.
-func (c *Controller) checkLearners(r *core.Region) *Operator {
-	missing := len(r.Voters()) < c.cluster.Options().Replicas
-	for _, p := range r.Learners() {
-		switch {
-		case missing && r.Healthy(p.Id) && c.storeKeeps(p.StoreId):
-			return NewOperator("promote-learner", KindReplica, r, Promote{Store: p.StoreId, Peer: p.Id})
-		case !missing || !c.storeKeeps(p.StoreId) || c.isDown(r, p):
-			rm := Remove{Store: p.StoreId, Peer: p.Id}
-			if rm.Check(r, c.cluster.Stores()) == nil {
-				return NewOperator("remove-orphan-peer", KindReplica, r, rm)
-			}
-		}
+	changes := 0
+	for _, p := range r.Meta.Peers {
+		changes += int(count(p.Role == metapb.PeerRole_IncomingVoter || p.Role == metapb.PeerRole_DemotingVoter))
 	}
-	return nil
+	return NewOperator("leave-joint-state", KindAdmin, r, append(steps, LeaveJoint{Changes: changes})...)
 }
 
-// storeKeeps reports whether the store is to go on holding data.
-func (c *Controller) storeKeeps(id uint64) bool {
-	s := c.cluster.Stores().Get(id)
-	return s != nil && s.IsUp()
+// checkSplit splits a region that crosses the end of a rule's or a label's
+// range.
+func (c *Controller) checkSplit(r *core.Region) *Operator {
+	start, end := r.Meta.StartKey, r.Meta.EndKey
+	desc := "rule-split-region"
+	var keys [][]byte
+	if !c.cluster.Options().DisablePlacementRules {
+		keys = c.cluster.Rules().SplitKeys(start, end)
+	}
+	if len(keys) == 0 {
+		desc = "labeler-split-region"
+		keys = c.cluster.Labels().SplitKeys(start, end)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return splitAt(desc, KindSplit, r, keys[:min(len(keys), splitKeysMax)])
+}
+
+// splitKeysMax is at how many keys one operator splits.
+const splitKeysMax = 64
+
+// RegionIsPlaced reports whether the region is whole and as the rules want it.
+func (c *Controller) RegionIsPlaced(r *core.Region) bool {
+	return isHealthy(r) && c.Fit(r).Satisfied()
+}
+
+// unwanted is why the peer's store is no place for it ("down", "offline"), ""
+// where it is.
+func (c *Controller) unwanted(r *core.Region, p *metapb.Peer) string {
+	switch s := c.cluster.Stores().Get(p.StoreId); {
+	case c.isDown(r, p):
+		return "down"
+	case s == nil || !s.IsUp():
+		return "offline"
+	}
+	return ""
 }
 
 // isDown reports whether both the peer's leader and PD have not heard from the
@@ -96,116 +248,10 @@ func (c *Controller) isDown(r *core.Region, p *metapb.Peer) bool {
 	return s == nil || s.SilentFor(c.now()) >= limit
 }
 
-// checkReplicas keeps the number of voters, on stores that are there to stay.
-func (c *Controller) checkReplicas(ctx context.Context, r *core.Region) *Operator {
-	replicas, voters := c.cluster.Options().Replicas, r.Voters()
-	for _, p := range voters {
-		desc := ""
-		switch {
-		case c.isDown(r, p):
-			desc = "down-replica"
-		case !c.storeKeeps(p.StoreId):
-			desc = "offline-replica"
-		default:
-			continue
-		}
-		if len(voters) > replicas {
-			if op := c.removeVoter("remove-extra-"+desc, r, p); op != nil {
-				return op
-			}
-			continue
-		}
-		if op := c.replaceVoter(ctx, "replace-"+desc, r, p); op != nil {
-			return op
-		}
+// metaRole is the role that a rule gives to peers.
+func metaRole(rule *placement.Rule) metapb.PeerRole {
+	if rule.Role == placement.Learner {
+		return metapb.PeerRole_Learner
 	}
-	if len(voters) < replicas && len(r.Learners()) == 0 {
-		return c.addVoter(ctx, r)
-	}
-	if len(voters) > replicas {
-		return c.removeExtra(r, voters)
-	}
-	return nil
-}
-
-func (c *Controller) replaceVoter(ctx context.Context, desc string, r *core.Region, p *metapb.Peer) *Operator {
-	to := c.pickTarget(r)
-	if to == nil {
-		return nil
-	}
-	op, err := c.replace(ctx, desc, KindReplica, r, p, to)
-	if err != nil {
-		c.log.Warn("pd: replace a peer", "region", r.ID(), "peer", p.Id, "err", err)
-		return nil
-	}
-	return op
-}
-
-func (c *Controller) addVoter(ctx context.Context, r *core.Region) *Operator {
-	to := c.pickTarget(r)
-	if to == nil {
-		return nil
-	}
-	id, err := c.cluster.AllocID(ctx)
-	if err != nil {
-		c.log.Warn("pd: add a peer", "region", r.ID(), "err", err)
-		return nil
-	}
-	return NewOperator("make-up-replica", KindReplica, r,
-		AddLearner{Store: to.ID(), Peer: id}, Promote{Store: to.ID(), Peer: id})
-}
-
-// removeExtra removes one voter too many: one that is not healthy, else one on
-// the fullest store.
-func (c *Controller) removeExtra(r *core.Region, voters []*metapb.Peer) *Operator {
-	in := c.influence()
-	var worst *metapb.Peer
-	score := func(p *metapb.Peer) int {
-		n := c.cluster.Regions().StoreCounts(p.StoreId).Peers + in[p.StoreId].peers
-		if !r.Healthy(p.Id) {
-			n += 1 << 40
-		}
-		return n
-	}
-	for _, p := range voters {
-		if p.Id != r.Leader.Id && (worst == nil || score(p) > score(worst)) {
-			worst = p
-		}
-	}
-	if worst == nil {
-		return nil
-	}
-	return c.removeVoter("remove-extra-replica", r, worst)
-}
-
-func (c *Controller) removeVoter(desc string, r *core.Region, p *metapb.Peer) *Operator {
-	var steps []Step
-	if r.Leader.Id == p.Id {
-		other := otherVoter(r, p.Id)
-		if other == nil {
-			return nil
-		}
-		steps = append(steps, TransferLeader{To: other.StoreId})
-	}
-	if quorumWithout(r, p.Id) != nil {
-		return nil
-	}
-	return NewOperator(desc, KindReplica, r, append(steps, Remove{Store: p.StoreId, Peer: p.Id})...)
-}
-
-// pickTarget is the store with the fewest peers that can take one of the
-// region's, or nil.
-func (c *Controller) pickTarget(r *core.Region) *core.Store {
-	in, o, now := c.influence(), c.cluster.Options(), c.now()
-	var best *core.Store
-	bestScore := 0
-	for _, s := range c.cluster.Stores().All() {
-		if !takesPeers(s, now) || r.StorePeer(s.ID()) != nil || in[s.ID()].adding >= o.StoreLimit {
-			continue
-		}
-		if n := c.cluster.Regions().StoreCounts(s.ID()).Peers + in[s.ID()].peers; best == nil || n < bestScore {
-			best, bestScore = s, n
-		}
-	}
-	return best
+	return metapb.PeerRole_Voter
 }

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sort"
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/labeler"
+	"github.com/copradb/copra/pd/placement"
 	"github.com/copradb/copra/pd/statistics"
 )
 
@@ -19,8 +22,6 @@ const (
 	// recordsMax is how many finished operators are remembered, for
 	// GetOperator.
 	recordsMax = 4096
-	// patrolRegionsMax is how many regions one round of the patrol looks at.
-	patrolRegionsMax = 128
 	// prepareTimeout is after how long balancing starts although not every
 	// store and region was heard of; preparedPart is how many regions must be.
 	prepareTimeout    = 5 * time.Minute
@@ -35,6 +36,9 @@ type Cluster interface {
 	Regions() *core.Regions
 	Stores() *core.Stores
 	Options() Options
+	// Rules and Labels say what belongs where, and what is left alone.
+	Rules() *placement.Manager
+	Labels() *labeler.Labeler
 	AllocID(ctx context.Context) (uint64, error)
 	// Send tells the region's leader something, if its store is connected; a
 	// message may be lost.
@@ -54,14 +58,18 @@ type Controller struct {
 	hot     *statistics.Hot
 	metrics *Metrics // may be nil
 
-	mu       sync.Mutex
-	ops      map[uint64]*Operator // by region
-	running  [kindCount]int       // operators by kind
-	inflight map[uint64]influence // by store, of all operators
-	records  map[uint64]Record    // by region, the last one
-	recorded []uint64             // regions with records, oldest first
-	prepared bool
-	patrol   []byte // where the next round starts
+	mu        sync.Mutex
+	ops       map[uint64]*Operator // by region
+	running   [kindCount]int       // operators by kind
+	inflight  map[uint64]influence // by store, of all operators
+	budgets   budgets
+	records   map[uint64]Record // by region, the last one
+	recorded  []uint64          // regions with records, oldest first
+	history   []Record          // the last ones that ended, a ring
+	historyAt int               // where the next one goes
+	prepared  bool
+
+	patrol patrolState
 }
 
 // NewController returns a controller without operators.
@@ -74,7 +82,7 @@ func newController(cluster Cluster, log *slog.Logger, events *prometheus.Counter
 		cluster: cluster, log: log, events: events, now: now, started: now(), scatter: newScatterer(),
 		rnd: rand.New(rand.NewPCG(uint64(now().UnixNano()), 0)),
 		ops: make(map[uint64]*Operator), records: make(map[uint64]Record), inflight: make(map[uint64]influence),
-		hot: statistics.New(),
+		hot: statistics.New(), budgets: make(budgets), patrol: newPatrolState(),
 	}
 	c.plans.init(c)
 	return c
@@ -102,30 +110,76 @@ func (c *Controller) Run(ctx context.Context) {
 }
 
 // Add starts an operator, if the region is as the operator expects, has no
-// other, and no limit is reached. It tells the leader at once.
-func (c *Controller) Add(op *Operator) bool {
-	r := c.cluster.Regions().ByID(op.Region)
-	if r == nil || r.Leader == nil || len(op.Steps) == 0 ||
-		r.Epoch().Version != op.version || r.Epoch().ConfVer != op.confVer {
-		c.event(op, "refused")
-		return false
+// other of the same priority, and no limit is reached. It tells the leader at
+// once.
+func (c *Controller) Add(op *Operator) bool { return c.AddAll(op) == nil }
+
+// AddAll starts operators that belong together, all or none, and says why not.
+func (c *Controller) AddAll(ops ...*Operator) error {
+	regions := make([]*core.Region, len(ops))
+	for i, op := range ops {
+		r := c.cluster.Regions().ByID(op.Region)
+		if err := op.fits(r); err != nil {
+			c.event(op, "refused")
+			return err
+		}
+		regions[i] = r
 	}
 	c.mu.Lock()
-	if c.ops[op.Region] != nil || !c.withinLimits(op) {
-		c.mu.Unlock()
-		c.event(op, "exceed-limit")
-		return false
+	for i, op := range ops {
+		if err := c.admit(op, regions[i]); err != nil {
+			c.mu.Unlock()
+			c.event(op, "exceed-limit")
+			return err
+		}
 	}
-	op.created = c.now()
-	op.stepStarted = op.created
-	c.ops[op.Region] = op
-	c.running[op.Kind]++
-	c.account(op, r)
+	for i, op := range ops {
+		if old := c.ops[op.Region]; old != nil {
+			c.finish(old, pdpb.OperatorStatus_REPLACE, "replaced by "+op.Desc)
+		}
+		op.created = c.now()
+		op.stepStarted = op.created
+		c.ops[op.Region] = op
+		c.running[op.Kind]++
+		c.account(op, regions[i])
+		c.takeBudget(op, regions[i])
+		c.event(op, "create")
+		c.log.Info("pd: operator added", "region", op.Region, "operator", op.String())
+	}
 	c.mu.Unlock()
-	c.event(op, "create")
-	c.log.Info("pd: operator added", "region", op.Region, "operator", op.String())
-	c.Dispatch(r)
-	return true
+	for _, r := range regions {
+		c.Dispatch(r)
+	}
+	return nil
+}
+
+// fits returns why the operator can't start on the region as it is.
+func (o *Operator) fits(r *core.Region) error {
+	switch {
+	case r == nil:
+		return fmt.Errorf("region %d is not known", o.Region)
+	case r.Leader == nil:
+		return fmt.Errorf("region %d has no known leader", o.Region)
+	case len(o.Steps) == 0:
+		return fmt.Errorf("region %d needs no change for %s", o.Region, o.Desc)
+	case r.Epoch().Version != o.version || r.Epoch().ConfVer != o.confVer:
+		return fmt.Errorf("region %d changed meanwhile", o.Region)
+	}
+	return nil
+}
+
+// admit is called with the lock held.
+func (c *Controller) admit(op *Operator, r *core.Region) error {
+	if old := c.ops[op.Region]; old != nil && old.Priority >= op.Priority {
+		return fmt.Errorf("region %d has an operator already: %s", op.Region, old.Desc)
+	}
+	if !c.withinLimits(op) {
+		return fmt.Errorf("as many operators of kind %v run as may", op.Kind)
+	}
+	if !c.hasBudget(op, r) {
+		return fmt.Errorf("the store limit for region %d is used up for now", op.Region)
+	}
+	return nil
 }
 
 // withinLimits is called with the lock held.
@@ -154,6 +208,7 @@ func (c *Controller) Dispatch(r *core.Region) {
 	op := c.ops[r.ID()]
 	if op == nil || r.Leader == nil {
 		c.mu.Unlock()
+		c.suspect(r)
 		return
 	}
 	msg := c.drive(op, r)
@@ -200,15 +255,21 @@ func (c *Controller) finish(op *Operator, status pdpb.OperatorStatus, reason str
 	if _, ok := c.records[op.Region]; !ok {
 		c.recorded = append(c.recorded, op.Region)
 	}
-	c.records[op.Region] = Record{Op: op, Status: status, Reason: reason, FinishedAt: c.now()}
+	rec := Record{Op: op, Status: status, Reason: reason, FinishedAt: c.now()}
+	c.records[op.Region] = rec
+	c.remember(rec)
 	if len(c.recorded) > recordsMax {
 		delete(c.records, c.recorded[0])
 		c.recorded = c.recorded[1:]
 	}
 	c.event(op, map[pdpb.OperatorStatus]string{
 		pdpb.OperatorStatus_SUCCESS: "finish", pdpb.OperatorStatus_TIMEOUT: "timeout", pdpb.OperatorStatus_CANCEL: "cancel",
+		pdpb.OperatorStatus_REPLACE: "replace",
 	}[status])
 	c.log.Info("pd: operator ended", "region", op.Region, "status", status.String(), "reason", reason, "operator", op.String())
+	if other := c.ops[op.related]; op.related != 0 && other != nil && other.related == op.Region && status != pdpb.OperatorStatus_SUCCESS {
+		c.finish(other, status, fmt.Sprintf("the merge with region %d ended: %s", op.Region, reason))
+	}
 }
 
 func (c *Controller) event(op *Operator, event string) {
@@ -224,6 +285,9 @@ func (c *Controller) Sweep() {
 	now := c.now()
 	for id, op := range c.ops {
 		switch {
+		case c.ops[id] == nil: // ended together with its other half
+		case c.cluster.Regions().ByID(id) == nil && op.merges():
+			c.finish(op, pdpb.OperatorStatus_SUCCESS, "")
 		case c.cluster.Regions().ByID(id) == nil:
 			c.finish(op, pdpb.OperatorStatus_CANCEL, "the region is gone")
 		case op.timedOut(now):

@@ -81,11 +81,10 @@ func (c *Controller) Scatter(ctx context.Context, r *core.Region, group string) 
 // scatterTargets picks as many stores as the region has voters, those with the
 // fewest peers of the group; among equals those that have the region already.
 func (c *Controller) scatterTargets(r *core.Region, g *scatterGroup) []uint64 {
-	now := c.now()
 	left := make(map[uint64]bool) // store → has the region
 	for _, s := range c.cluster.Stores().All() {
 		has := r.StorePeer(s.ID()) != nil
-		if takesPeers(s, now) || has && s.IsUp() {
+		if c.PeerRefusal(s) == nil || has && s.IsUp() {
 			left[s.ID()] = has
 		}
 	}

@@ -17,7 +17,14 @@ import (
 	"github.com/pingcap/kvproto/pkg/pdpb"
 
 	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/labeler"
+	"github.com/copradb/copra/pd/placement"
 )
+
+// noStorage keeps no rules.
+type noStorage struct{}
+
+func (noStorage) Save(context.Context, map[string][]byte) error { return nil }
 
 // sim is a cluster of stores that do what PD tells them, at once, and report
 // when they are asked to. It checks on every change that a region keeps its
@@ -35,6 +42,8 @@ type sim struct {
 	pending map[uint64]bool   // peers that have not caught up
 	slow    bool              // peers do not catch up by themselves
 	auto    bool              // stores make all changes of voters jointly, and leave by themselves
+	rules   *placement.Manager
+	labels  *labeler.Labeler
 	ctl     *Controller
 	out     strings.Builder
 }
@@ -45,13 +54,22 @@ func newSim(t testing.TB) *sim {
 		regions: core.NewRegions(), stores: core.NewStores(), dead: map[uint64]bool{},
 		truth: map[uint64]*metapb.Region{}, leaders: map[uint64]uint64{}, pending: map[uint64]bool{},
 	}
+	var err error
+	if s.rules, err = placement.NewManager(noStorage{}, nil, placement.DefaultRule(3, nil, "")); err != nil {
+		t.Fatal(err)
+	}
+	if s.labels, err = labeler.New(noStorage{}, nil, func() time.Time { return s.now }); err != nil {
+		t.Fatal(err)
+	}
 	s.ctl = newController(s, slog.New(slog.NewTextHandler(io.Discard, nil)), nil, func() time.Time { return s.now })
 	return s
 }
 
-func (s *sim) Regions() *core.Regions { return s.regions }
-func (s *sim) Stores() *core.Stores   { return s.stores }
-func (s *sim) Options() Options       { return s.options }
+func (s *sim) Regions() *core.Regions    { return s.regions }
+func (s *sim) Stores() *core.Stores      { return s.stores }
+func (s *sim) Options() Options          { return s.options }
+func (s *sim) Rules() *placement.Manager { return s.rules }
+func (s *sim) Labels() *labeler.Labeler  { return s.labels }
 func (s *sim) AllocID(context.Context) (uint64, error) {
 	s.nextID++
 	return s.nextID, nil
@@ -343,6 +361,9 @@ func (s *sim) command(t *testing.T, d *datadriven.TestData) {
 	case "options":
 		s.options.DisableBalance = arg("balance", 1) == 0
 		s.options.Replicas = arg("replicas", s.options.Replicas)
+		if err := s.rules.SetDefault(context.Background(), s.options.Replicas, nil, ""); err != nil {
+			t.Fatal(err)
+		}
 		s.slow, s.auto = arg("slow", 0) == 1, arg("auto", 0) == 1
 	case "regions":
 		var on []uint64

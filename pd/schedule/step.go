@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -191,97 +190,6 @@ func (s TransferLeader) Message(r *core.Region) *pdpb.RegionHeartbeatResponse {
 
 // Timeout implements Step.
 func (TransferLeader) Timeout() time.Duration { return leaderStepTimeout }
-
-// Swap promotes a learner and demotes a voter in one joint change.
-type Swap struct {
-	PromoteStore, Promote uint64
-	DemoteStore, Demote   uint64
-}
-
-func (s Swap) String() string {
-	return fmt.Sprintf("joint: promote %d on store %d, demote %d on store %d",
-		s.Promote, s.PromoteStore, s.Demote, s.DemoteStore)
-}
-
-func role(r *core.Region, peer uint64) (metapb.PeerRole, bool) {
-	p := r.Peer(peer)
-	if p == nil {
-		return 0, false
-	}
-	return p.Role, true
-}
-
-// Done implements Step.
-func (s Swap) Done(r *core.Region) bool {
-	in, ok := role(r, s.Promote)
-	out, still := role(r, s.Demote)
-	return ok && (in == metapb.PeerRole_IncomingVoter || in == metapb.PeerRole_Voter) &&
-		(!still || out == metapb.PeerRole_DemotingVoter || out == metapb.PeerRole_Learner)
-}
-
-// Check implements Step.
-func (s Swap) Check(r *core.Region, _ *core.Stores) error {
-	switch {
-	case r.Peer(s.Promote) == nil || r.Peer(s.Demote) == nil:
-		return fmt.Errorf("peer %d or %d is gone", s.Promote, s.Demote)
-	case !r.Healthy(s.Promote):
-		return fmt.Errorf("peer %d is pending or down", s.Promote)
-	case r.InJoint():
-		return errors.New("another change of peers is under way")
-	}
-	// The joint change needs both quorums: that of the peers as they are, too.
-	if err := quorumWithout(r, 0); err != nil {
-		return err
-	}
-	return quorumOf(r, func(p *metapb.Peer) bool {
-		return p.Id == s.Promote || p.Id != s.Demote && p.Role == metapb.PeerRole_Voter
-	})
-}
-
-// ConfChanges implements Step.
-func (s Swap) ConfChanges(r *core.Region) uint64 { return 2 * count(s.Done(r)) }
-
-// Message implements Step.
-func (s Swap) Message(r *core.Region) *pdpb.RegionHeartbeatResponse {
-	return &pdpb.RegionHeartbeatResponse{ChangePeerV2: &pdpb.ChangePeerV2{Changes: []*pdpb.ChangePeer{
-		{ChangeType: eraftpb.ConfChangeType_AddNode,
-			Peer: &metapb.Peer{Id: s.Promote, StoreId: s.PromoteStore, Role: metapb.PeerRole_Voter}},
-		{ChangeType: eraftpb.ConfChangeType_AddLearnerNode,
-			Peer: &metapb.Peer{Id: s.Demote, StoreId: s.DemoteStore, Role: metapb.PeerRole_Learner}},
-	}}}
-}
-
-// Timeout implements Step.
-func (Swap) Timeout() time.Duration { return confStepTimeout }
-
-// LeaveJoint ends a joint change. Stores that leave by themselves have it done
-// before it is sent.
-type LeaveJoint struct{}
-
-func (LeaveJoint) String() string { return "leave the joint peer set" }
-
-// Done implements Step.
-func (LeaveJoint) Done(r *core.Region) bool { return !r.InJoint() }
-
-// Check implements Step.
-func (LeaveJoint) Check(r *core.Region, _ *core.Stores) error {
-	if ro, ok := role(r, r.Leader.Id); !ok || ro == metapb.PeerRole_DemotingVoter {
-		return fmt.Errorf("peer %d leads and is being demoted", r.Leader.Id)
-	}
-	return nil
-}
-
-// ConfChanges implements Step. The changes of the Swap before are counted once
-// more: a store may count a joint change at its start, its end, or both.
-func (LeaveJoint) ConfChanges(r *core.Region) uint64 { return 2 * count(!r.InJoint()) }
-
-// Message implements Step.
-func (LeaveJoint) Message(*core.Region) *pdpb.RegionHeartbeatResponse {
-	return &pdpb.RegionHeartbeatResponse{ChangePeerV2: &pdpb.ChangePeerV2{}}
-}
-
-// Timeout implements Step.
-func (LeaveJoint) Timeout() time.Duration { return confStepTimeout }
 
 func changePeer(t eraftpb.ConfChangeType, p *metapb.Peer) *pdpb.RegionHeartbeatResponse {
 	return &pdpb.RegionHeartbeatResponse{ChangePeer: &pdpb.ChangePeer{Peer: p, ChangeType: t}}

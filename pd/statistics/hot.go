@@ -136,6 +136,21 @@ func (c *HotCache) observe(r *core.Region, now time.Time) {
 	}
 }
 
+// IsHot reports whether the region was seen hot at least degree times in a row,
+// by reads or by writes.
+func (h *Hot) IsHot(region uint64, degree int) bool {
+	for _, c := range h.Caches {
+		c.mu.RLock()
+		r := c.regions[region]
+		hot := r != nil && r.degree >= degree
+		c.mu.RUnlock()
+		if hot {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *HotCache) known(id uint64) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
