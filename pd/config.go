@@ -20,7 +20,7 @@ const (
 	DefaultClientAddr         = "127.0.0.1:2379"
 	DefaultPeerAddr           = "127.0.0.1:2380"
 	DefaultReplicas           = 3
-	DefaultLeaderLeaseSeconds = 3
+	DefaultLeaderLeaseSeconds = 2
 	defaultRegionSaveInterval = time.Second
 )
 

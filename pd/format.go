@@ -21,6 +21,9 @@ type dataFormat struct {
 	// Members is how many members the cluster had when this one last looked. A
 	// member that is alone starts with a short election timeout.
 	Members int `json:"members"`
+	// Removed says that the cluster has removed this member: its data is of no
+	// more use.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // openFormat checks the data directory's format, or marks a new directory.

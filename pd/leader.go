@@ -4,180 +4,185 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"strconv"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/pdpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/copradb/copra/pd/election"
 	"github.com/copradb/copra/pd/etcdkv"
-	"github.com/copradb/copra/pd/tso"
 )
 
-const (
-	// electionRetry is the pause after a failed attempt to lead or to read who
-	// does.
-	electionRetry = 50 * time.Millisecond
-	// coLeaderCheck is how often PD's leader checks that it is etcd's, too:
-	// apart they work, but every write takes one hop more.
-	coLeaderCheck = 100 * time.Millisecond
-	// leaseRenewalsPerTTL is how many times within its life a lease is renewed.
-	leaseRenewalsPerTTL = 4
-)
+// coLeaderCheck is how often PD's leader checks that it is etcd's, too: apart
+// they work, but every write takes one hop more.
+const coLeaderCheck = 100 * time.Millisecond
 
-// lease is the leader's lease as the leader may believe in it: from the moment
-// before the request that renewed it was sent, on the monotonic clock. etcd
-// counts from when it applied the request, so it ends later.
-type lease struct {
-	id       clientv3.LeaseID
-	ttl      time.Duration
-	clock    tso.Clock
-	expiryNS atomic.Int64
+// leaderStore is etcd's side of the election.
+type leaderStore struct {
+	cli        *clientv3.Client
+	key        string // holds the leading pdpb.Member
+	renewalKey string // holds the lease's length in milliseconds
+	value      string // of key, while this member leads
 }
 
-func (l *lease) renewedAt(sent time.Duration) { l.expiryNS.Store(int64(sent + l.ttl)) }
+var _ election.Store = (*leaderStore)(nil)
 
-// revoke ends the belief at once.
-func (l *lease) revoke() { l.expiryNS.Store(0) }
-
-func (l *lease) valid() bool { return int64(l.clock.Mono()) < l.expiryNS.Load() }
-
-// electionLoop stands for election whenever nobody leads, until ctx ends.
-func (s *Server) electionLoop(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := s.electionRound(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("pd: election round failed", "err", err)
-			s.pause(ctx, electionRetry)
-		}
-	}
-}
-
-// electionRound follows the present leader until it is gone, or leads until the
-// lease is lost.
-func (s *Server) electionRound(ctx context.Context) error {
-	resp, err := s.cli.Get(ctx, s.leaderKey)
+// Read implements election.Store.
+func (ls *leaderStore) Read(ctx context.Context) (election.Record, error) {
+	resp, err := ls.cli.Txn(ctx).Then(clientv3.OpGet(ls.key), clientv3.OpGet(ls.renewalKey)).Commit()
 	if err != nil {
-		return fmt.Errorf("read the leader key: %w", err)
+		return election.Record{}, err
 	}
-	if len(resp.Kvs) > 0 {
-		return s.follow(ctx, resp.Kvs[0], resp.Header.Revision)
+	var r election.Record
+	if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) == 1 {
+		r.Leader, r.CreateRev = kvs[0].Value, kvs[0].CreateRevision
+		if r.Leader == nil {
+			r.Leader = []byte{}
+		}
+		if kvs[0].Lease != 0 {
+			return r, nil // an older copra's: etcd's lease takes the key away
+		}
 	}
-	s.leader.Store(nil)
-	if s.etcd.Server.Leader() != s.etcd.Server.MemberID() {
-		// etcd's leader stands; the others wait for the key.
-		s.pause(ctx, electionRetry)
-		return nil
+	if kvs := resp.Responses[1].GetResponseRange().Kvs; len(kvs) == 1 {
+		ms, err := strconv.ParseInt(string(kvs[0].Value), 10, 64)
+		if err != nil || ms <= 0 {
+			return r, fmt.Errorf("%s in etcd holds no time: %q", ls.renewalKey, kvs[0].Value)
+		}
+		r.RenewRev, r.TTL = kvs[0].ModRevision, time.Duration(ms)*time.Millisecond
 	}
-	return s.campaign(ctx)
+	return r, nil
 }
 
-// follow watches the leader key until it is deleted.
-func (s *Server) follow(ctx context.Context, kv *mvccpb.KeyValue, rev int64) error {
-	leader := &pdpb.Member{}
-	if err := leader.Unmarshal(kv.Value); err != nil {
-		return fmt.Errorf("the leader key holds no member: %w", err)
+func (ls *leaderStore) renewal(ttl time.Duration) clientv3.Op {
+	return clientv3.OpPut(ls.renewalKey, strconv.FormatInt(ttl.Milliseconds(), 10))
+}
+
+// Create implements election.Store.
+func (ls *leaderStore) Create(ctx context.Context, ttl time.Duration) (int64, error) {
+	resp, err := ls.cli.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(ls.key), "=", 0)).
+		Then(clientv3.OpPut(ls.key, ls.value), ls.renewal(ttl)).Commit()
+	if err != nil || !resp.Succeeded {
+		return 0, err
 	}
-	if leader.MemberId == s.memberID() {
-		// Left by an earlier life of this very member (the data directory is
-		// locked, so there is no other): no need to wait for its lease.
-		_, err := s.cli.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(s.leaderKey), "=", kv.ModRevision)).
-			Then(clientv3.OpDelete(s.leaderKey)).Commit()
+	return resp.Header.Revision, nil
+}
+
+// Renew implements election.Store.
+func (ls *leaderStore) Renew(ctx context.Context, rev int64, ttl time.Duration) error {
+	return ls.fenced(ctx, rev, ls.renewal(ttl))
+}
+
+// Resign implements election.Store.
+func (ls *leaderStore) Resign(ctx context.Context, rev int64) error {
+	if err := ls.fenced(ctx, rev, clientv3.OpDelete(ls.key)); !errors.Is(err, election.ErrLost) {
 		return err
-	}
-	s.leader.Store(leader)
-	defer s.leader.Store(nil)
-	s.log.Info("pd: following", "leader", leader.Name)
-	wctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// The watch sees a put, too: a leader key that was deleted and written by
-	// another within one batch of events.
-	for w := range s.cli.Watch(wctx, s.leaderKey, clientv3.WithRev(rev+1)) {
-		if w.Err() != nil || len(w.Events) > 0 {
-			return w.Err()
-		}
 	}
 	return nil
 }
 
-// campaign tries to create the leader key, and leads while it has it.
-func (s *Server) campaign(ctx context.Context) error {
-	l := &lease{ttl: time.Duration(s.cfg.LeaderLeaseSeconds) * time.Second, clock: s.cfg.Clock}
-	sent := s.cfg.Clock.Mono()
-	granted, err := s.cli.Grant(ctx, s.cfg.LeaderLeaseSeconds)
-	if err != nil {
-		return fmt.Errorf("get a lease: %w", err)
+func (ls *leaderStore) fenced(ctx context.Context, rev int64, op clientv3.Op) error {
+	resp, err := ls.cli.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(ls.key), "=", rev)).Then(op).Commit()
+	if err == nil && !resp.Succeeded {
+		err = election.ErrLost
 	}
-	l.id = granted.ID
-	l.renewedAt(sent)
-	defer s.endLease(ctx, l)
-
-	me := s.self()
-	value, err := me.Marshal()
-	if err != nil {
-		return err
-	}
-	resp, err := s.cli.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(s.leaderKey), "=", 0)).
-		Then(clientv3.OpPut(s.leaderKey, string(value), clientv3.WithLease(l.id))).
-		Commit()
-	if err != nil {
-		return fmt.Errorf("write the leader key: %w", err)
-	}
-	if !resp.Succeeded {
-		return nil // another member was faster
-	}
-	return s.lead(ctx, l, etcdkv.NewFence(s.cli, s.leaderKey, resp.Header.Revision), me)
+	return err
 }
 
-// endLease gives the lease back, so that the next leader need not wait for it.
-func (s *Server) endLease(ctx context.Context, l *lease) {
-	l.revoke()
-	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if _, err := s.cli.Revoke(rctx, l.id); err != nil {
-		s.log.Warn("pd: the leader lease was not given back; it runs out by itself", "err", err)
+// Depose implements election.Store.
+func (ls *leaderStore) Depose(ctx context.Context, r election.Record) error {
+	_, err := ls.cli.Txn(ctx).If(
+		clientv3.Compare(clientv3.CreateRevision(ls.key), "=", r.CreateRev),
+		clientv3.Compare(clientv3.ModRevision(ls.renewalKey), "=", r.RenewRev),
+	).Then(clientv3.OpDelete(ls.key)).Commit()
+	return err
+}
+
+// changed tells of writes to both keys.
+func (ls *leaderStore) changed(ctx context.Context, from election.Record) <-chan struct{} {
+	out := make(chan struct{}, 1)
+	events := ls.cli.Watch(ctx, ls.key, clientv3.WithPrefix(), clientv3.WithRev(max(from.CreateRev, from.RenewRev)+1))
+	go func() {
+		defer close(out)
+		for range events {
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out
+}
+
+// newElector makes this member's part in the election.
+func (s *Server) newElector() (*election.Elector, error) {
+	value, err := s.self().Marshal()
+	if err != nil {
+		return nil, err
+	}
+	store := &leaderStore{cli: s.cli, key: s.leaderKey, renewalKey: s.leaderKey + "/renewal", value: string(value)}
+	return &election.Elector{
+		Store: store, Clock: s.cfg.Clock, TTL: time.Duration(s.cfg.LeaderLeaseSeconds) * time.Second, Log: s.log,
+		// The data directory is locked, so it is no other process's.
+		IsMine: func(leader []byte) bool { m := s.decodeLeader(leader); return m != nil && m.MemberId == s.memberID() },
+		// etcd's leader leads; the others wait for it to.
+		Eligible: func() bool { return s.etcd.Server.Leader() == s.etcd.Server.MemberID() },
+		Changed:  store.changed,
+		Follow:   s.followLeader,
+		Lead:     s.lead,
+	}, nil
+}
+
+func (s *Server) decodeLeader(value []byte) *pdpb.Member {
+	m := &pdpb.Member{}
+	if err := m.Unmarshal(value); err != nil {
+		s.log.Error("pd: the leader key holds no member", "err", err)
+		return nil
+	}
+	return m
+}
+
+func (s *Server) followLeader(value []byte) {
+	if value == nil {
+		s.leader.Store(nil)
+		return
+	}
+	if m := s.decodeLeader(value); m != nil {
+		s.leader.Store(m)
+		s.log.Info("pd: following", "leader", m.Name)
 	}
 }
 
 // lead loads the state, serves as leader, and returns when the lease, the key
 // or etcd's leadership is lost.
-func (s *Server) lead(ctx context.Context, l *lease, fence *etcdkv.Fence, me *pdpb.Member) error {
+func (s *Server) lead(ctx context.Context, l *election.Lease, rev int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	renewed := make(chan struct{})
-	go func() {
-		defer close(renewed)
-		defer cancel()
-		s.renewLease(ctx, l)
-	}()
-	defer func() { cancel(); <-renewed }()
-
-	t, err := s.newTerm(ctx, l, fence)
+	t, err := s.newTerm(ctx, l, etcdkv.NewFence(s.cli, s.leaderKey, rev))
 	if err != nil {
 		return fmt.Errorf("load the cluster's state: %w", err)
 	}
 	t.start()
-	s.leader.Store(me)
+	s.leader.Store(s.self())
 	s.term.Store(t)
 	s.log.Info("pd: leading", "cluster_id", s.clusterID, "regions", t.cluster.regions.Len())
 	s.metrics.leads.Set(1)
 	defer func() {
 		s.term.Store(nil)
 		s.leader.Store(nil)
-		l.revoke()
+		l.Revoke()
 		s.metrics.leads.Set(0)
 		cancel()
 		t.stop()
 		s.log.Info("pd: no longer leading")
 	}()
-	s.watchLeadership(ctx, l, fence.Rev())
+	s.watchLeadership(ctx, l, rev)
 	return nil
 }
 
 // watchLeadership returns when this member should not lead any more.
-func (s *Server) watchLeadership(ctx context.Context, l *lease, rev int64) {
+func (s *Server) watchLeadership(ctx context.Context, l *election.Lease, rev int64) {
 	tick := time.NewTicker(coLeaderCheck)
 	defer tick.Stop()
 	key := s.cli.Watch(ctx, s.leaderKey, clientv3.WithRev(rev+1))
@@ -199,7 +204,7 @@ func (s *Server) watchLeadership(ctx context.Context, l *lease, rev int64) {
 				}
 			}
 		case <-tick.C:
-			if !l.valid() {
+			if !l.Valid() {
 				s.log.Warn("pd: the leader lease ran out")
 				return
 			}
@@ -208,33 +213,6 @@ func (s *Server) watchLeadership(ctx context.Context, l *lease, rev int64) {
 				return
 			}
 			s.noteMembers()
-		}
-	}
-}
-
-// renewLease keeps the lease alive until ctx ends or etcd says it is gone.
-func (s *Server) renewLease(ctx context.Context, l *lease) {
-	every := l.ttl / leaseRenewalsPerTTL
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		sent := s.cfg.Clock.Mono()
-		rctx, cancel := context.WithTimeout(ctx, l.ttl)
-		resp, err := s.cli.KeepAliveOnce(rctx, l.id)
-		cancel()
-		switch {
-		case err == nil && resp.TTL > 0:
-			l.renewedAt(sent)
-		case ctx.Err() != nil:
-			return
-		case !l.valid():
-			s.log.Warn("pd: the leader lease could not be renewed", "err", err)
-			return
 		}
 	}
 }
@@ -255,7 +233,7 @@ var errNoTerm = errors.New("pd: not leader")
 // not be sure to.
 func (s *Server) leading() (*term, error) {
 	t := s.term.Load()
-	if t == nil || !t.lease.valid() {
+	if t == nil || !t.lease.Valid() {
 		return nil, errNoTerm
 	}
 	return t, nil

@@ -32,8 +32,10 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	http    http.Handler
-	format  dataFormat
 	lock    io.Closer // of the data directory
+
+	formatMu sync.Mutex
+	format   dataFormat
 
 	clientAddr, peerAddr string
 	clientURL            string
@@ -55,6 +57,7 @@ type Server struct {
 	// before.
 	ready chan struct{}
 
+	failed   chan error // why etcd ended by itself
 	stopping atomic.Bool
 	stopOnce sync.Once
 	cancel   context.CancelFunc
@@ -71,7 +74,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("pd", cfg.Name), metrics: newMetrics(cfg.Registerer, cfg.Name),
-		gossiping: gossip.NewService(), resign: make(chan struct{}), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
+		gossiping: gossip.NewService(), failed: make(chan error, 1), resign: make(chan struct{}), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
 	}
 	s.http = s.newHTTP()
 	if err := s.open(ctx); err != nil {
@@ -98,6 +101,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.format, err = openFormat(s.cfg.DataDir, members); err != nil {
 		return err
 	}
+	if s.format.Removed {
+		return removedError(s.cfg.Name, s.cfg.DataDir)
+	}
 	// etcd has a lock of its own, and waits for it without end.
 	if s.lock, err = vfs.Default.Lock(filepath.Join(s.cfg.DataDir, "LOCK")); err != nil {
 		return fmt.Errorf("pd: lock the data directory %s: %w; is another copra using it?", s.cfg.DataDir, err)
@@ -123,8 +129,13 @@ func (s *Server) run(ctx, rctx context.Context) error {
 	}
 	s.root = fmt.Sprintf("/pd/%d", s.clusterID)
 	s.leaderKey = s.root + "/leader"
+	elector, err := s.newElector()
+	if err != nil {
+		return err
+	}
 	close(s.ready)
-	s.wg.Go(func() { s.electionLoop(rctx) })
+	s.wg.Go(func() { elector.Run(rctx) })
+	s.wg.Go(func() { s.watchEtcd(rctx) })
 	if err := s.startGossip(); err != nil {
 		return err
 	}
@@ -181,7 +192,8 @@ func (s *Server) Stop() {
 		if g := s.gossip.Load(); g != nil {
 			g.Close()
 		}
-		s.wg.Wait() // the lease is given back here, while etcd still runs
+		s.wg.Wait() // the leader key is given back here, while etcd still runs
+		s.handOver()
 		if g := s.grpc.Load(); g != nil {
 			// Streams never end by themselves; a graceful stop would wait for
 			// its time-out.
@@ -191,6 +203,7 @@ func (s *Server) Stop() {
 		s.etcd.Close()
 		s.unlock()
 		s.metrics.close()
+		close(s.failed)
 	})
 }
 
@@ -232,13 +245,22 @@ func (s *Server) members() []*pdpb.Member {
 // noteMembers remembers for the next start whether this member is alone.
 func (s *Server) noteMembers() {
 	n := len(s.etcd.Server.Cluster().Members())
-	if n == s.format.Members {
-		return
-	}
-	f := dataFormat{Format: formatVersion, Members: n}
-	if err := writeFormat(s.cfg.DataDir, f); err != nil {
+	if err := s.updateFormat(func(f *dataFormat) { f.Members = n }); err != nil {
 		s.log.Warn("pd: the number of members was not saved", "err", err)
-		return
+	}
+}
+
+// updateFormat changes the format file, if that changes anything.
+func (s *Server) updateFormat(change func(*dataFormat)) error {
+	s.formatMu.Lock()
+	defer s.formatMu.Unlock()
+	f := s.format
+	if change(&f); f == s.format {
+		return nil
+	}
+	if err := writeFormat(s.cfg.DataDir, f); err != nil {
+		return err
 	}
 	s.format = f
+	return nil
 }

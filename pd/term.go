@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/copradb/copra/pd/election"
 	"github.com/copradb/copra/pd/etcdkv"
 	"github.com/copradb/copra/pd/gcstate"
 	"github.com/copradb/copra/pd/idalloc"
@@ -20,7 +21,7 @@ import (
 type term struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
-	lease     *lease
+	lease     *election.Lease
 	fence     *etcdkv.Fence
 	tso       *tso.Oracle
 	ids       *idalloc.Allocator
@@ -31,7 +32,7 @@ type term struct {
 	wg sync.WaitGroup
 }
 
-func (s *Server) newTerm(ctx context.Context, l *lease, fence *etcdkv.Fence) (*term, error) {
+func (s *Server) newTerm(ctx context.Context, l *election.Lease, fence *etcdkv.Fence) (*term, error) {
 	t := &term{lease: l, fence: fence}
 	t.ctx, t.cancel = context.WithCancel(ctx)
 	if err := s.loadTerm(t); err != nil {
@@ -73,7 +74,7 @@ func (s *Server) newOracle(t *term) (*tso.Oracle, error) {
 	save := func(ctx context.Context, endMS int64) error {
 		return t.fence.Put(ctx, key, strconv.AppendInt(nil, endMS, 10))
 	}
-	return tso.New(t.ctx, s.cfg.Clock, saved, t.lease.valid, save)
+	return tso.New(t.ctx, s.cfg.Clock, saved, t.lease.Valid, save)
 }
 
 func (t *term) start() {

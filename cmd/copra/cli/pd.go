@@ -36,7 +36,12 @@ func newPD(version string) *cobra.Command {
 				return err
 			}
 			o.Logger.Info("pd: ready", "version", version, "client", server.ClientURL(), "cluster", server.ClusterID())
-			<-cmd.Context().Done()
+			select {
+			case <-cmd.Context().Done():
+			case err := <-server.Failed():
+				server.Stop()
+				return err
+			}
 			server.Stop()
 			o.Logger.Info("pd: stopped")
 			return nil

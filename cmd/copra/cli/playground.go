@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,8 +38,8 @@ Logs go to <data-dir>/copra.log.`,
 			if o.Stores < 1 || o.Stores > 9 {
 				return fmt.Errorf("--stores %d: want 1 to 9", o.Stores)
 			}
-			if o.PDs != 1 {
-				return fmt.Errorf("--pds %d: the playground runs one placement driver; start `copra pd` processes for more", o.PDs)
+			if o.PDs != 1 && o.PDs != 3 && o.PDs != 5 {
+				return fmt.Errorf("--pds %d: want 1, 3 or 5", o.PDs)
 			}
 			if portOffset < 0 || portOffset > 40000 {
 				return fmt.Errorf("--port-offset %d: want 0 to 40000", portOffset)
@@ -50,7 +51,7 @@ Logs go to <data-dir>/copra.log.`,
 	c.register(cmd)
 	f := cmd.Flags()
 	f.IntVar(&o.Stores, "stores", 3, "how many stores")
-	f.IntVar(&o.PDs, "pds", 1, "how many placement drivers")
+	f.IntVar(&o.PDs, "pds", 1, "how many placement drivers: 1, 3 or 5")
 	f.StringVar(&o.DataDir, "data-dir", "./copra-data", "where the data lives")
 	f.IntVar(&portOffset, "port-offset", 0, "added to every port, to run a second playground")
 	f.Var(&splitSize, "region-split-size", "a region larger than 1.5 times this splits into parts of this size")
@@ -62,11 +63,15 @@ Logs go to <data-dir>/copra.log.`,
 func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, offset int) error {
 	ctx := cmd.Context()
 	addr := func(port int) string { return "127.0.0.1:" + strconv.Itoa(port+offset) }
-	o.PDClientAddr, o.PDPeerAddr = addr(2379), addr(2380)
 	o.SQLAddr, o.FlightAddr, o.StatusAddr = addr(5433), addr(8815), addr(10080)
 	checks := []listen{
-		{"port-offset", "PD", o.PDClientAddr}, {"port-offset", "PD peer", o.PDPeerAddr}, {"port-offset", "SQL", o.SQLAddr},
+		{"port-offset", "SQL", o.SQLAddr},
 		{"port-offset", "Flight SQL", o.FlightAddr}, {"port-offset", "status page", o.StatusAddr},
+	}
+	for i := range o.PDs {
+		o.PDClientAddrs = append(o.PDClientAddrs, addr(2379+2*i))
+		o.PDPeerAddrs = append(o.PDPeerAddrs, addr(2380+2*i))
+		checks = append(checks, listen{"port-offset", "PD", addr(2379 + 2*i)}, listen{"port-offset", "PD peer", addr(2380 + 2*i)})
 	}
 	for i := range o.Stores {
 		o.StoreAddrs = append(o.StoreAddrs, addr(20160+i))
@@ -97,7 +102,7 @@ func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, o
 	fmt.Fprintf(out, "copra %s is ready after %.1f s, with %d stores; data in %s\n\n", o.Version, time.Since(started).Seconds(), o.Stores, o.DataDir)
 	fmt.Fprintf(out, "  SQL         psql -h 127.0.0.1 -p %d -U root copra\n", 5433+offset)
 	fmt.Fprintf(out, "  Flight SQL  grpc://%s\n", o.FlightAddr)
-	fmt.Fprintf(out, "  TiKV API    PD at %s\n", o.PDClientAddr)
+	fmt.Fprintf(out, "  TiKV API    PD at %s\n", strings.Join(o.PDClientAddrs, ","))
 	fmt.Fprintf(out, "  status      http://%s/\n\nCtrl-C stops it.\n", o.StatusAddr)
 	select {
 	case <-ctx.Done():

@@ -2,10 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +30,7 @@ type PlaygroundOptions struct {
 	Version                         string
 	DataDir                         string
 	Stores, PDs                     int
-	PDClientAddr, PDPeerAddr        string
+	PDClientAddrs, PDPeerAddrs      []string
 	StoreAddrs, StoreStatusAddrs    []string
 	SQLAddr, FlightAddr, StatusAddr string
 	RegionSplitBytes                int64
@@ -38,7 +41,7 @@ type PlaygroundOptions struct {
 
 // Playground is a running cluster.
 type Playground struct {
-	pd     *pd.Server
+	pds    []*pd.Server
 	stores []*Store
 	sql    *SQLNode
 	failed chan error
@@ -58,25 +61,99 @@ func StartPlayground(ctx context.Context, o PlaygroundOptions) (*Playground, err
 
 func (p *Playground) start(ctx context.Context, o PlaygroundOptions) (err error) {
 	registry := NewRegistry()
-	p.pd, err = pd.Start(ctx, pd.Config{
-		Name: "pd", DataDir: filepath.Join(o.DataDir, "pd"), ClientAddr: o.PDClientAddr, PeerAddr: o.PDPeerAddr,
-		Replicas: min(3, o.Stores), Logger: o.Logger, Registerer: registry,
-	})
-	if err != nil {
-		return fmt.Errorf("start PD: %w", err)
+	if err := p.startPDs(ctx, o, registry); err != nil {
+		return err
 	}
 	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil)}
 	if err := p.startStores(ctx, o, locals, registry); err != nil {
 		return err
 	}
 	p.sql, err = StartSQL(ctx, SQLOptions{
-		Version: o.Version, PDEndpoints: []string{o.PDClientAddr}, Addr: o.SQLAddr, FlightAddr: o.FlightAddr, StatusAddr: o.StatusAddr,
+		Version: o.Version, PDEndpoints: o.PDClientAddrs, Addr: o.SQLAddr, FlightAddr: o.FlightAddr, StatusAddr: o.StatusAddr,
 		MemoryBytesMax: o.SQLMemoryBytes, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
 	})
 	if err != nil {
 		return fmt.Errorf("start SQL: %w", err)
 	}
 	return nil
+}
+
+// startPDs starts all placement drivers at once: they wait for each other.
+func (p *Playground) startPDs(ctx context.Context, o PlaygroundOptions, registry *prometheus.Registry) error {
+	names, err := pdNames(o)
+	if err != nil {
+		return err
+	}
+	var cluster []string
+	for i, name := range names {
+		cluster = append(cluster, name+"=http://"+o.PDPeerAddrs[i])
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		wg      sync.WaitGroup
+		servers = make([]*pd.Server, len(names))
+		errs    = make([]error, len(names))
+	)
+	for i, name := range names {
+		wg.Go(func() {
+			servers[i], errs[i] = pd.Start(ctx, pd.Config{
+				Name: name, DataDir: filepath.Join(o.DataDir, name), ClientAddr: o.PDClientAddrs[i], PeerAddr: o.PDPeerAddrs[i],
+				InitialCluster: strings.Join(cluster, ","), Replicas: min(3, o.Stores), Logger: o.Logger, Registerer: registry,
+			})
+			if errs[i] != nil {
+				cancel() // the others would wait for it
+			}
+		})
+	}
+	wg.Wait()
+	for i, s := range servers {
+		if errs[i] == nil {
+			p.pds = append(p.pds, s)
+			p.watchPD(s)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("start PD: %w", err)
+	}
+	return nil
+}
+
+// watchPD passes on that a placement driver ended by itself.
+func (p *Playground) watchPD(s *pd.Server) {
+	go func() {
+		if err := <-s.Failed(); err != nil {
+			select {
+			case p.failed <- err:
+			default:
+			}
+		}
+	}()
+}
+
+// pdNames are the names, and folders, of the placement drivers. Their number is
+// settled when the data directory is made.
+func pdNames(o PlaygroundOptions) ([]string, error) {
+	names := []string{"pd"}
+	if o.PDs > 1 {
+		names = nil
+		for i := range o.PDs {
+			names = append(names, fmt.Sprintf("pd%d", i+1))
+		}
+	}
+	old, err := filepath.Glob(filepath.Join(o.DataDir, "pd*"))
+	if err != nil {
+		return nil, err
+	}
+	for i, path := range old {
+		old[i] = filepath.Base(path)
+	}
+	slices.Sort(old)
+	if len(old) > 0 && !slices.Equal(old, names) {
+		return nil, fmt.Errorf("the data in %s has %d placement drivers (%s), not %d: start with --pds %d, or in another --data-dir",
+			o.DataDir, len(old), strings.Join(old, ", "), len(names), len(old))
+	}
+	return names, nil
 }
 
 // startStores starts all stores at once: the first to come bootstraps.
@@ -96,7 +173,7 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 			name := fmt.Sprintf("store%d", i+1)
 			cfg := tikv.Config{
 				DataDir: filepath.Join(o.DataDir, name), Addr: o.StoreAddrs[i], StatusAddr: o.StoreStatusAddrs[i],
-				PDEndpoints: []string{o.PDClientAddr}, Labels: map[string]string{"host": name},
+				PDEndpoints: o.PDClientAddrs, Labels: map[string]string{"host": name},
 				CacheBytes: o.CacheBytes, Cache: cache, RegionSplitBytes: uint64(o.RegionSplitBytes), RegionMaxBytes: uint64(o.RegionSplitBytes) / 2 * 3,
 				LocalTransport: local, StoreHeartbeatInterval: storeHeartbeatInterval, Logger: o.Logger.With("node", name),
 				Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, registry), Gatherer: registry,
@@ -161,9 +238,10 @@ func (p *Playground) Stop() {
 		}()
 	}
 	wg.Wait()
-	if p.pd != nil {
-		p.pd.Stop()
+	for _, s := range p.pds {
+		wg.Go(s.Stop)
 	}
+	wg.Wait()
 }
 
 // psqlArguments are what psql needs to connect to addr.
