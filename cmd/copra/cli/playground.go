@@ -64,15 +64,16 @@ func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, o
 	ctx := cmd.Context()
 	addr := func(port int) string { return "127.0.0.1:" + strconv.Itoa(port+offset) }
 	o.SQLAddr, o.FlightAddr, o.StatusAddr = addr(5433), addr(8815), addr(10080)
-	checks := []listen{
-		{"port-offset", "SQL", o.SQLAddr},
-		{"port-offset", "Flight SQL", o.FlightAddr}, {"port-offset", "status page", o.StatusAddr},
-	}
+	var checks []listen
 	for i := range o.PDs {
 		o.PDClientAddrs = append(o.PDClientAddrs, addr(2379+2*i))
 		o.PDPeerAddrs = append(o.PDPeerAddrs, addr(2380+2*i))
 		checks = append(checks, listen{"port-offset", "PD", addr(2379 + 2*i)}, listen{"port-offset", "PD peer", addr(2380 + 2*i)})
 	}
+	checks = append(checks, []listen{
+		{"port-offset", "SQL", o.SQLAddr},
+		{"port-offset", "Flight SQL", o.FlightAddr}, {"port-offset", "status page", o.StatusAddr},
+	}...)
 	for i := range o.Stores {
 		o.StoreAddrs = append(o.StoreAddrs, addr(20160+i))
 		o.StoreStatusAddrs = append(o.StoreStatusAddrs, addr(20180+i))
