@@ -472,13 +472,20 @@ type Recorder struct {
 	mu    sync.Mutex
 	terms []uint64 // in which this store became leader of FirstRegion
 	slow  atomic.Int64
+	next  atomic.Pointer[raftstore.Observer]
 }
+
+// Also passes on what comes from now on.
+func (r *Recorder) Also(o raftstore.Observer) { r.next.Store(&o) }
 
 // SlowApply makes every batch take that long before the next one is applied.
 func (r *Recorder) SlowApply(d time.Duration) { r.slow.Store(int64(d)) }
 
 // Applied implements raftstore.Observer.
-func (r *Recorder) Applied(uint64, []*raftpb.Entry) {
+func (r *Recorder) Applied(regionID uint64, entries []*raftpb.Entry) {
+	if next := r.next.Load(); next != nil {
+		(*next).Applied(regionID, entries)
+	}
 	if d := r.slow.Load(); d > 0 {
 		time.Sleep(time.Duration(d))
 	}
@@ -486,6 +493,9 @@ func (r *Recorder) Applied(uint64, []*raftpb.Entry) {
 
 // RoleChanged implements raftstore.Observer.
 func (r *Recorder) RoleChanged(regionID uint64, leader bool, term uint64) {
+	if next := r.next.Load(); next != nil {
+		(*next).RoleChanged(regionID, leader, term)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if leader && regionID == FirstRegion {
