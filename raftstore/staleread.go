@@ -134,12 +134,16 @@ type LeaderState struct {
 }
 
 // Leaders lists the regions that this store leads, in no order. It wakes none.
+// A region that is about to be merged is not among them: its target may have
+// consumed it already, on another store, and commit in its range.
 func (s *Store) Leaders() (out []LeaderState) {
 	s.eachPeer(func(p *peer) {
 		// The role first: it may be lost while the region is looked at, which
-		// those who are asked about the term will know.
-		if r := p.role.Load(); r.leader && p.initialized() {
-			out = append(out, LeaderState{Region: p.region.Load(), PeerID: p.id, Term: r.term})
+		// those who are asked about the term will know. The region before the
+		// merge: who publishes the epoch of a merging region has said that it is one.
+		r, region := p.role.Load(), p.region.Load()
+		if r.leader && len(region.GetPeers()) > 0 && p.merging.Load() == nil {
+			out = append(out, LeaderState{Region: region, PeerID: p.id, Term: r.term})
 		}
 	})
 	return out

@@ -96,8 +96,10 @@ func (w *world) attach(id uint64) {
 func (n *node) RoleChanged(region uint64, leader bool, term uint64) {
 	if leader {
 		go func() {
+			store := n.w.Node(n.id).Store
+			r, _ := store.Region(region)
 			n.txn.UpdateMaxTS(n.w.tso())
-			n.w.Node(n.id).Store.SetMaxTSSynced(region, term)
+			store.SetMaxTSSynced(region, term, r.Region.GetRegionEpoch().GetVersion())
 		}()
 	}
 }
@@ -377,6 +379,45 @@ func (w *world) split(key string) (left uint64) {
 	return left
 }
 
+// TestHazard08_MergingRegionDoesNotResolve: once a region is about to be merged,
+// its target may commit in its range at timestamps of its own. Until it has,
+// nobody resolves the range; then the target does, for all of it.
+func TestHazard08_MergingRegionDoesNotResolve(t *testing.T) {
+	inWorld(t, 3, 3, raftstore.Config{}, func(t *testing.T, w *world) {
+		w.WaitLeader(first)
+		source := w.split("m")
+		w.PD.TransferLeader(source, 1)
+		w.PD.TransferLeader(first, 2)
+		require.NotZero(t, w.put("a", "1", twoPhases, 0))
+		passes(8)
+		// Store 3 has the entries, but takes long to apply them.
+		w.Node(3).Events.SlowApply(20 * time.Second)
+		require.NotZero(t, w.put("a", "1", twoPhases, 0))
+		require.NotZero(t, w.put("z", "1", twoPhases, 0))
+		w.Eventually("the merge, but for store 3", func() bool {
+			w.PD.TryMerge(source, first)
+			_, one := w.Node(1).Store.Region(source)
+			_, two := w.Node(2).Store.Region(source)
+			return !one && !two
+		})
+		var c uint64
+		for range 10 {
+			c = w.put("a", "2", onePhase, 0)
+			require.NotZero(t, c)
+			passes(2)
+			_, behind := w.Node(3).Store.Region(source)
+			require.True(t, behind)
+			require.Less(t, w.safe(3, source), c, "it shows the range as of before")
+		}
+		w.Node(3).Events.SlowApply(0)
+		require.Greater(t, w.safe(2, first), c-1<<18*1000)
+		w.Eventually("a safe timestamp behind the merge", func() bool { return w.safe(3, first) > c })
+		got, err := w.staleGet(3, first, "a", c)
+		require.NoError(t, err)
+		require.Equal(t, "2", got)
+	})
+}
+
 func TestSplitKeepsSafeTS(t *testing.T) {
 	inWorld(t, 3, 3, raftstore.Config{}, func(t *testing.T, w *world) {
 		w.WaitLeader(first)
@@ -513,7 +554,7 @@ func (w *world) faults(rng *rand.Rand, duration time.Duration) {
 	splits := []string{"k03", "k06", "k09"}
 	for end := time.Now().Add(duration); time.Now().Before(end); time.Sleep(time.Duration(200+rng.IntN(800)) * time.Millisecond) {
 		store := uint64(1 + rng.IntN(3))
-		switch rng.IntN(8) {
+		switch rng.IntN(9) {
 		case 0:
 			w.Partition(store)
 		case 1:
@@ -525,10 +566,7 @@ func (w *world) faults(rng *rand.Rand, duration time.Duration) {
 			w.Node(store).Events.SlowApply(time.Duration(rng.IntN(300)) * time.Millisecond)
 		case 4:
 			w.calm()
-			if len(splits) > 0 {
-				w.split(splits[0])
-				splits = splits[1:]
-			}
+			w.split(splits[rng.IntN(len(splits))])
 		case 5, 6:
 			w.calm()
 			for _, r := range w.Node(store).Store.Regions() {
@@ -536,9 +574,28 @@ func (w *world) faults(rng *rand.Rand, duration time.Duration) {
 			}
 		case 7:
 			w.calm()
+		case 8:
+			w.calm()
+			w.mergeSome(rng)
 		}
 	}
 	w.calm()
+}
+
+// mergeSome asks once that the first region is merged into its neighbour.
+func (w *world) mergeSome(rng *rand.Rand) {
+	region := w.RegionAt(enc("k00"))
+	if region == nil || len(region.EndKey) == 0 {
+		return
+	}
+	next := w.RegionAt(string(region.EndKey))
+	if next == nil {
+		return
+	}
+	if rng.IntN(2) == 0 {
+		region, next = next, region
+	}
+	w.PD.TryMerge(region.Id, next.Id)
 }
 
 func (w *world) calm() {
