@@ -40,6 +40,13 @@ type Config struct {
 	// is asked to make it impossible, and then the source serves again.
 	MergeTimeout time.Duration
 
+	// A region sleeps when nothing has happened in it for HibernateTicks, unless
+	// NoHibernation is set. The leader of a sleeping region reports to PD every
+	// HibernateHeartbeatInterval.
+	NoHibernation              bool
+	HibernateTicks             int
+	HibernateHeartbeatInterval time.Duration
+
 	// The log is truncated when LogTruncateEntries or LogTruncateBytes can go;
 	// a peer that is down holds back at most LogKeepEntriesMax entries and
 	// LogKeepBytesMax bytes and needs a snapshot after that.
@@ -108,6 +115,8 @@ func (c *Config) setDefaults() {
 	orDefault(&c.RegionHeartbeatInterval, 10*time.Second)
 	orDefault(&c.PeerDownDuration, 10*time.Minute)
 	orDefault(&c.MergeTimeout, 5*time.Second)
+	orDefault(&c.HibernateTicks, 5*c.ElectionTicks)
+	orDefault(&c.HibernateHeartbeatInterval, 6*c.RegionHeartbeatInterval)
 	orDefault(&c.LogCheckInterval, 3*time.Second)
 	orDefault(&c.LogTruncateEntries, 1024)
 	orDefault(&c.LogTruncateBytes, 4<<20)

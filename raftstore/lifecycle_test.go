@@ -33,6 +33,7 @@ func openRegion7(t *testing.T) (*disks, *Store) {
 	s, err := d.open()
 	require.NoError(t, err)
 	t.Cleanup(s.Stop)
+	require.True(t, s.peer(7).ensureRaft())
 	return d, s
 }
 

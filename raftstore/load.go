@@ -1,11 +1,13 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
@@ -40,31 +42,66 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	var states []*raft_serverpb.RegionLocalState
-	err = s.engine.ScanMeta([]byte{regionStateKind}, func(key, value []byte) error {
-		st, err := decodeRegionState(key, value)
-		states = append(states, st)
-		return err
-	})
+	found, err := s.scanRegions()
 	if err != nil {
 		return err
 	}
-	for _, st := range states {
-		if err := s.loadRegion(st); err != nil {
+	for _, st := range found.states {
+		if err := s.loadRegion(st, found); err != nil {
 			return err
 		}
 	}
-	s.log.Info("regions loaded", slog.Int("regions", int(s.countRegions())), slog.Int("states", len(states)))
+	s.log.Info("regions loaded", slog.Int("regions", int(s.countRegions())), slog.Int("states", len(found.states)))
 	return nil
 }
 
-// loadRegion makes a peer, or finishes its end.
-func (s *Store) loadRegion(st *raft_serverpb.RegionLocalState) error {
-	region := st.Region
-	applied, hasData, err := s.loadApplyState(region.Id)
-	if err != nil {
+// foundRegions is what the databases say about regions, read in long scans:
+// one look for each region would dominate the start of a store of many.
+type foundRegions struct {
+	states  []*raft_serverpb.RegionLocalState // by start key
+	applied map[uint64]applyState
+	logged  map[uint64]uint64 // region → the peer whose log is in the Raft log
+}
+
+func (s *Store) scanRegions() (*foundRegions, error) {
+	f := &foundRegions{applied: map[uint64]applyState{}, logged: map[uint64]uint64{}}
+	err := s.engine.ScanMeta([]byte{regionStateKind}, func(key, value []byte) error {
+		st, err := decodeRegionState(key, value)
+		f.states = append(f.states, st)
 		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	err = s.engine.ScanMeta([]byte{applyStateKind}, func(key, value []byte) error {
+		if len(key) != 9 {
+			return fmt.Errorf("raftstore: apply state %x is damaged", key)
+		}
+		id := binary.BigEndian.Uint64(key[1:])
+		f.applied[id], err = decodeApplyState(id, value)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.raftLog.ScanMeta([]byte{peerIDKind}, func(key, value []byte) error {
+		id, ok := decodeUvarint(value)
+		if !ok || len(key) != 9 {
+			return fmt.Errorf("raftstore: peer id %x in the raft log is damaged: %x", key, value)
+		}
+		f.logged[binary.BigEndian.Uint64(key[1:])] = id
+		return nil
+	})
+	slices.SortFunc(f.states, func(a, b *raft_serverpb.RegionLocalState) int {
+		return bytes.Compare(a.Region.StartKey, b.Region.StartKey)
+	})
+	return f, err
+}
+
+// loadRegion makes a cold peer, or finishes its end.
+func (s *Store) loadRegion(st *raft_serverpb.RegionLocalState, found *foundRegions) error {
+	region := st.Region
+	applied, hasData := found.applied[region.Id]
 	if st.State == raft_serverpb.PeerState_Tombstone {
 		return s.finishDestroy(region, tombstonePeerID(st), hasData)
 	}
@@ -75,30 +112,17 @@ func (s *Store) loadRegion(st *raft_serverpb.RegionLocalState) error {
 	if s.tombstones[region.Id] >= self.Id {
 		return s.finishDestroy(region, self.Id, true)
 	}
-	rs, ok, err := s.loadLog(region.Id, self.Id)
-	if err != nil {
-		return err
+	if found.logged[region.Id] != self.Id && applied.index != initialIndex {
+		return errForeignLog(region.Id, applied.index, raftlog.RaftState{})
 	}
-	init := applied.index == initialIndex && (!ok || rs.TruncatedIndex == 0)
-	if init {
-		rs = initialLog(rs, ok)
-	} else if !ok || applied.index < rs.TruncatedIndex || applied.index > rs.LastIndex {
-		return fmt.Errorf("raftstore: region %d has applied index %d, but its log holds (%d, %d]: the raft log and the data directory don't belong together",
-			region.Id, applied.index, rs.TruncatedIndex, rs.LastIndex)
-	}
-	p, err := s.newPeer(region, self.Id, rs, applied)
-	if err != nil {
-		return fmt.Errorf("raftstore: load region %d: %w", region.Id, err)
-	}
+	p := s.newColdPeer(region, self.Id, applied)
 	p.apply.restore(st)
 	p.merging.Store(p.apply.merge)
 	if s.overlapsLocked(region.Id, region.StartKey, region.EndKey) {
 		return fmt.Errorf("raftstore: region %d overlaps another region of the store", region.Id)
 	}
-	if init {
-		s.logWriter.submit(p.initTask())
-	}
-	s.addPeer(p)
+	s.ranges.set(region)
+	s.peers.Store(p.regionID, p)
 	return nil
 }
 

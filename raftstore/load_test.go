@@ -95,6 +95,7 @@ func TestHazard10_SnapshotIngestedLogNot(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Stop()
 	p := s.peer(7)
+	require.True(t, p.ensureRaft())
 	require.Equal(t, hardState{term: 9, vote: 71, commit: 100}, p.hs, "the vote of the term stays")
 	require.Equal(t, uint64(100), p.st.truncatedIndex)
 	require.Equal(t, uint64(100), p.st.last)
@@ -116,6 +117,7 @@ func TestHazard10_SnapshotNotIngested(t *testing.T) {
 	s, err := d.open()
 	require.NoError(t, err)
 	defer s.Stop()
+	require.True(t, s.peer(7).ensureRaft())
 	require.Equal(t, hardState{term: 9, vote: 71, commit: 5}, s.peer(7).hs)
 	require.Equal(t, uint64(5), s.peer(7).st.last)
 }
@@ -189,6 +191,7 @@ func TestHazard09_SnapshotWaitsForApply(t *testing.T) {
 	_, err = s.BeginSnapshot(m)
 	require.NoError(t, err)
 	p := s.peer(7)
+	require.True(t, p.ensureRaft())
 	require.False(t, p.acceptSnapshot(m))
 	p.appliedIndex = 6
 	require.True(t, p.acceptSnapshot(m))

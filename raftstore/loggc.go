@@ -109,7 +109,8 @@ func (p *peer) truncateLog() {
 	p.st.truncate(to, term)
 	p.store.metrics.truncations.Inc()
 	// Unsynced: a log that is longer than it must be does no harm.
-	p.store.logWriter.submit(&logTask{p: p, extra: func(b *raftlog.Batch) { b.SetTruncated(p.regionID, to, term) }})
+	p.appends++ // until it is done the log must not be read anew
+	p.store.logWriter.submit(&logTask{p: p, done: new(appendDone), extra: func(b *raftlog.Batch) { b.SetTruncated(p.regionID, to, term) }})
 }
 
 // minMatch is the last entry that all peers have.
@@ -148,6 +149,7 @@ func (p *peer) onRegionChanged(region *metapb.Region) {
 	for _, peer := range region.Peers {
 		delete(p.otherPeers, peer.Id)
 	}
+	p.store.knowStores(region)
 	p.store.observer.RegionChanged(region, false)
 	if p.role.Load().leader {
 		p.report.soon = true

@@ -45,6 +45,15 @@ func (m *mailbox) swap(buf []any) []any {
 	return out
 }
 
+// trim gives back the room of mails while there are none.
+func (m *mailbox) trim() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.mails) == 0 {
+		m.mails = nil
+	}
+}
+
 // close refuses all further mail and returns what was left.
 func (m *mailbox) close() []any {
 	m.mu.Lock()

@@ -29,6 +29,8 @@ type RaftMessage struct {
 	Query bool
 	// Merge is about a merge of regions, see MergeMessage; Msg is nil then.
 	Merge *MergeMessage
+	// Signal is a message of the store's own; Msg is nil then.
+	Signal Signal
 	// Msg is immutable once sent: transports in one process share it.
 	Msg *raftpb.Message
 	// Size is Msg's encoded size in bytes as the receiver accounts it. A
@@ -43,6 +45,7 @@ const (
 	raftMessageFlagTombstone = 1 << iota
 	raftMessageFlagQuery
 	raftMessageFlagMerge
+	raftMessageFlagSignal
 )
 
 // AppendTo appends the encoded message to buf:
@@ -50,8 +53,9 @@ const (
 //	version(1) flags(1) uvarint{region, from id/store/role, to id/store/role,
 //	conf_ver, version} bytes{start, end} rest = raftpb.Message
 //
-// where bytes is a uvarint length and the bytes. A message about a merge has a
-// MergeMessage as its rest.
+// Here bytes is a uvarint length and the bytes. A message about a merge has a
+// MergeMessage as its rest, a signal has kind(1) uvarint{term, index}. It also
+// has the flag of a query: a release that knows no signals sees only that.
 func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	var flags byte
 	if m.Tombstone {
@@ -62,6 +66,9 @@ func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	}
 	if m.Merge != nil {
 		flags |= raftMessageFlagMerge
+	}
+	if m.Signal.Kind != 0 {
+		flags |= raftMessageFlagQuery | raftMessageFlagSignal
 	}
 	buf = append(buf, raftMessageVersion, flags)
 	for _, v := range [...]uint64{
@@ -76,6 +83,9 @@ func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
 	buf = appendBytes(buf, m.EndKey)
 	if m.Merge != nil {
 		return m.Merge.appendTo(buf)
+	}
+	if m.Signal.Kind != 0 {
+		return m.Signal.appendTo(buf), nil
 	}
 	if m.Msg == nil {
 		return buf, nil
@@ -102,6 +112,9 @@ func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
 	m.To.Id, m.To.StoreId, m.To.Role = d.uvarint(), d.uvarint(), metapb.PeerRole(d.uvarint())
 	m.Epoch.ConfVer, m.Epoch.Version = d.uvarint(), d.uvarint()
 	m.StartKey, m.EndKey = d.bytes(), d.bytes()
+	if data[1]&raftMessageFlagSignal != 0 {
+		m.Signal, m.Query = d.signal(), false
+	}
 	if d.failed {
 		return nil, fmt.Errorf("raftstore: raft message of %d bytes is cut off", len(data))
 	}
@@ -110,7 +123,7 @@ func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
 		m.Merge, err = decodeMergeMessage(d.rest)
 		return m, err
 	}
-	if m.Tombstone || m.Query {
+	if m.Tombstone || m.Query || m.Signal.Kind != 0 {
 		return m, nil
 	}
 	m.Size = len(d.rest)

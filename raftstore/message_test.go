@@ -43,6 +43,21 @@ func TestRaftMessageRoundTrip(t *testing.T) {
 	require.Equal(t, stone, out)
 }
 
+func TestSignalRoundTrip(t *testing.T) {
+	in := testMessage()
+	in.Msg, in.Signal = nil, Signal{Kind: SignalSleep, Term: 7, Index: 1 << 40}
+	data, err := in.AppendTo(nil)
+	require.NoError(t, err)
+	require.NotZero(t, data[1]&raftMessageFlagQuery, "a release without signals takes it for a query")
+	out, err := DecodeRaftMessage(data)
+	require.NoError(t, err)
+	require.Equal(t, in, out)
+	for n := range data {
+		_, err := DecodeRaftMessage(data[:n])
+		require.Error(t, err)
+	}
+}
+
 func FuzzDecodeRaftMessage(f *testing.F) {
 	data, err := testMessage().AppendTo(nil)
 	if err != nil {

@@ -18,6 +18,8 @@ type metrics struct {
 	regions, leaders          prometheus.GaugeFunc
 	truncations, roleChanges  prometheus.Counter
 	loadSplits                prometheus.Counter
+	wakes, sleeps, loads      prometheus.Counter
+	peerTicks                 prometheus.Counter
 	registerer                prometheus.Registerer
 	collectors                []prometheus.Collector
 }
@@ -44,6 +46,10 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		truncations:     counter("tikv_raftstore_log_truncate_total", "Truncations of Raft logs."),
 		roleChanges:     counter("tikv_raftstore_role_change_total", "Changes of role or leader."),
 		loadSplits:      counter("tikv_load_base_split_total", "Regions cut because of their load."),
+		wakes:           counter("tikv_raftstore_peer_wake_total", "Peers that woke up."),
+		sleeps:          counter("tikv_raftstore_peer_sleep_total", "Peers that fell asleep."),
+		loads:           counter("tikv_raftstore_peer_load_total", "Peers whose Raft state was read from disk."),
+		peerTicks:       counter("tikv_raftstore_peer_tick_total", "Ticks given to peers that are awake."),
 		registerer:      reg,
 	}
 	m.regions = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -52,7 +58,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "leader"}}, leaders)
 	m.collectors = []prometheus.Collector{
 		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
-		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.regions, m.leaders}
+		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.wakes, m.sleeps, m.loads, m.peerTicks, m.regions, m.leaders}
 	if reg == nil {
 		return m, nil
 	}

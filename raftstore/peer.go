@@ -33,6 +33,7 @@ type peer struct {
 	role      atomic.Pointer[role]
 	applied   atomic.Uint64
 	applySeq  atomic.Uint64 // odd while a batch with this region is written
+	awake     atomic.Bool   // gets ticks
 	dataGone  atomic.Bool   // what an engine snapshot shows may not be the region's data
 	lease     atomic.Int64  // end of the read lease on the store's clock; 0 is none
 	committed atomic.Uint64 // published before any other peer hears of it
@@ -49,6 +50,16 @@ type peer struct {
 	seq        atomic.Uint64                              // last proposal number
 	stats      peerStats
 	progress   readProgress // of stale reads
+
+	// Sleep, see hibernate.go and patrol.go. leadIncarnation is that of the
+	// leader's store when the peer fell asleep, or was told who leads.
+	leadIncarnation atomic.Uint64
+	sleptAt         atomic.Int64 // when it fell asleep; 0: not yet, or cold
+	warm            atomic.Bool  // nothing of its log waits to be applied
+	nudged          atomic.Bool  // a nudge is in the mail
+	listed          bool         // owned by awakeSet
+	leaderlessSince int64        // owned by the ticker, as the next
+	reportedAt      int64
 
 	waiters waiterTable
 	readers readerTable
@@ -81,6 +92,9 @@ type peer struct {
 	load    loadState
 	missing int      // ticks without a word from a leader
 	failed  []uint64 // stores that are gone for good, while the region recovers
+	sleep   sleepState
+	// quietSince is when the last message of Raft's came.
+	quietSince int64
 }
 
 // role is what a peer is in its group.
@@ -114,27 +128,8 @@ type peerStats struct {
 
 // newPeer makes a peer from what the store has of it. The caller publishes it.
 func (s *Store) newPeer(region *metapb.Region, id uint64, rs raftlog.RaftState, applied applyState) (*peer, error) {
-	p := &peer{
-		store: s, regionID: region.GetId(), id: id,
-		log: s.log.With(slog.Uint64("region", region.GetId()), slog.Uint64("peer", id)),
-	}
-	p.failed = s.failedOf(p.regionID)
-	members, err := survivors(region, p.failed)
-	if err != nil {
-		return nil, err
-	}
-	p.st = newPeerStorage(p.regionID, s.raftLog, rs, members)
-	p.hs = hardState{
-		term: rs.HardState.GetTerm(), vote: rs.HardState.GetVote(),
-		commit: max(rs.HardState.GetCommit(), applied.index, rs.TruncatedIndex),
-	}
-	p.st.hardState = p.hs.proto()
-	p.region.Store(region)
-	p.role.Store(&role{term: p.hs.term})
-	p.applied.Store(applied.index)
-	p.appliedIndex, p.appliedTerm, p.handed = applied.index, applied.term, applied.index
-	p.apply.init(p, region, applied)
-	if err := p.startRaft(applied.index); err != nil {
+	p := s.newColdPeer(region, id, applied)
+	if err := p.startFrom(rs); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -213,9 +208,16 @@ func (p *peer) process(buf []any) []any {
 			p.handleGone(m)
 			continue
 		}
-		p.handle(m)
+		if !p.quiet(m) && p.rouse(m) {
+			p.handle(m)
+		}
 	}
-	if p.tickDue.Swap(false) && !p.gone {
+	due := p.tickDue.Swap(false)
+	if !p.awake.Load() {
+		p.mail.trim()
+		return mails
+	}
+	if due && !p.gone {
 		p.tick()
 	}
 	if p.merge.stop != nil {
@@ -233,6 +235,10 @@ func (p *peer) process(buf []any) []any {
 			p.handleReady()
 		}
 		p.reportIfDue()
+		p.offerSleep()
+	}
+	if p.gone {
+		p.awake.Store(false)
 	}
 	return mails
 }
@@ -266,6 +272,10 @@ func (p *peer) handle(m any) {
 		p.rn.ReportUnreachable(m.peerID)
 	case mailCampaign:
 		p.campaign()
+	case mailWake: // it is awake
+	case mailNudge:
+		p.nudged.Store(false)
+		p.onNudge(m)
 	case mailOperator:
 		p.onOperator(m.resp)
 	case *mailCatchUp:
@@ -313,7 +323,9 @@ func (p *peer) tick() {
 		p.tickLoad()
 		p.tickRecovery()
 		p.tickRemoval()
+		p.tickSleep()
 	}
+	p.tickCampaign()
 	p.tickLog()
 }
 

@@ -95,6 +95,7 @@ func (s *Store) addPeer(p *peer) {
 	defer s.mu.Unlock()
 	s.ranges.set(p.region.Load())
 	s.peers.Store(p.regionID, p)
+	s.awake.add(p)
 }
 
 // splitRanges gives a parent's range to it and its children, in one step.
@@ -107,6 +108,42 @@ func (s *Store) splitRanges(parent *metapb.Region, children []*metapb.Region, cr
 	}
 	for _, p := range created {
 		s.peers.Store(p.regionID, p)
+		s.awake.add(p)
+	}
+}
+
+// rangeCount is how many regions have data here.
+func (s *Store) rangeCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ranges.sorted)
+}
+
+// rangeIDs appends the ids of up to n regions from the from-th on.
+func (s *Store) rangeIDs(buf []uint64, from, n int) []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := from; i < min(from+n, len(s.ranges.sorted)); i++ {
+		buf = append(buf, s.ranges.sorted[i].id)
+	}
+	return buf
+}
+
+// nudgeRangeLocked wakes the regions in a range that another region is about to
+// get: a sleeper may have the split in its log that makes room.
+func (s *Store) nudgeRangeLocked(start, end []byte) {
+	i, found := s.ranges.find(start)
+	if !found && i > 0 {
+		i--
+	}
+	for ; i < len(s.ranges.sorted); i++ {
+		r := s.ranges.sorted[i]
+		if len(end) > 0 && bytes.Compare(r.start, end) >= 0 {
+			return
+		}
+		if p := s.peer(r.id); p != nil && p.isAsleep() && rangesOverlap(r.start, r.end, start, end) && p.nudged.CompareAndSwap(false, true) {
+			p.send(mailNudge{})
+		}
 	}
 }
 

@@ -149,7 +149,7 @@ func (s *Store) peerFor(rc *kvrpcpb.Context) (*peer, error) {
 // were sent terms ago.
 func (p *peer) checkLeader(rc *kvrpcpb.Context, r *role) error {
 	if !r.leader {
-		return errNotLeader(p.regionID, r.lead)
+		return errNotLeader(p.regionID, p.leaderHint(r))
 	}
 	if staleTerm(rc.GetTerm(), r.term) {
 		return errStaleCommand(p.regionID)

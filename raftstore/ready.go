@@ -140,6 +140,9 @@ func (p *peer) onAppendDone(d *appendDone) {
 // sendMessage sends one message of Raft to another store.
 func (p *peer) sendMessage(m *raftpb.Message) {
 	rm := p.wrap(m)
+	if p.sleep.offered { // whom it reaches wakes up
+		p.sleep.offered, p.sleep.idle = false, 0
+	}
 	if m.GetType() == raftpb.MsgSnap {
 		p.sendSnapshot(m, rm)
 		return

@@ -33,7 +33,16 @@ func (o *Offline) Replay(ctx context.Context, fs vfs.FS, snapDir string) error {
 	}
 	defer s.Stop()
 	want := map[uint64]uint64{}
-	s.eachPeer(func(p *peer) { want[p.regionID] = p.hs.commit })
+	s.eachPeer(func(p *peer) {
+		if p.ensureRaft() {
+			want[p.regionID] = p.hs.commit
+		}
+	})
+	select {
+	case err := <-failed:
+		return err
+	default:
+	}
 	if err := s.Start(); err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type reportState struct {
 	lastActive map[uint64]int64 // peer → when it was last heard of
 
 	written, writtenKeys, read, readKeys uint64 // counters at the last report
+	// pending and down are how many peers the last report called that.
+	pending, down int
 
 	lastSplitCheck int64
 	splitBusy      bool
@@ -59,11 +61,39 @@ func (p *peer) watchPeers() {
 	if p.report.lastActive == nil {
 		p.report.lastActive = make(map[uint64]int64)
 	}
+	region, pending, down := p.region.Load(), 0, 0
 	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-		if _, known := p.report.lastActive[id]; pr.RecentActive || !known || id == p.id {
+		if pr.RecentActive || id == p.id {
 			p.report.lastActive[id] = p.now
+		} else if p.report.lastActive[id] == 0 { // new, or the region has slept
+			p.report.lastActive[id] = max(p.now-p.store.live.silent(findPeer(region, id).GetStoreId(), p.now), 1)
+		}
+		if id != p.id && p.isPending(pr) {
+			pending++
+		}
+		if p.silent(id, 0) >= p.store.cfg.PeerDownDuration {
+			down++
 		}
 	})
+	// Good news are told at once: PD's operators wait for them.
+	if pending < p.report.pending || down < p.report.down {
+		p.report.soon = true
+	}
+}
+
+// isPending: the peer cannot be counted on yet, as far as this leader knows. A
+// new leader knows nothing of anybody, until they answer.
+func (p *peer) isPending(pr tracker.Progress) bool {
+	return pr.State == tracker.StateSnapshot || pr.Match < p.st.truncatedIndex
+}
+
+// silent is for how long a peer has not been heard of. In a sleeping region its
+// store speaks for it.
+func (p *peer) silent(id, storeID uint64) time.Duration {
+	if last := p.report.lastActive[id]; last != 0 {
+		return time.Duration(p.now - last)
+	}
+	return time.Duration(p.store.live.silent(storeID, p.now))
 }
 
 func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
@@ -85,13 +115,14 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 		if peer == nil || id == p.id {
 			return
 		}
-		if pr.State == tracker.StateSnapshot || pr.Match < p.st.truncatedIndex {
+		if p.isPending(pr) {
 			hb.PendingPeers = append(hb.PendingPeers, peer)
 		}
-		if silent := time.Duration(p.now - r.lastActive[id]); r.lastActive[id] != 0 && silent >= p.store.cfg.PeerDownDuration {
+		if silent := p.silent(id, peer.StoreId); silent >= p.store.cfg.PeerDownDuration {
 			hb.DownPeers = append(hb.DownPeers, &pdpb.PeerStats{Peer: peer, DownSeconds: uint64(silent / time.Second)})
 		}
 	})
+	r.pending, r.down = len(hb.PendingPeers), len(hb.DownPeers)
 	return hb
 }
 

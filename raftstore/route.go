@@ -18,6 +18,10 @@ func (s *Store) Step(m *RaftMessage) error {
 	if m.To.StoreId != s.id {
 		return fmt.Errorf("raftstore: message for store %d arrived at store %d", m.To.StoreId, s.id)
 	}
+	if m.Signal.Kind != 0 {
+		s.onSignal(m)
+		return nil
+	}
 	size := int64(m.bytesSize())
 	if s.received.Add(size)+s.logWriter.queued.Load() > s.cfg.ReceiveBytesMax {
 		s.received.Add(-size)
@@ -36,7 +40,7 @@ func (s *Store) drop(reason string) { s.metrics.droppedMessages.WithLabelValues(
 
 // ReportUnreachable tells the sender's Raft that messages were lost.
 func (s *Store) ReportUnreachable(regionID, peerID uint64) {
-	if p := s.peer(regionID); p != nil {
+	if p := s.peer(regionID); p != nil && !p.isAsleep() {
 		p.send(mailUnreachable{peerID})
 	}
 }
@@ -63,6 +67,7 @@ func (s *Store) stepUnknown(m *RaftMessage) {
 	case m.Msg == nil:
 	case s.overlapsLocked(m.RegionID, m.StartKey, m.EndKey):
 		s.holdLocked(m)
+		s.nudgeRangeLocked(m.StartKey, m.EndKey)
 	case createsPeer(m.Msg.GetType()):
 		p, err := s.createPeer(m)
 		if err != nil {
@@ -72,6 +77,7 @@ func (s *Store) stepUnknown(m *RaftMessage) {
 		}
 		if p != nil {
 			s.peers.Store(m.RegionID, p)
+			s.awake.add(p)
 			s.received.Add(size)
 			s.mu.Unlock()
 			p.send(m)
@@ -168,7 +174,7 @@ func (s *Store) answerForDead(m *RaftMessage) {
 		s.answerMerge(m)
 		return
 	}
-	if !m.Query && m.Msg.GetType() != raftpb.MsgPreVote && m.Msg.GetType() != raftpb.MsgVote {
+	if !m.Query && m.Signal.Kind != SignalPeek && m.Msg.GetType() != raftpb.MsgPreVote && m.Msg.GetType() != raftpb.MsgVote {
 		return
 	}
 	value, ok, err := s.engine.GetMeta(metaKey(regionStateKind, m.RegionID))
@@ -225,6 +231,7 @@ func (p *peer) onMessage(m *RaftMessage) {
 	if m.From.Id == p.role.Load().lead.GetId() {
 		p.missing = 0
 	}
+	p.quietSince = p.now
 	p.step(m.Msg)
 	if m.Msg.GetType() == raftpb.MsgSnap {
 		p.afterSnapshotStep(m)

@@ -356,6 +356,7 @@ func (p *peer) initialize(m mailInitialize) {
 	p.st = newPeerStorage(p.regionID, p.store.raftLog, rs, members)
 	p.st.hardState = p.hs.proto()
 	p.region.Store(m.region)
+	p.store.knowStores(m.region)
 	p.apply.init(p, m.region, applyState{initialIndex, initialTerm})
 	p.applied.Store(initialIndex)
 	p.appliedIndex, p.appliedTerm, p.handed = initialIndex, initialTerm, initialIndex

@@ -72,6 +72,12 @@ type Store struct {
 	snapSeq   atomic.Uint64
 	lastFlush atomic.Int64
 	received  atomic.Int64 // bytes of messages not yet stepped
+	awake     awakeSet
+	live      *liveness
+	patrol    patrol // owned by the ticker
+	reportAll atomic.Bool
+	// incarnation tells one start of the store from the next.
+	incarnation uint64
 	// proposalBytes are the writes that wait for consensus.
 	proposalBytes atomic.Int64
 
@@ -153,6 +159,8 @@ func New(o Options) (*Store, error) {
 		return nil, fmt.Errorf("raftstore: random numbers: %w", err)
 	}
 	s.readIDs.Store(binary.BigEndian.Uint64(seed[:]))
+	s.incarnation = binary.BigEndian.Uint64(seed[:]) | 1
+	s.live = newLiveness(2 * int64(s.cfg.electionTimeout()))
 	var err error
 	if s.metrics, err = newMetrics(o.Registerer, s.countRegions, s.countLeaders); err != nil {
 		return nil, err
@@ -187,6 +195,7 @@ func (s *Store) Start() error {
 	for range s.cfg.ApplyWorkers {
 		s.workers.Go(s.applyWorker)
 	}
+	s.patrol.hurry()
 	if !s.replayOnly {
 		s.workers.Go(s.ticker)
 	}
@@ -196,11 +205,9 @@ func (s *Store) Start() error {
 	s.splits.start(splitWorkerCount)
 	s.eachPeer(func(p *peer) {
 		s.observer.RegionChanged(p.region.Load(), false)
-		if lone(p.region.Load()) && !s.replayOnly {
-			p.send(mailCampaign{})
-			return
+		if s.replayOnly || len(p.failed) > 0 || p.merging.Load() != nil {
+			p.send(mailWake{})
 		}
-		s.raftSched.enqueue(p)
 	})
 	return nil
 }
@@ -215,19 +222,35 @@ func lone(r *metapb.Region) bool {
 func (s *Store) ticker() {
 	ticks, stop := s.clock.NewTicker(s.cfg.TickInterval)
 	defer stop()
-	for {
+	s.beat()
+	for n := 1; ; n++ {
 		select {
 		case <-s.stopped:
 			return
 		case <-ticks:
-			s.buryMerged()
-			s.eachPeer(func(p *peer) {
-				if !p.tickDue.Swap(true) {
-					s.raftSched.enqueue(p)
-				}
-			})
+			s.tick(n)
 		}
 	}
+}
+
+// tick is one step of the clock: it costs what the peers that are awake cost,
+// and a bounded number of sleepers.
+func (s *Store) tick(n int) {
+	s.buryMerged()
+	ticked := s.awake.each(func(p *peer) {
+		if !p.tickDue.Swap(true) {
+			s.raftSched.enqueue(p)
+		}
+	})
+	s.metrics.peerTicks.Add(float64(ticked))
+	if n%max(s.cfg.ElectionTicks/2, 1) == 0 {
+		s.beat()
+	}
+	now := s.now()
+	if s.watchStores(now) {
+		s.patrol.hurry()
+	}
+	s.patrolTick(now)
 }
 
 // Stop ends all work and flushes the data engine, so that the next start has
@@ -283,6 +306,9 @@ func (s *Store) countRegions() (n float64) {
 	return n
 }
 
+// RegionCount is how many regions the store has.
+func (s *Store) RegionCount() int { return int(s.countRegions()) }
+
 func (s *Store) countLeaders() (n float64) {
 	s.eachPeer(func(p *peer) {
 		if p.role.Load().leader {
@@ -301,6 +327,7 @@ type RegionInfo struct {
 	Term         uint64
 	AppliedIndex uint64
 	ApproxBytes  uint64
+	Asleep       bool          // no ticks, no heartbeats
 	LeaseLeft    time.Duration // 0: reads need a read index
 	Merging      bool          // into a neighbour: it serves nothing
 }
@@ -324,7 +351,7 @@ func (s *Store) Region(id uint64) (RegionInfo, bool) {
 func (p *peer) info() RegionInfo {
 	r := p.role.Load()
 	return RegionInfo{
-		Region: p.region.Load(), PeerID: p.id, Leader: r.leader, LeaderPeer: r.lead, Term: r.term,
+		Region: p.region.Load(), PeerID: p.id, Asleep: p.isAsleep(), Leader: r.leader, LeaderPeer: r.lead, Term: r.term,
 		AppliedIndex: p.applied.Load(), ApproxBytes: p.stats.sizeBytes.Load() + p.stats.sizeDelta.Load(),
 		LeaseLeft: max(0, time.Duration(p.lease.Load()-p.store.now())), Merging: p.merging.Load() != nil,
 	}

@@ -473,10 +473,14 @@ type Recorder struct {
 	terms []uint64 // in which this store became leader of FirstRegion
 	slow  atomic.Int64
 	next  atomic.Pointer[raftstore.Observer]
+	wins  atomic.Int64
 }
 
 // Also passes on what comes from now on.
 func (r *Recorder) Also(o raftstore.Observer) { r.next.Store(&o) }
+
+// Wins counts how often a peer of the store, of any region, became leader.
+func (r *Recorder) Wins() int { return int(r.wins.Load()) }
 
 // SlowApply makes every batch take that long before the next one is applied.
 func (r *Recorder) SlowApply(d time.Duration) { r.slow.Store(int64(d)) }
@@ -498,6 +502,9 @@ func (r *Recorder) RoleChanged(regionID uint64, leader bool, term uint64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if leader {
+		r.wins.Add(1)
+	}
 	if leader && regionID == FirstRegion {
 		r.terms = append(r.terms, term)
 	}

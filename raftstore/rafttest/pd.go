@@ -18,13 +18,14 @@ type PD struct {
 	mu     sync.Mutex
 	nextID uint64
 	beats  map[uint64]*pdpb.RegionHeartbeatRequest
+	counts map[uint64]int
 	splits int
 }
 
 var _ raftstore.PD = (*PD)(nil)
 
 func newPD(c *Cluster) *PD {
-	return &PD{c: c, nextID: 1000, beats: map[uint64]*pdpb.RegionHeartbeatRequest{}}
+	return &PD{c: c, nextID: 1000, beats: map[uint64]*pdpb.RegionHeartbeatRequest{}, counts: map[uint64]int{}}
 }
 
 // AllocID returns an id that was never used.
@@ -60,6 +61,7 @@ func (p *PD) ReportBatchSplit(ctx context.Context, regions []*metapb.Region) err
 func (p *PD) ReportRegion(hb *pdpb.RegionHeartbeatRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.counts[hb.Region.Id]++
 	if old := p.beats[hb.Region.Id]; old == nil || old.Term <= hb.Term {
 		p.beats[hb.Region.Id] = hb
 	}
@@ -70,6 +72,13 @@ func (p *PD) Beat(regionID uint64) *pdpb.RegionHeartbeatRequest {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.beats[regionID]
+}
+
+// Beats is how many heartbeats of a region came.
+func (p *PD) Beats(regionID uint64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts[regionID]
 }
 
 // Splits is how many new regions were reported.

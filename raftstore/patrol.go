@@ -1,0 +1,191 @@
+package raftstore
+
+import (
+	"slices"
+
+	"github.com/pingcap/kvproto/pkg/metapb"
+)
+
+// Limits of the patrol, per tick.
+const (
+	patrolVisitCountMax = 16 << 10 // peers looked at
+	patrolWakeCountMax  = 512      // peers woken, asked about or warmed up (hazard 14)
+	patrolReportMax     = 512      // heartbeats to PD after its leader has changed
+)
+
+// patrol visits sleeping peers, for the few things that they cannot do
+// themselves: to report to PD, to notice that the leader is gone, to find a
+// leader after a restart. It runs on the ticker, and goes around once in
+// HibernateHeartbeatInterval. When stores have died or come back it goes
+// faster, but wakes patrolWakeCountMax peers a tick at most.
+//
+// A region without a leader is served in this order, so that one peer stands
+// for election and the others vote:
+//
+//	at once                the peers that lost a leader: the chosen one campaigns
+//	                       the peers that never knew one: ask who leads
+//	election timeout       the chosen one wakes and campaigns if nobody leads
+//	3 election timeouts    everybody does, by Raft's clock
+type patrol struct {
+	next   int // place in the range map
+	buf    []uint64
+	stores map[uint64]struct{} // seen on this round
+
+	// urgent: rounds to make at full speed. Two, since the one under way began
+	// before the reason.
+	urgent int
+	// leaderless counts, on this round, those that still need somebody.
+	leaderless int
+	// reports: rounds on which every leader reports to PD.
+	reportAll bool
+	reportEnd int // visits left until then
+	woken     int // this tick
+	reported  int
+}
+
+// hurry makes the patrol look at everybody soon.
+func (t *patrol) hurry() { t.urgent = 2 }
+
+// ReportAll makes all leaders report to PD soon, in bounded batches: a new
+// leader of PD knows little.
+func (s *Store) ReportAll() { s.reportAll.Store(true) }
+
+// patrolTick makes one step.
+func (s *Store) patrolTick(now int64) {
+	t := &s.patrol
+	total := s.rangeCount()
+	if s.reportAll.Swap(false) {
+		t.reportAll, t.reportEnd = true, total
+	}
+	n := total/int(max(s.cfg.HibernateHeartbeatInterval/s.cfg.TickInterval, 1)) + 1
+	if t.urgent > 0 || t.reportAll {
+		n = patrolVisitCountMax
+	}
+	t.woken, t.reported = 0, 0
+	for n = min(n, total); n > 0 && t.woken < patrolWakeCountMax && t.reported < patrolReportMax; {
+		t.buf = s.rangeIDs(t.buf[:0], t.next, min(n, 256))
+		if len(t.buf) == 0 {
+			s.patrolRound(now)
+			n--
+			continue
+		}
+		for _, id := range t.buf {
+			t.next++
+			n--
+			if p := s.peer(id); p != nil {
+				s.visit(p, now)
+			}
+			if t.reportEnd--; t.reportEnd <= 0 {
+				t.reportAll = false
+			}
+			if t.woken >= patrolWakeCountMax || t.reported >= patrolReportMax {
+				break
+			}
+		}
+	}
+}
+
+// patrolRound ends one round and begins the next.
+func (s *Store) patrolRound(now int64) {
+	t := &s.patrol
+	t.next = 0
+	if t.stores != nil {
+		s.live.keep(t.stores, now)
+	}
+	t.stores = make(map[uint64]struct{})
+	if t.urgent--; t.leaderless > 0 {
+		t.urgent = max(t.urgent, 1)
+	}
+	t.urgent = max(t.urgent, 0)
+	t.leaderless = 0
+}
+
+// visit looks at one peer.
+func (s *Store) visit(p *peer, now int64) {
+	t := &s.patrol
+	region, r := p.region.Load(), p.role.Load()
+	for _, peer := range region.Peers {
+		if t.stores != nil && peer.StoreId != s.id {
+			t.stores[peer.StoreId] = struct{}{}
+		}
+	}
+	if !p.isAsleep() {
+		p.leaderlessSince = 0
+		if t.reportAll && r.leader {
+			t.reported++
+			p.send(mailReport{})
+		}
+		return
+	}
+	if r.leader {
+		p.leaderlessSince = 0
+		if t.reportAll || now-p.reportedAt >= int64(s.cfg.HibernateHeartbeatInterval)*3/4 {
+			p.reportedAt = now
+			t.reported++
+			p.send(mailReport{})
+		}
+		return
+	}
+	if r.lead != nil && !s.lost(r.lead, p.leadIncarnation.Load(), now) {
+		p.leaderlessSince = 0
+		if slept := p.sleptAt.Load(); slept == 0 && !p.warm.Load() {
+			t.woken++
+			p.send(mailWarm{})
+		} else if slept != 0 && now-slept >= s.unloadAfter() {
+			p.sleptAt.Store(0)
+			p.warm.Store(true)
+			p.send(mailUnload{})
+		}
+		return
+	}
+	s.visitLeaderless(p, region, r, now)
+}
+
+// visitLeaderless does what the time since the first look asks for.
+func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int64) {
+	t := &s.patrol
+	t.leaderless++
+	if lone(region) {
+		if confState(region).Voters[0] == p.id {
+			t.woken++
+			p.send(mailNudge{asked: true})
+		}
+		return
+	}
+	timeout := int64(s.cfg.electionTimeout())
+	first := p.leaderlessSince == 0
+	if first {
+		p.leaderlessSince = now
+	}
+	since := now - p.leaderlessSince
+	chosen, quorum := s.chooses(region, now)
+	switch {
+	case first && r.lead == nil:
+		t.woken++
+		p.signalOthers(Signal{Kind: SignalPeek})
+	case s.votesRefused():
+	case quorum && chosen == p.id && (r.lead != nil || since >= timeout), quorum && since >= 3*timeout:
+		t.woken++
+		p.send(mailNudge{asked: true})
+	case since >= missingLeaderElections*timeout:
+		p.leaderlessSince = 0 // ask again: there may be new members, or a tombstone
+	}
+}
+
+// chooses returns the voter that is to stand for election, the same on all
+// stores that see the same stores alive, and whether a quorum is alive.
+func (s *Store) chooses(region *metapb.Region, now int64) (chosen uint64, quorum bool) {
+	cs := confState(region)
+	var up []uint64
+	for _, id := range cs.Voters {
+		peer := findPeer(region, id)
+		if _, ok := s.live.alive(peer.GetStoreId(), now); ok || peer.GetStoreId() == s.id {
+			up = append(up, id)
+		}
+	}
+	slices.Sort(up)
+	if len(up) == 0 || len(up) <= len(cs.Voters)/2 {
+		return 0, false
+	}
+	return up[region.Id%uint64(len(up))], true
+}
