@@ -35,6 +35,8 @@ type applyDone struct {
 	left        []*metapb.Peer // peers that are no members any longer
 	removed     bool           // this peer is no member any longer
 	merge       *mergeResult   // a source that was consumed
+	hash        *hashJob       // a consistency check
+	verify      *raft_cmdpb.VerifyHashRequest
 }
 
 // appliedAdmin names a command: after a restart a peer's numbers begin again,
@@ -166,7 +168,7 @@ func (a *applier) round(batch *engine.Batch) {
 	}
 	a.p.applySeq.Add(1)
 	before := a.state
-	for batch.Size() < applyRoundBytesMax && a.ready() && a.out.merge == nil {
+	for batch.Size() < applyRoundBytesMax && a.ready() && !a.roundEnds() {
 		t := a.take()
 		if t == nil {
 			break
@@ -180,6 +182,10 @@ func (a *applier) round(batch *engine.Batch) {
 		batch.PutMeta(metaKey(applyStateKind, a.p.regionID), a.state.encode())
 	}
 }
+
+// roundEnds reports whether the last entry must be visible, and nothing behind
+// it, before more is applied.
+func (a *applier) roundEnds() bool { return a.out.merge != nil || a.out.hash != nil }
 
 // ready reports whether there is something that can be applied.
 func (a *applier) ready() bool { return !a.held.Load() && !a.paused() && a.waiting() }
@@ -198,7 +204,7 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 		return
 	}
 	for i, e := range t.entries {
-		if a.mustWait(e) || a.out.merge != nil {
+		if a.mustWait(e) || a.roundEnds() {
 			a.putBack(&applyTask{entries: t.entries[i:], responses: t.responses})
 			return
 		}
@@ -298,6 +304,12 @@ func (a *applier) applyAdmin(batch *engine.Batch, e *raftpb.Entry, h *entryHeade
 		return a.applyRollbackMerge(batch, req.GetRollbackMerge())
 	case raft_cmdpb.AdminCmdType_BatchSplit:
 		return a.applySplit(batch, h, req.GetSplits())
+	case raft_cmdpb.AdminCmdType_ComputeHash:
+		a.applyComputeHash(e.GetIndex())
+		return nil
+	case raft_cmdpb.AdminCmdType_VerifyHash:
+		a.out.verify = req.GetVerifyHash()
+		return nil
 	case raft_cmdpb.AdminCmdType_CompactLog:
 		if to := req.GetCompactLog().GetCompactIndex(); to < e.GetIndex() {
 			a.out.compactTo = max(a.out.compactTo, to)
@@ -371,6 +383,9 @@ func (a *applier) finish() {
 	if len(a.writes) > 0 {
 		p.store.observer.Applied(p.regionID, a.writes)
 	}
+	if a.out.hash != nil {
+		a.takeHashSnapshot()
+	}
 	p.applied.Store(a.state.index)
 	p.applySeq.Add(1)
 	for _, r := range a.results {
@@ -427,6 +442,12 @@ func (p *peer) onApplyDone(d *applyDone) {
 	}
 	for _, m := range d.responses {
 		p.step(m)
+	}
+	if d.hash != nil {
+		p.startHash(d.hash)
+	}
+	if d.verify != nil {
+		p.verifyHash(d.verify)
 	}
 	p.gc.compactTo = max(p.gc.compactTo, d.compactTo)
 	p.evictCache()

@@ -55,6 +55,10 @@ type Config struct {
 	LogKeepEntriesMax, LogKeepBytesMax    uint64
 	ReadIndexRetryTicks, ReadTimeoutTicks int
 
+	// ConsistencyCheckInterval is how often a leader has its region compared
+	// between the replicas; 0 is never. A check reads the region on every replica.
+	ConsistencyCheckInterval time.Duration
+
 	// ReceiveBytesMax bounds the messages from other stores that wait to be
 	// stepped or written (hazard 16); ProposalBytesMax the writes waiting for
 	// consensus on this store.

@@ -137,6 +137,10 @@ func (p *peer) handleGone(m any) {
 	case *RaftMessage:
 		p.store.received.Add(-int64(m.bytesSize()))
 		p.store.discardSnapshotOf(m)
+	case *applyDone:
+		if m.hash != nil {
+			p.dropHash(m.hash)
+		}
 	case *proposal:
 		m.finish(errRegionNotFound(p.regionID))
 	case *readRequest:

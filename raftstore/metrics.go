@@ -20,6 +20,7 @@ type metrics struct {
 	loadSplits                prometheus.Counter
 	wakes, sleeps, loads      prometheus.Counter
 	peerTicks                 prometheus.Counter
+	hashes                    *prometheus.CounterVec
 	registerer                prometheus.Registerer
 	collectors                []prometheus.Collector
 }
@@ -50,6 +51,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		sleeps:          counter("tikv_raftstore_peer_sleep_total", "Peers that fell asleep."),
 		loads:           counter("tikv_raftstore_peer_load_total", "Peers whose Raft state was read from disk."),
 		peerTicks:       counter("tikv_raftstore_peer_tick_total", "Ticks given to peers that are awake."),
+		hashes:          vec("tikv_raftstore_hash_total", "Consistency checks by result.", "result"),
 		registerer:      reg,
 	}
 	m.regions = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -58,7 +60,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "leader"}}, leaders)
 	m.collectors = []prometheus.Collector{
 		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
-		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.wakes, m.sleeps, m.loads, m.peerTicks, m.regions, m.leaders}
+		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.hashes, m.wakes, m.sleeps, m.loads, m.peerTicks, m.regions, m.leaders}
 	if reg == nil {
 		return m, nil
 	}

@@ -49,7 +49,8 @@ type peer struct {
 	mergedInto atomic.Pointer[raft_serverpb.MergedRecord] // what others told: the source was merged
 	seq        atomic.Uint64                              // last proposal number
 	stats      peerStats
-	progress   readProgress // of stale reads
+	hash       atomic.Pointer[RegionHash] // of the last consistency check
+	progress   readProgress               // of stale reads
 
 	// Sleep, see hibernate.go and patrol.go. leadIncarnation is that of the
 	// leader's store when the peer fell asleep, or was told who leads.
@@ -95,6 +96,8 @@ type peer struct {
 	sleep   sleepState
 	// quietSince is when the last message of Raft's came.
 	quietSince int64
+
+	consistency consistencyState
 }
 
 // role is what a peer is in its group.
@@ -264,6 +267,8 @@ func (p *peer) handle(m any) {
 		p.onSnapshotSent(m)
 	case *snapshotApplied:
 		p.onSnapshotApplied(m)
+	case *hashComputed:
+		p.onHashComputed(m)
 	case *splitKeysFound:
 		p.onSplitKeys(m)
 	case mailRenewLease:
@@ -322,6 +327,7 @@ func (p *peer) tick() {
 		p.tickSplitCheck()
 		p.tickLoad()
 		p.tickRecovery()
+		p.tickConsistency()
 		p.tickRemoval()
 		p.tickSleep()
 	}

@@ -263,7 +263,7 @@ func TestHazard06_NoReadBeforeFirstCommit(t *testing.T) {
 }
 
 func TestHazard06_LostReadIndexIsRetried(t *testing.T) {
-	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+	cluster(t, 3, 3, raftstore.Config{ConsistencyCheckInterval: -1}, func(t *testing.T, c *rafttest.Cluster) {
 		c.Put("a", "1")
 		lead := c.WaitLeader(first)
 		time.Sleep(2 * time.Second)

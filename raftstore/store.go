@@ -41,6 +41,8 @@ type Options struct {
 	// ReplayOnly makes a store that applies what its log knows to be committed,
 	// and takes part in nothing: it neither ticks nor campaigns.
 	ReplayOnly bool
+	// Inconsistent, if not nil, hears of a replica here that differs from its leader's.
+	Inconsistent func(Inconsistency)
 	// Fatal ends the process after an error that leaves the store's state
 	// unknown (hazard 2). Without it the store panics.
 	Fatal func(error)
@@ -65,6 +67,9 @@ type Store struct {
 	clock       Clock
 	start       time.Duration // on clock
 	replayOnly  bool
+
+	inconsistent func(Inconsistency)
+	hashing      hashJobs
 
 	peers     sync.Map // region id → *peer
 	failed    sync.Map // region id → []uint64, the stores it has to do without (recover.go)
@@ -131,7 +136,7 @@ func New(o Options) (*Store, error) {
 		id: o.StoreID, cfg: o.Config, engine: o.Engine, raftLog: o.Log, transport: o.Transport, pd: o.PD,
 		fs: o.FS, snapDir: o.SnapDir, observer: o.Observer, lockChecker: o.LockChecker, log: o.Logger, onFatal: o.Fatal,
 		clock:      o.Clock,
-		replayOnly: o.ReplayOnly,
+		replayOnly: o.ReplayOnly, inconsistent: o.Inconsistent,
 		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
 		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
 		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),
@@ -269,6 +274,9 @@ func (s *Store) Stop() {
 	s.splits.close()
 	s.snapSends.close()
 	s.background.close()
+	if err := s.hashing.endAll(); err != nil {
+		s.log.Warn("snapshots not closed at stop", slog.Any("error", err))
+	}
 	s.logWriter.close()
 	s.logDone.Wait()
 	s.mu.Lock()

@@ -38,6 +38,10 @@ const (
 	FirstPeer   = 100
 )
 
+// consistencyCheckInterval is how often replicas are compared, unless a test
+// says otherwise.
+const consistencyCheckInterval = 3 * time.Second
+
 // Cluster is some stores and their network.
 type Cluster struct {
 	TB  testing.TB
@@ -81,6 +85,9 @@ type Node struct {
 func NewCluster(tb testing.TB, n, voters int, config raftstore.Config, prepare ...func(*Cluster)) *Cluster {
 	c := &Cluster{TB: tb, Net: local.NewNetwork(), Config: config, nodes: map[uint64]*Node{}}
 	c.PD = newPD(c)
+	if c.Config.ConsistencyCheckInterval == 0 {
+		c.Config.ConsistencyCheckInterval = consistencyCheckInterval
+	}
 	for _, f := range prepare {
 		f(c)
 	}
@@ -147,6 +154,9 @@ func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	options := raftstore.Options{
 		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: diskFS,
 		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry, Fatal: fatal,
+		Inconsistent: func(i raftstore.Inconsistency) {
+			c.TB.Errorf("store %d: peer %d of region %d differs from its leader at index %d", id, i.PeerID, i.Region.Id, i.Index)
+		},
 	}
 	if c.Customize != nil {
 		c.Customize(&options)
