@@ -50,6 +50,8 @@ func (n *Node) statusHandler() http.Handler {
 	})
 	mux.HandleFunc("GET /gossip", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, n.Gossip().Members()) })
 	mux.HandleFunc("GET /regions", n.regionsPage)
+	mux.HandleFunc("POST /regions/{id}/check", n.startCheck)
+	mux.HandleFunc("GET /regions/{id}/hash", n.lastHash)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)

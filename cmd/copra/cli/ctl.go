@@ -46,6 +46,9 @@ func newCtl() *cobra.Command {
 		}
 		c.register(sub)
 		cmd.AddCommand(sub)
+		if name == "region" {
+			sub.AddCommand(newCtlCheck(c))
+		}
 	}
 	add("member", "List the placement drivers", "/pd/api/v1/members", printMembers)
 	add("store", "List the stores", "/pd/api/v1/stores", printStores)
@@ -100,10 +103,12 @@ func fetchAny(ctx context.Context, pds []string, path string) ([]byte, error) {
 	return nil, last
 }
 
-func fetch(ctx context.Context, u url.URL) ([]byte, error) {
+func fetch(ctx context.Context, u url.URL) ([]byte, error) { return send(ctx, http.MethodGet, u) }
+
+func send(ctx context.Context, method string, u url.URL) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, ctlTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -92,5 +92,6 @@ them hold three replicas of everything and survive the loss of one.
 	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
 	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
+	f.DurationVar(&o.Raft.ConsistencyCheckInterval, "consistency-check-interval", 0, "how often the replicas of a region are compared; 0 is never (copra ctl region check compares one)")
 	return cmd
 }
