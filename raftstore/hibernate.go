@@ -296,7 +296,7 @@ func (p *peer) settled() bool {
 // idleLeader: the region owes nobody anything, and everybody is there.
 func (p *peer) idleLeader() bool {
 	r, region := p.role.Load(), p.region.Load()
-	if !r.leader || p.appliedTerm != r.term || !p.settled() || p.busyAdmin() || p.unmeasured() {
+	if !r.leader || p.appliedTerm != r.term || !p.settled() || p.busyAdmin() || p.unmeasured() || len(p.failed) > 0 || p.consistency.busy {
 		return false
 	}
 	if p.rn.BasicStatus().LeadTransferee != raft.None {
