@@ -71,8 +71,16 @@ func (s *Server) newOracle(t *term) (*tso.Oracle, error) {
 			return nil, fmt.Errorf("pd: %s in etcd holds no timestamp window: %w", key, err)
 		}
 	}
+	first := true // saves come one after the other
 	save := func(ctx context.Context, endMS int64) error {
-		return t.fence.Put(ctx, key, strconv.AppendInt(nil, endMS, 10))
+		value := fmt.Appendf(nil, "%019d", endMS)
+		if first {
+			// Of this term there is no other that could still arrive; and what
+			// is stored may have another width.
+			first = false
+			return t.fence.Put(ctx, key, value)
+		}
+		return t.fence.PutLarger(ctx, key, value)
 	}
 	return tso.New(t.ctx, s.cfg.Clock, saved, t.lease.Valid, save)
 }

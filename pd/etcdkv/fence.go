@@ -73,6 +73,14 @@ func (f *Fence) Put(ctx context.Context, key string, value []byte) error {
 	return f.Txn(ctx, clientv3.OpPut(key, string(value)))
 }
 
+// PutLarger writes one key, unless its value is larger already (by bytes: give
+// numbers a fixed width). It is for what may only grow: a write that was given
+// up can still arrive, after another one that came later.
+func (f *Fence) PutLarger(ctx context.Context, key string, value []byte) error {
+	larger := clientv3.Compare(clientv3.Value(key), ">", string(value)) // false where there is no key
+	return f.Txn(ctx, clientv3.OpTxn([]clientv3.Cmp{larger}, nil, []clientv3.Op{clientv3.OpPut(key, string(value))}))
+}
+
 // Delete removes one key.
 func (f *Fence) Delete(ctx context.Context, key string) error {
 	return f.Txn(ctx, clientv3.OpDelete(key))

@@ -57,7 +57,7 @@ func (a *Allocator) Alloc(ctx context.Context, count uint32) (uint64, error) {
 	n := uint64(count)
 	if a.end-a.last < n {
 		end := a.last + n + batchIDs
-		if err := a.fence.Put(ctx, a.key, binary.BigEndian.AppendUint64(nil, end)); err != nil {
+		if err := a.fence.PutLarger(ctx, a.key, binary.BigEndian.AppendUint64(nil, end)); err != nil {
 			return 0, fmt.Errorf("pd: reserve ids: %w", err)
 		}
 		a.end = end

@@ -35,7 +35,9 @@ type Clock interface {
 }
 
 // SaveFunc stores the window's end (exclusive, milliseconds) under the leader's
-// fence. After an error, whether it was stored is unknown.
+// fence, unless a larger one is stored. After an error, whether it was stored,
+// or will yet be, is unknown: a smaller one that arrives late must not replace a
+// larger one under which timestamps were granted (hazard 17).
 type SaveFunc func(ctx context.Context, endMS int64) error
 
 // Compose makes the 64-bit form of a timestamp.
@@ -49,9 +51,9 @@ type Oracle struct {
 	valid func() bool
 	save  SaveFunc
 
-	// saveMu serialises saves, so that the stored window only grows. It is
-	// taken before mu.
-	saveMu sync.Mutex
+	// saving holds a token while a save is under way: saves come one by one, so
+	// that the stored window only grows. It is taken before mu.
+	saving chan struct{}
 
 	mu       sync.Mutex
 	physical int64 // of the last grant, milliseconds
@@ -63,7 +65,7 @@ type Oracle struct {
 // saved (0 if none ever was), and saves the first window of its own. valid says
 // whether the leader's lease holds now.
 func New(ctx context.Context, clock Clock, savedMS int64, valid func() bool, save SaveFunc) (*Oracle, error) {
-	o := &Oracle{clock: clock, valid: valid, save: save}
+	o := &Oracle{clock: clock, valid: valid, save: save, saving: make(chan struct{}, 1)}
 	o.physical = max(clock.WallMS(), savedMS)
 	if err := o.extend(ctx); err != nil {
 		return nil, fmt.Errorf("pd: save the first timestamp window: %w", err)
@@ -134,8 +136,12 @@ func (o *Oracle) try(count int64) (int64, int64, outcome) {
 // extend saves a window that covers now and the last grant, unless another
 // caller has just done so.
 func (o *Oracle) extend(ctx context.Context) error {
-	o.saveMu.Lock()
-	defer o.saveMu.Unlock()
+	select {
+	case o.saving <- struct{}{}:
+		defer func() { <-o.saving }()
+	case <-ctx.Done():
+		return fmt.Errorf("pd: wait for the timestamp window: %w", ctx.Err())
+	}
 	if !o.valid() {
 		return etcdkv.ErrNotLeader
 	}

@@ -1,0 +1,34 @@
+package pd
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/copradb/copra/pd/etcdkv"
+)
+
+// TestHazard17_LateSaveDoesNotGoBack: a save that was given up and arrives after
+// a later one changes nothing, and after the term it fails.
+func TestHazard17_LateSaveDoesNotGoBack(t *testing.T) {
+	s := startPD(t, nil)
+	ctx := testContext(t)
+	term, err := s.leading()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := s.root + "/test-window"
+	for _, c := range []struct{ put, want string }{{"0005", "0005"}, {"0003", "0005"}, {"0005", "0005"}, {"0010", "0010"}} {
+		if err := term.fence.PutLarger(ctx, key, []byte(c.put)); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok, err := term.fence.Get(ctx, key); err != nil || !ok || string(got) != c.want {
+			t.Fatalf("after %s: %s, %v, %v; want %s", c.put, got, ok, err, c.want)
+		}
+	}
+	if _, err := s.cli.Delete(ctx, s.leaderKey); err != nil {
+		t.Fatal(err)
+	}
+	if err := term.fence.PutLarger(ctx, key, []byte("0020")); !errors.Is(err, etcdkv.ErrNotLeader) {
+		t.Fatalf("the deposed leader wrote: %v", err)
+	}
+}
