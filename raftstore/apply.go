@@ -16,8 +16,8 @@ import (
 type applyTask struct {
 	entries   []*raftpb.Entry
 	responses []*raftpb.Message
-	// destroy ends the region here: the peer was removed as of this epoch.
-	destroy *metapb.RegionEpoch
+	// destroy ends the region here: the peer was removed.
+	destroy bool
 	// hold stops the applier here, see mergestop.go.
 	hold *sourceStop
 }
@@ -194,8 +194,8 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 	if a.ended {
 		return
 	}
-	if t.destroy != nil {
-		a.end(batch, a.removedAs(t.destroy))
+	if t.destroy {
+		a.end(batch, a.withoutSelf())
 		return
 	}
 	if t.hold != nil {
@@ -337,13 +337,14 @@ func (a *applier) regionState() *raft_serverpb.RegionLocalState {
 	return st
 }
 
-// removedAs is the region as the removal of this peer leaves it. Its range is
-// what apply knows now: a split before this task has given a part to children,
-// whose data must stay.
-func (a *applier) removedAs(epoch *metapb.RegionEpoch) *metapb.Region {
+// withoutSelf is the region that a peer leaves behind who heard of its removal
+// from others. Its range is what apply knows now: a split before this task has
+// given a part to children, whose data must stay. So are its members and its
+// epoch, though both have changed since: the members of an old epoch under a
+// newer one would make answerForDead bury those that joined in between.
+func (a *applier) withoutSelf() *metapb.Region {
 	region := cloneRegion(a.region)
 	region.Peers = withoutPeer(region.Peers, a.p.id)
-	region.RegionEpoch = &metapb.RegionEpoch{ConfVer: epoch.ConfVer, Version: max(epoch.Version, region.RegionEpoch.Version)}
 	return region
 }
 

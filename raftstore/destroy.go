@@ -37,7 +37,7 @@ func (p *peer) endLife(epoch metapb.RegionEpoch) {
 	}
 	p.ending = true
 	p.log.Info("peer is no member any longer", slog.String("epoch", epoch.String()))
-	p.apply.put(&applyTask{destroy: &epoch})
+	p.apply.put(&applyTask{destroy: true})
 	p.store.applySched.enqueue(p)
 }
 

@@ -283,3 +283,54 @@ func TestHazard15_RemovedLearnerAsks(t *testing.T) {
 		c.Eventually("destroyed", func() bool { _, ok := c.Node(2).Store.Region(rafttest.FirstRegion); return !ok })
 	})
 }
+
+// The child of a split whose parent left a store before it came to the split is
+// there only elsewhere, and may need the vote of the peer that isn't.
+func TestVoteCreatesPeer(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(first, 1)
+		c.Partition(3)
+		splitAt(t, c, first, "m")
+		c.Put("a", "2")
+		c.PD.RemovePeer(first, rafttest.FirstPeer+3, 3)
+		c.Stop(2)
+		child := c.RegionAt("a").GetId()
+		c.Eventually("the child has no leader", func() bool { return child != 0 && c.LeaderOf(child) == 0 })
+		c.Heal()
+		c.Put("a", "3")
+		require.Equal(t, "3", c.Get("a"))
+	})
+}
+
+// Hazard 15: a store whose peer was removed while it was behind doesn't know the
+// members that joined in between, and must not bury them.
+func TestHazard15_TheDeadDontBuryTheYounger(t *testing.T) {
+	cluster(t, 4, 3, smallLog, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(first, 1)
+		links := func(cut ...[2]uint64) {
+			c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+				for _, l := range cut {
+					if (m.From.StoreId == l[0] && m.To.StoreId == l[1]) || (m.From.StoreId == l[1] && m.To.StoreId == l[0]) {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		links([2]uint64{3, 1}, [2]uint64{3, 2}, [2]uint64{3, 4})
+		learner := c.PD.AllocID()
+		c.PD.ChangePeers(first, func(r *metapb.Region) bool { return rafttest.RoleOf(r, learner) == metapb.PeerRole_Learner },
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, learner, 4))
+		c.Eventually("data", func() bool { return c.Local(4, "a") == "1" })
+		links([2]uint64{3, 1}, [2]uint64{3, 2}, [2]uint64{3, 4}, [2]uint64{4, 1}, [2]uint64{4, 2})
+		c.PD.RemovePeer(first, rafttest.FirstPeer+3, 3)
+		links([2]uint64{4, 1}, [2]uint64{4, 2})
+		c.Eventually("destroyed", func() bool { _, ok := c.Node(3).Store.Region(first); return !ok })
+		time.Sleep(20 * time.Second) // the learner asks the one it can reach
+		links()
+		c.Put("a", "2")
+		c.Eventually("the learner lives", func() bool { return c.Local(4, "a") == "2" })
+	})
+}

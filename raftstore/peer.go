@@ -275,6 +275,8 @@ func (p *peer) handle(m any) {
 		p.index.renew = true
 	case mailUnreachable:
 		p.rn.ReportUnreachable(m.peerID)
+	case mailOldSnapshot:
+		p.onOldSnapshot(m.msg)
 	case mailCampaign:
 		p.campaign()
 	case mailWake: // it is awake
@@ -309,6 +311,7 @@ func (p *peer) handle(m any) {
 type (
 	mailRenewLease  struct{}
 	mailUnreachable struct{ peerID uint64 }
+	mailOldSnapshot struct{ msg *raftpb.Message }
 	mailCampaign    struct{}
 )
 

@@ -89,10 +89,13 @@ func (s *Store) stepUnknown(m *RaftMessage) {
 	s.mu.Unlock()
 }
 
-// createsPeer: only a leader's message creates a peer. A vote for a peer
-// without data would be cast without knowing the peer's log.
+// createsPeer: a leader's message creates a peer, and so does a candidate's, who
+// may need the vote to become one: the child of a split whose parent was removed
+// from this store before it came to the split exists only elsewhere. The vote is
+// safe, because this peer has acknowledged nothing yet; if its log says
+// otherwise it is not created (createPeer).
 func createsPeer(t raftpb.MessageType) bool {
-	return t == raftpb.MsgHeartbeat || t == raftpb.MsgApp
+	return t == raftpb.MsgHeartbeat || t == raftpb.MsgApp || t == raftpb.MsgVote || t == raftpb.MsgPreVote
 }
 
 // createPeer makes a peer without data, with the votes that it may have cast
@@ -131,7 +134,7 @@ func (s *Store) createPeer(m *RaftMessage) (*peer, error) {
 			b.PutMeta(metaKey(peerIDKind, p.regionID), encodeUvarint(p.id))
 		}})
 	}
-	p.log.Info("peer created by its leader's message", slog.Uint64("leader", m.From.Id))
+	p.log.Info("peer created by a message", slog.String("type", m.Msg.GetType().String()), slog.Uint64("from", m.From.Id))
 	return p, nil
 }
 

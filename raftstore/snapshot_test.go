@@ -144,3 +144,49 @@ func TestHazard03_TruncateBehindDurable(t *testing.T) {
 		}
 	})
 }
+
+// A leader that knows of no progress, and whose log begins behind a peer's, sends
+// a snapshot; the peer that needs none says how far it is.
+func TestSnapshotThatNobodyNeeds(t *testing.T) {
+	cluster(t, 3, 3, smallLog, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("k0", "0")
+		c.PD.TransferLeader(rafttest.FirstRegion, 1)
+		c.Stop(3)
+		for i := range 200 {
+			c.Put(fmt.Sprint("k", i), "1")
+			if i%50 == 0 {
+				require.NoError(t, c.Node(1).Engine.Flush(t.Context()))
+				require.NoError(t, c.Node(2).Engine.Flush(t.Context()))
+				time.Sleep(time.Second)
+			}
+		}
+		var sent atomic.Pointer[raftstore.RaftMessage]
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.Msg.GetType() == raftpb.MsgSnap {
+				sent.Store(m)
+			}
+			return true
+		})
+		c.Restart(3)
+		c.Eventually("catch up", func() bool { return c.Local(3, "k199") == "1" })
+		c.Eventually("a snapshot", func() bool { return sent.Load() != nil })
+		answered := make(chan uint64, 1)
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.Msg.GetType() == raftpb.MsgAppResp && m.From.StoreId == 3 {
+				select {
+				case answered <- m.Msg.GetIndex():
+				default:
+				}
+			}
+			return true
+		})
+		_, err := c.Node(3).Store.BeginSnapshot(sent.Load())
+		require.ErrorContains(t, err, "already")
+		select {
+		case index := <-answered:
+			require.GreaterOrEqual(t, index, sent.Load().Msg.GetSnapshot().GetMetadata().GetIndex())
+		case <-time.After(10 * time.Second):
+			t.Fatal("no answer")
+		}
+	})
+}

@@ -77,6 +77,7 @@ func (s *Store) reserve(r *receivedSnapshot) error {
 		return fmt.Errorf("raftstore: snapshot for peer %d of region %d, which is not here", r.m.To.Id, id)
 	}
 	if index := r.m.Msg.GetSnapshot().GetMetadata().GetIndex(); p.applied.Load() >= index {
+		p.send(mailOldSnapshot{r.m.Msg})
 		return fmt.Errorf("raftstore: region %d has applied index %d already", id, index)
 	}
 	s.mu.Lock()
@@ -94,6 +95,16 @@ func (s *Store) reserve(r *receivedSnapshot) error {
 	r.takes = takes
 	s.reserved[id] = r
 	return nil
+}
+
+// onOldSnapshot lets Raft answer a snapshot that it has no use for: the answer
+// tells the leader how far this peer is. A leader that doesn't know, because it
+// is new and its log does not reach back to where it asks, would send the same
+// snapshot for ever.
+func (p *peer) onOldSnapshot(m *raftpb.Message) {
+	if m.GetSnapshot().GetMetadata().GetIndex() <= p.rn.BasicStatus().GetCommit() {
+		p.step(m)
+	}
 }
 
 func (s *Store) unreserve(r *receivedSnapshot) {

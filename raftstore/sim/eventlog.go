@@ -95,8 +95,11 @@ type slogHandler struct {
 
 var _ slog.Handler = slogHandler{}
 
+// debug puts everything that the stores log into the file.
+var debug = os.Getenv("COPRA_SIM_DEBUG") != ""
+
 func (h slogHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= slog.LevelInfo
+	return level >= slog.LevelInfo || (debug && level >= slog.LevelDebug)
 }
 
 func (h slogHandler) Handle(_ context.Context, r slog.Record) error {
@@ -110,6 +113,10 @@ func (h slogHandler) Handle(_ context.Context, r slog.Record) error {
 		text += " " + a.String()
 		return true
 	})
+	if r.Level < slog.LevelInfo {
+		h.log.op(h.store, region, "%s", text)
+		return nil
+	}
 	if r.Level > slog.LevelInfo {
 		text = r.Level.String() + " " + text
 	}

@@ -9,22 +9,28 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// network decides about every message: when it arrives, and whether. Each
-// direction between two stores has a random stream of its own.
+// network decides about every message: when it arrives, and whether.
 type network struct {
 	w *world
 
 	mu      sync.Mutex
-	links   map[link]*linkState
+	links   map[flow]*linkState
 	cut     map[link]bool
 	weather weather
 }
 
 type link struct{ from, to uint64 }
 
+// flow is what one region sends over a link. It has a stream of its own, because
+// the order of regions within an instant does not repeat.
+type flow struct {
+	link
+	region uint64
+}
+
 type linkState struct {
 	rng  *rand.Rand
-	last time.Time // arrival of the newest message, for links that keep the order
+	last time.Time // arrival of the newest message, when the order is kept
 }
 
 // weather is how bad the network is.
@@ -48,14 +54,14 @@ var weathers = []weather{
 }
 
 func newNetwork(w *world) *network {
-	return &network{w: w, links: map[link]*linkState{}, cut: map[link]bool{}, weather: weathers[0]}
+	return &network{w: w, links: map[flow]*linkState{}, cut: map[link]bool{}, weather: weathers[0]}
 }
 
-func (n *network) link(l link) *linkState {
-	s := n.links[l]
+func (n *network) flow(f flow) *linkState {
+	s := n.links[f]
 	if s == nil {
-		s = &linkState{rng: n.w.rng("link", l.from, l.to)}
-		n.links[l] = s
+		s = &linkState{rng: n.w.rng("link", f.from, f.to, f.region)}
+		n.links[f] = s
 	}
 	return s
 }
@@ -66,7 +72,7 @@ func (n *network) filter(m *raftstore.RaftMessage, deliver func()) bool {
 	to := n.w.nodes[l.to]
 	snapshot := m.Msg.GetType() == raftpb.MsgSnap
 	n.mu.Lock()
-	delays, cut := n.fate(l, !snapshot)
+	delays, cut := n.fate(flow{l, m.RegionID}, !snapshot)
 	n.mu.Unlock()
 	if cut || len(delays) == 0 {
 		return false
@@ -92,13 +98,13 @@ func (n *network) filter(m *raftstore.RaftMessage, deliver func()) bool {
 }
 
 // fate draws what becomes of one message: the delays of its copies.
-func (n *network) fate(l link, mayRepeat bool) (delays []time.Duration, cut bool) {
-	s, wt := n.link(l), &n.weather
+func (n *network) fate(f flow, mayRepeat bool) (delays []time.Duration, cut bool) {
+	s, wt := n.flow(f), &n.weather
 	delay := between(s.rng, wt.delayMin, wt.delayMax)
 	slow, lost, again := s.rng.IntN(100) < wt.slowPercent, s.rng.IntN(100) < wt.lossPercent, s.rng.IntN(100) < wt.duplicatePercent
 	extra := between(s.rng, 0, max(wt.slowMax, 1))
-	if n.cut[l] || lost {
-		return nil, n.cut[l]
+	if n.cut[f.link] || lost {
+		return nil, n.cut[f.link]
 	}
 	if slow {
 		delay += extra
@@ -121,7 +127,7 @@ func (n *network) fate(l link, mayRepeat bool) (delays []time.Duration, cut bool
 func (n *network) snapshotBreak(m *raftstore.RaftMessage) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.link(link{m.From.StoreId, m.To.StoreId})
+	s := n.flow(flow{link{m.From.StoreId, m.To.StoreId}, m.RegionID})
 	if hit, file := s.rng.IntN(100) < n.weather.lossPercent, s.rng.IntN(3); hit {
 		return file
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -77,6 +78,7 @@ type world struct {
 // event log, the seed and the command that repeats it.
 func Run(t *testing.T, seed uint64) (res Result) {
 	w := &world{t: t, seed: seed, leaders: map[leaderOf]uint64{}, regions: map[regionVersion]string{}, applied: map[appliedKey]uint64{}}
+	cryptotest.SetGlobalRandom(t, seed) // Raft draws its election timeouts from it
 	synctest.Test(t, func(t *testing.T) {
 		w.t = t
 		w.run()
