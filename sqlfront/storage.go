@@ -51,7 +51,9 @@ func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
 	case "follower":
 		st.replica = replicaFollower
 	case "stale":
-		st.replica = replicaStale
+		if t == nil { // a transaction reads at a timestamp that is too new for it
+			st.replica = replicaStale
+		}
 	}
 	return st
 }

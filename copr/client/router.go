@@ -90,7 +90,10 @@ func (c *cacheRouter) tryLocate(bo *tikv.Backoffer, ranges []kv.KeyRange, rr cop
 	var out []*route
 	seed := rand.Uint32()
 	mode := tikvkv.ReplicaReadLeader
-	if rr != coprpb.ReplicaRead_REPLICA_READ_LEADER {
+	switch rr {
+	case coprpb.ReplicaRead_REPLICA_READ_FOLLOWER:
+		mode = tikvkv.ReplicaReadFollower
+	case coprpb.ReplicaRead_REPLICA_READ_STALE:
 		mode = tikvkv.ReplicaReadMixed
 	}
 	for _, r := range ranges {
