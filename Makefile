@@ -7,7 +7,7 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo un
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 TESTFLAGS ?=
 
-.PHONY: help build run test test-long race sim sim-long lint bench proto clean
+.PHONY: help build run test test-long race sim sim-long lint bench pd-sim proto clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: ## gofmt, go vet, staticcheck
 
 bench: build ## YCSB and TPC-H against a fresh cluster, with percentiles
 	./benchmarks/run.sh
+
+pd-sim: ## PD's scheduling with 200 simulated stores and 1,000,000 regions
+	COPRA_TEST_LONG=1 $(GO) test -count=1 -timeout 60m -run TestLarge -v ./pd/pdsim
 
 proto: ## generate the Go code of proto/ (needs protoc)
 	@command -v protoc >/dev/null || { echo "make proto needs protoc (Debian: protobuf-compiler)"; exit 1; }

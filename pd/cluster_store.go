@@ -113,6 +113,7 @@ func (c *cluster) storeHeartbeat(ctx context.Context, stats *pdpb.StoreStats) (m
 	next.Meta = cloneStore(old.Meta)
 	next.Meta.LastHeartbeat = now.UnixNano()
 	next.Stats, next.HeardAt, next.Reported = stats, now, true
+	next.StatsPeerBytes = c.regions.StoreCounts(stats.StoreId).PeerBytes
 	if now.Sub(c.storeSaved[stats.StoreId]) >= storeSaveInterval {
 		if err := c.saveStore(ctx, next.Meta); err != nil {
 			return 0, err

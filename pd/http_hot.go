@@ -37,7 +37,7 @@ type hotStoreJSON struct {
 // store that has a peer, too.
 func (s *Server) httpHot(kind statistics.Kind) termHandler {
 	return func(t *term, _ *http.Request) (any, error) {
-		hot := t.cluster.sched.Hot()
+		hot := t.cluster.sched.Statistics()
 		leaders, peers := map[uint64]*hotStoreJSON{}, map[uint64]*hotStoreJSON{}
 		for _, store := range hot.Caches[kind].StoreIDs() {
 			total, _ := hot.Stores.Get(store, kind)

@@ -25,6 +25,9 @@ type Store struct {
 	Reported bool
 	// MinResolvedTS is the store's last report of it.
 	MinResolvedTS uint64
+	// StatsPeerBytes is the size of the store's regions when Stats came: what was
+	// moved since is not in its free space yet. Zero where it is not known.
+	StatsPeerBytes uint64
 	// LeaderWeight and RegionWeight are how much of the load the store shall
 	// have beside others; zero is 1.
 	LeaderWeight, RegionWeight float64

@@ -24,6 +24,7 @@ type load struct {
 	count    int     // leaders or peers
 	adding   int     // peers on their way to the store
 	from, to bool    // whether things may leave it, and come to it
+	full     bool    // things may come to it, but not before others have arrived
 	scoreOf  func(s *core.Store, amount float64) float64
 	score    float64 // of amount
 }
@@ -41,6 +42,7 @@ type loads struct {
 	// unit is the average size of what is moved; tolerance is how many of them
 	// two stores may each be off.
 	unit, tolerance float64
+	mean            float64 // score
 }
 
 func newLoads(list []*load, ratio float64) *loads {
@@ -49,6 +51,7 @@ func newLoads(list []*load, ratio float64) *loads {
 	for _, l := range list {
 		l.score = l.scoreOf(l.store, l.amount)
 		ls.byID[l.store.ID()] = l
+		ls.mean += l.score / float64(len(list))
 		amount, count, most = amount+l.amount, count+l.count, max(most, l.count)
 	}
 	if count > 0 {
@@ -135,6 +138,24 @@ func (ls *loads) lowest() *load {
 	return nil
 }
 
+// detour reports whether a move to a store would only be a stop on the way: it
+// has more than the average, and it is only looked at because stores with less
+// are full for the moment.
+func (ls *loads) detour(from, to *load, fits func(*load) bool) bool {
+	if to.score <= ls.mean {
+		return false
+	}
+	for _, l := range slices.Backward(ls.list) {
+		if l == to {
+			return false
+		}
+		if l.full && l != from && fits(l) {
+			return true
+		}
+	}
+	return false
+}
+
 // movable reports whether balance may move the region's peers: it is whole, as
 // the rules want it, and not left alone by a label.
 func (c *Controller) movable(r *core.Region) bool {
@@ -146,8 +167,8 @@ func (c *Controller) leaderMovable(r *core.Region) bool {
 	return r.Leader != nil && !r.ReportedAt.IsZero() && !r.InJoint() && !c.busy(r.ID()) && !c.cluster.Labels().ScheduleDenied(r)
 }
 
-// mayLead reports whether the region's peer on the store may get its leader.
-func (c *Controller) mayLead(r *core.Region, to *core.Store) bool {
+// canLead reports whether the region's peer on the store may get its leader.
+func (c *Controller) canLead(r *core.Region, to *core.Store) bool {
 	p := r.StorePeer(to.ID())
 	return isVoter(p) && r.Healthy(p.Id) && c.acceptsLeaders(to) && leaderByRules(to, c.rulesOf(r))
 }
@@ -161,6 +182,13 @@ func (c *Controller) acceptsLeaders(s *core.Store) bool {
 // space and is not behind with those it has.
 func (c *Controller) acceptsPeers(s *core.Store, in influence) bool {
 	return in.adding < c.cluster.Options().StoreLimit && c.PeerRefusal(s) == nil && c.storeHasBudget(s.ID(), moveCost)
+}
+
+// crowded reports whether the store would get peers if those that come to it had
+// arrived, and its limits were not used up for now.
+func (c *Controller) crowded(s *core.Store) bool {
+	why := c.PeerRefusal(s)
+	return c.LeaderRefusal(s) == nil && (why == nil || why.Temporary)
 }
 
 func snapshots(s *core.Store) int {

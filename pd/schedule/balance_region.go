@@ -38,16 +38,15 @@ func (b *balanceRegion) Schedule(ctx context.Context, c *Controller, room int) i
 // regionLoads is how the peers are spread.
 func (c *Controller) regionLoads() *loads {
 	o, in, now := c.cluster.Options(), c.influence(), c.now()
-	score := func(s *core.Store, mibs float64) float64 {
-		return core.RegionScore(mibs, float64(s.Stats.GetCapacity())/gib, float64(s.Stats.GetAvailable())/gib, s.RegionWeight)
-	}
 	var list []*load
 	for _, s := range c.cluster.Stores().All() {
 		n, i := c.cluster.Regions().StoreCounts(s.ID()), in[s.ID()]
-		l := &load{store: s, scoreOf: score, count: n.Peers + i.peers, adding: i.adding,
+		l := &load{store: s, scoreOf: regionScore, count: n.Peers + i.peers, adding: i.adding,
 			amount: float64(int64(n.PeerBytes)+i.peerBytes) / mib,
-			from:   s.IsUp() && s.IsConnected(now) && snapshots(s) < o.MaxSnapshots, to: c.acceptsPeers(s, i)}
-		if l.from || l.to {
+			from:   s.IsUp() && s.IsConnected(now) && snapshots(s) < o.MaxSnapshots && c.budgetFor(s.ID(), peersOut),
+			to:     c.acceptsPeers(s, i)}
+		l.full = !l.to && c.crowded(s)
+		if l.from || l.to || l.full {
 			list = append(list, l)
 		}
 	}
@@ -76,6 +75,7 @@ func (b *balanceRegion) place(ctx context.Context, c *Controller, ls *loads, r *
 	if old == nil {
 		return false
 	}
+	fits := func(to *load) bool { return c.mayReplace(r, old.StoreId, to.store.ID()) }
 	for _, to := range slices.Backward(ls.list) {
 		if !to.to {
 			continue
@@ -83,8 +83,11 @@ func (b *balanceRegion) place(ctx context.Context, c *Controller, ls *loads, r *
 		if !ls.worth(from, to, size) {
 			return false
 		}
-		if !c.mayReplace(r, old.StoreId, to.store.ID()) {
+		if !fits(to) {
 			continue
+		}
+		if ls.detour(from, to, fits) {
+			return false
 		}
 		op, err := c.replace(ctx, "balance-region", KindRegion, r, old, to.store)
 		if err != nil {
@@ -95,10 +98,22 @@ func (b *balanceRegion) place(ctx context.Context, c *Controller, ls *loads, r *
 			return false
 		}
 		ls.moved(from, to, size)
-		if to.adding++; to.adding >= c.cluster.Options().StoreLimit {
-			to.to = false
-		}
+		to.adding++
+		to.to = c.acceptsPeers(to.store, influence{adding: to.adding})
+		to.full, from.from = !to.to, c.budgetFor(old.StoreId, peersOut)
 		return true
 	}
 	return false
+}
+
+// regionScore is the store's score when its regions have grown or shrunk to so
+// many MiB. The free space that it reported is corrected by what was moved since:
+// without that a store that had little would get more and more until its next
+// report, and give it away again after it.
+func regionScore(s *core.Store, mibs float64) float64 {
+	free := float64(s.Stats.GetAvailable()) / gib
+	if s.StatsPeerBytes > 0 {
+		free -= (mibs - float64(s.StatsPeerBytes)/mib) * mib / gib
+	}
+	return core.RegionScore(mibs, float64(s.Stats.GetCapacity())/gib, max(free, 0), s.RegionWeight)
 }

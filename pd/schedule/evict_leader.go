@@ -145,7 +145,7 @@ func (c *Controller) nextLeader(r *core.Region, ls *loads) *load {
 	var best *load
 	for _, p := range r.Meta.Peers {
 		l := ls.byID[p.StoreId]
-		if l != nil && l.to && p.StoreId != r.Leader.StoreId && (best == nil || l.score < best.score) && c.mayLead(r, l.store) {
+		if l != nil && l.to && p.StoreId != r.Leader.StoreId && (best == nil || l.score < best.score) && c.canLead(r, l.store) {
 			best = l
 		}
 	}
@@ -196,7 +196,7 @@ func (g *grantLeader) grant(c *Controller, id uint64, n int) int {
 			break
 		}
 		if r.Leader == nil || r.Leader.StoreId == id || !g.cfg.Stores[id].holds(r) || g.keeps(r.Leader.StoreId) ||
-			!c.leaderMovable(r) || !c.mayLead(r, to) {
+			!c.leaderMovable(r) || !c.canLead(r, to) {
 			continue
 		}
 		if c.Add(NewOperator("grant-leader", KindLeader, r, TransferLeader{To: id})) {

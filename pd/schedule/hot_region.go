@@ -28,8 +28,8 @@ type hotRegionConfig struct {
 	// below the average divided by DstTolerance.
 	SrcTolerance float64 `json:"src-tolerance-ratio"`
 	DstTolerance float64 `json:"dst-tolerance-ratio"`
-	// GreatDec is how much of the source's load the busier of the two may have
-	// after a move.
+	// GreatDec is how much of the load that the source has left after a move the
+	// target may have then.
 	GreatDec            float64  `json:"great-dec-ratio"`
 	ReadPriorities      []string `json:"read-priorities"`
 	WriteLeaderPriority []string `json:"write-leader-priorities"`
@@ -240,14 +240,14 @@ func (h *hotRegion) fits(c *Controller, p hotProblem, r *core.Region, from, to *
 	if p.peers {
 		return c.mayReplace(r, from.store.ID(), to.store.ID())
 	}
-	return c.mayLead(r, to.store)
+	return c.canLead(r, to.store)
 }
 
 // helps reports whether a move makes the two stores clearly more even in one
 // dimension and does not make the target a source in another.
 func (h *hotRegion) helps(from, to *hotStore, load statistics.Loads, dim int, mean statistics.Loads) bool {
 	if from == to || to.loads[dim] > mean[dim]/h.cfg.DstTolerance ||
-		max(from.loads[dim]-load[dim], to.loads[dim]+load[dim]) > from.loads[dim]*h.cfg.GreatDec {
+		to.loads[dim]+load[dim] > (from.loads[dim]-load[dim])*h.cfg.GreatDec {
 		return false
 	}
 	for d := range load {
@@ -287,5 +287,5 @@ func (c *Controller) Observe(r *core.Region) { c.hot.Observe(r, c.now()) }
 // ObserveStore takes in a store's heartbeat for the statistics.
 func (c *Controller) ObserveStore(stats *pdpb.StoreStats) { c.hot.Stores.Observe(stats) }
 
-// Hot is what is known of the load.
-func (c *Controller) Hot() *statistics.Hot { return c.hot }
+// Statistics is what is known of the load.
+func (c *Controller) Statistics() *statistics.Hot { return c.hot }

@@ -33,7 +33,7 @@ func (s *shuffleLeader) Schedule(_ context.Context, c *Controller, room int) int
 	for _, i := range c.rnd.Perm(len(stores)) {
 		to := stores[i]
 		for _, r := range c.cluster.Regions().Sample(to.ID(), core.Peers, sampleMax, c.rnd) {
-			if !s.cfg.Ranges.holds(r) || !c.leaderMovable(r) || r.Leader.StoreId == to.ID() || !c.mayLead(r, to) {
+			if !s.cfg.Ranges.holds(r) || !c.leaderMovable(r) || r.Leader.StoreId == to.ID() || !c.canLead(r, to) {
 				continue
 			}
 			if c.Add(NewOperator("shuffle-leader", KindLeader, r, TransferLeader{To: to.ID()})) {

@@ -147,3 +147,11 @@ func (c *Controller) storeHasBudget(store uint64, cost float64) bool {
 	k := budgetKey{store, peersIn}
 	return c.budgets.has(k, cost, c.cluster.Options().rate(k), c.now())
 }
+
+// budgetFor reports whether a region may move to the store, or away from it.
+func (c *Controller) budgetFor(store uint64, d direction) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := budgetKey{store, d}
+	return c.budgets.has(k, moveCost, c.cluster.Options().rate(k), c.now())
+}

@@ -1,0 +1,74 @@
+package pdsim
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/copradb/copra/pd/schedule"
+)
+
+func config(stores, regions int, seed uint64) Config {
+	return Config{
+		Stores: stores, Regions: regions, Skew: 0.2, RegionBytes: 96 << 20, Seed: seed,
+		CapacityBytes: uint64(regions) / uint64(stores) * 3 * (96 << 20) * 3, SnapshotBytesPerSecond: 500 << 20,
+		Options: schedule.Options{MaxStoreDownTime: 5 * time.Minute, StoreLimit: 32, LeaderLimit: 64, ReplicaLimit: 1024,
+			StoreRate: schedule.StoreRate{AddPeer: schedule.StoreRateUnlimited, RemovePeer: schedule.StoreRateUnlimited}},
+	}
+}
+
+func expect(t *testing.T, p Phase, slack float64) {
+	t.Helper()
+	switch {
+	case !p.Done:
+		t.Errorf("not done: %v", p)
+	case !p.After.Even():
+		t.Errorf("not even any more: %v", p)
+	case p.Moves.Back > p.Moves.Peers/1000:
+		t.Errorf("regions went back: %v", p)
+	case float64(p.Moves.Peers) > slack*float64(p.Needed)+20:
+		t.Errorf("too many moves: %v", p)
+	}
+}
+
+func scenario(t *testing.T, w io.Writer, s *Sim, grow int) {
+	f := s.Load()
+	_, _ = fmt.Fprintf(w, "memory %.0f B a region; first heartbeat %.0f ns; later ones %.0f ns (%.2f s CPU a million), "+
+		"%.0f ns of it without decoding, %.1f allocations\n", f.HeapBytesPerRegion, f.LoadNanoseconds, f.HeartbeatNanoseconds,
+		f.HeartbeatSecondsPer1M, f.HeartbeatNoWireNanos, f.HeartbeatAllocs)
+	const hour = 20 * time.Minute
+	expect(t, s.Balance(w, 4*hour, 5*time.Minute), 1.15)
+	expect(t, s.Grow(w, grow, 8*hour, 5*time.Minute), 1.15)
+	expect(t, s.Lose(w, 1, 8*hour, 5*time.Minute), 1.25)
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+	if p := s.HeatStore(w, 2, 40, 4, hour); !p.Done {
+		t.Errorf("still hot: %v, %.1f times the average", p, s.HotPart())
+	}
+	_, _ = fmt.Fprintf(w, "hot: %.1f times the average in the end; %d heartbeats, %v in them, %v in planning\n",
+		s.HotPart(), s.Reports, s.ReportTime, s.PlanTime)
+}
+
+// TestSmall runs the whole scenario with 20 stores and 20,000 regions.
+func TestSmall(t *testing.T) {
+	cfg := config(20, 20_000, 1)
+	cfg.SizeSpread = 0.5
+	scenario(t, t.Output(), New(cfg), 2)
+}
+
+// TestLarge runs it with 200 stores and 1,000,000 regions.
+func TestLarge(t *testing.T) {
+	if os.Getenv("COPRA_TEST_LONG") == "" {
+		t.Log("COPRA_TEST_LONG=1 (make pd-sim) runs 200 stores with 1,000,000 regions; here 40 with 10,000")
+		cfg := config(40, 10_000, 2)
+		cfg.SizeSpread = 0.1 // so few regions a store that their sizes do not even out
+		scenario(t, t.Output(), New(cfg), 4)
+		return
+	}
+	cfg := config(200, 1_000_000, 1)
+	cfg.SizeSpread = 0.5
+	scenario(t, os.Stdout, New(cfg), 10)
+}
