@@ -60,7 +60,7 @@ func (rs *Regions) Prev(key []byte) *Region {
 // meanwhile, the later report overlaps the earlier.
 func (rs *Regions) Scan(start, end []byte, limit int) []*Region {
 	var out []*Region
-	rs.Each(start, end, func(r *Region) bool {
+	rs.each(start, end, limit, func(r *Region) bool {
 		out = append(out, r)
 		return limit <= 0 || len(out) < limit
 	})
@@ -69,16 +69,23 @@ func (rs *Regions) Scan(start, end []byte, limit int) []*Region {
 
 // Each calls fn for the regions that share keys with [start, end) in key order
 // until it returns false. fn is called without a lock.
-func (rs *Regions) Each(start, end []byte, fn func(*Region) bool) {
-	chunk := make([]*Region, 0, 64)
+func (rs *Regions) Each(start, end []byte, fn func(*Region) bool) { rs.each(start, end, 0, fn) }
+
+// each reads not much more than limit regions, where that is positive.
+func (rs *Regions) each(start, end []byte, limit int, fn func(*Region) bool) {
+	n := scanChunkRegionsMax
+	if limit > 0 {
+		n = min(n, limit)
+	}
+	chunk := make([]*Region, 0, min(n, 64))
 	for {
-		chunk = rs.chunk(chunk[:0], start, end)
+		chunk = rs.chunk(chunk[:0], start, end, n)
 		for _, r := range chunk {
 			if !fn(r) {
 				return
 			}
 		}
-		if len(chunk) < scanChunkRegionsMax {
+		if len(chunk) < n {
 			return
 		}
 		start = chunk[len(chunk)-1].Meta.EndKey
@@ -88,8 +95,8 @@ func (rs *Regions) Each(start, end []byte, fn func(*Region) bool) {
 	}
 }
 
-// chunk appends the next regions from the one that holds start on.
-func (rs *Regions) chunk(out []*Region, start, end []byte) []*Region {
+// chunk appends the next n regions from the one that holds start on.
+func (rs *Regions) chunk(out []*Region, start, end []byte, n int) []*Region {
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
 	from := start
@@ -97,7 +104,7 @@ func (rs *Regions) chunk(out []*Region, start, end []byte) []*Region {
 		from = first.region.Load().Meta.StartKey
 	}
 	rs.tree.AscendGreaterOrEqual(item{start: from}, func(i item) bool {
-		if len(end) > 0 && bytes.Compare(i.start, end) >= 0 || len(out) >= scanChunkRegionsMax {
+		if len(end) > 0 && bytes.Compare(i.start, end) >= 0 || len(out) >= n {
 			return false
 		}
 		out = append(out, i.e.region.Load())

@@ -136,14 +136,9 @@ func (c *Controller) pickStore(r *core.Region, rule *placement.Rule, others []*c
 	return best
 }
 
-// loadOf is how much the store holds for its weight, moves under way done.
+// loadOf is how full the store is, moves under way done: what balance-region goes
+// by, so that it has nothing to put right afterwards.
 func (c *Controller) loadOf(s *core.Store, in map[uint64]influence) float64 {
-	weight := s.RegionWeight
-	if weight == 0 {
-		weight = 1
-	}
-	return float64(c.cluster.Regions().StoreCounts(s.ID()).Peers+in[s.ID()].peers) / max(weight, minWeight)
+	bytes := int64(c.cluster.Regions().StoreCounts(s.ID()).PeerBytes) + in[s.ID()].peerBytes
+	return regionScore(s, float64(bytes)/mib)
 }
-
-// minWeight keeps a store of weight zero comparable.
-const minWeight = 1e-6
