@@ -24,6 +24,7 @@ type Builder struct {
 	leader   uint64 // the store that shall lead; 0: no matter
 	mayLead  func(store uint64) bool
 	priority Priority
+	voters   int // fewer voters are refused, unless there are fewer already
 	err      error
 }
 
@@ -97,6 +98,12 @@ func (b *Builder) MayLead(may func(store uint64) bool) *Builder {
 	return b
 }
 
+// KeepVoters refuses a change that leaves fewer voters than n and than there are.
+func (b *Builder) KeepVoters(n int) *Builder {
+	b.voters = n
+	return b
+}
+
 // Priority sets what the operator replaces.
 func (b *Builder) Priority(p Priority) *Builder {
 	b.priority = p
@@ -139,8 +146,8 @@ func (b *Builder) plan(ctx context.Context) (*plan, error) {
 		stores = append(stores, store)
 		voters += int(count(role == metapb.PeerRole_Voter))
 	}
-	if voters == 0 {
-		return nil, fmt.Errorf("it would have no voter left")
+	if least := min(b.voters, len(b.r.Voters())); voters < max(least, 1) {
+		return nil, fmt.Errorf("it would have %d voters left, fewer than %d", voters, max(least, 1))
 	}
 	if b.leader != 0 && b.target[b.leader] != metapb.PeerRole_Voter {
 		return nil, fmt.Errorf("store %d has no voter that could lead", b.leader)

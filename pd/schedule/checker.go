@@ -35,6 +35,7 @@ type patrolState struct {
 	next    []byte // where the next round starts
 	urgent  map[uint64]urgentRegion
 	waiting map[uint64]struct{}
+	queue   []uint64             // those waiting, the longest first
 	splits  map[uint64]time.Time // when a region was split
 }
 
@@ -115,13 +116,12 @@ func (c *Controller) firstRegions() []uint64 {
 	for _, id := range ids {
 		urgent[id] = urgentRegion{urgent[id].lost, now.Add(urgentPause)}
 	}
-	for id := range c.patrol.waiting {
-		if len(ids) >= 2*firstRegionsMax {
-			break
-		}
+	n := min(len(c.patrol.queue), firstRegionsMax)
+	for _, id := range c.patrol.queue[:n] {
 		delete(c.patrol.waiting, id)
 		ids = append(ids, id)
 	}
+	c.patrol.queue = c.patrol.queue[n:]
 	return ids
 }
 
@@ -129,8 +129,9 @@ func (c *Controller) firstRegions() []uint64 {
 func (c *Controller) wait(r *core.Region) {
 	c.patrol.mu.Lock()
 	defer c.patrol.mu.Unlock()
-	if len(c.patrol.waiting) < waitingRegionsMax {
+	if _, ok := c.patrol.waiting[r.ID()]; !ok && len(c.patrol.waiting) < waitingRegionsMax {
 		c.patrol.waiting[r.ID()] = struct{}{}
+		c.patrol.queue = append(c.patrol.queue, r.ID())
 	}
 }
 

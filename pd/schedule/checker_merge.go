@@ -163,15 +163,15 @@ func tableOf(boundary []byte) string {
 }
 
 // mergeOperators returns the source's and the target's. The source gets its
-// peers, and its leader, where the target has them.
+// peers where the target has them; which of them leads is no matter: the
+// source's leader asks the target's, wherever that is.
 func (c *Controller) mergeOperators(ctx context.Context, desc string, kind Kind, from, to *core.Region) ([]*Operator, error) {
 	b := c.Build(desc, kind, from)
 	peers := make(map[uint64]metapb.PeerRole, len(to.Meta.Peers))
 	for _, p := range to.Meta.Peers {
 		peers[p.StoreId] = p.Role
 	}
-	b.SetPeers(peers).SetLeader(to.Leader.StoreId)
-	steps, err := b.steps(ctx)
+	steps, err := b.SetPeers(peers).MayLead(c.leaderPlaces(from)).steps(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (c *Controller) checkRules(ctx context.Context, r *core.Region, fit *placem
 		}
 		for _, p := range rf.Peers {
 			if why := c.unwanted(r, p); why != "" {
-				if op := c.replaceRulePeer(ctx, r, rf, p, why); op != nil {
+				if op := c.replaceRulePeer(ctx, r, fit, rf, p, why); op != nil {
 					return op
 				}
 			}
@@ -38,11 +38,17 @@ func (c *Controller) checkRules(ctx context.Context, r *core.Region, fit *placem
 		return op
 	}
 	for i := range fit.Rules {
-		if op := c.betterPlace(ctx, r, &fit.Rules[i]); op != nil {
+		if op := c.betterPlace(ctx, r, fit, &fit.Rules[i]); op != nil {
 			return op
 		}
 	}
 	return nil
+}
+
+// repair builds a change for the rules' sake: it never leaves fewer voters than
+// they ask for.
+func (c *Controller) repair(desc string, r *core.Region, fit *placement.Fit) *Builder {
+	return c.Build(desc, KindReplica, r).MayLead(c.leaderPlaces(r)).KeepVoters(votersWanted(fit))
 }
 
 func (c *Controller) built(r *core.Region, op *Operator, err error) *Operator {
@@ -61,42 +67,64 @@ func (c *Controller) built(r *core.Region, op *Operator, err error) *Operator {
 func (c *Controller) addRulePeer(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit) *Operator {
 	ch := c.pickStore(r, rf.Rule, c.storesOf(rf.Peers, 0))
 	if ch.store == nil {
-		if ch.retry {
-			c.wait(r)
-		}
-		return nil
+		return c.makeRoom(ctx, r, fit, rf, ch)
 	}
-	b := c.Build("add-rule-peer", KindReplica, r).MayLead(c.leaderPlaces(r)).AddPeer(ch.store.ID(), metaRole(rf.Rule))
-	if len(fit.Orphans) > 0 {
-		b.desc = "replace-rule-orphan-peer"
-		b.RemovePeer(fit.Orphans[len(fit.Orphans)-1].StoreId) // the last is the worst
+	b := c.repair("add-rule-peer", r, fit).AddPeer(ch.store.ID(), metaRole(rf.Rule))
+	if n := len(fit.Orphans); n > 0 {
+		orphan := fit.Orphans[n-1] // the last is the worst
+		if !isVoter(orphan) || votersIn(b.target) > min(votersWanted(fit), len(r.Voters())) {
+			b.desc = "replace-rule-orphan-peer"
+			b.RemovePeer(orphan.StoreId)
+		}
 	}
 	op, err := b.Operator(ctx)
 	return c.built(r, op, err)
 }
 
 // replaceRulePeer moves a peer away from a store that is down or leaving.
-func (c *Controller) replaceRulePeer(ctx context.Context, r *core.Region, rf *placement.RuleFit, p *metapb.Peer, why string) *Operator {
+func (c *Controller) replaceRulePeer(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit, p *metapb.Peer, why string) *Operator {
 	ch := c.pickStore(r, rf.Rule, c.storesOf(rf.Peers, p.Id))
 	if ch.store == nil {
-		if ch.retry {
-			c.wait(r)
-		}
-		return nil
+		return c.makeRoom(ctx, r, fit, rf, ch)
 	}
 	desc := "replace-rule-" + why + "-peer"
 	if r.Leader.Id == p.Id {
 		desc = "replace-rule-" + why + "-leader-peer"
 	}
-	op, err := c.Build(desc, KindReplica, r).MayLead(c.leaderPlaces(r)).
-		RemovePeer(p.StoreId).AddPeer(ch.store.ID(), metaRole(rf.Rule)).Operator(ctx)
+	op, err := c.repair(desc, r, fit).RemovePeer(p.StoreId).AddPeer(ch.store.ID(), metaRole(rf.Rule)).Operator(ctx)
 	return c.built(r, op, err)
+}
+
+// makeRoom moves a peer of another rule, which has all it wants, off a store that
+// only this rule can use as well: each store has one peer of a region.
+func (c *Controller) makeRoom(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit, none choice) *Operator {
+	if none.retry { // a store is not ready, that is all
+		c.wait(r)
+		return nil
+	}
+	for _, p := range r.Meta.Peers {
+		of := fit.Of(p.Id)
+		s := c.cluster.Stores().Get(p.StoreId)
+		if of == nil || of == rf || len(of.Peers) < of.Rule.Count || !placement.MatchStore(s, rf.Rule.LabelConstraints) ||
+			c.PeerRefusal(s) != nil {
+			continue
+		}
+		ch := c.pickStoreBut(r, of.Rule, c.storesOf(of.Peers, p.Id), rf.Rule)
+		if ch.store == nil {
+			continue
+		}
+		op, err := c.repair("replace-rule-swap-fit-peer", r, fit).RemovePeer(p.StoreId).AddPeer(ch.store.ID(), p.Role).Operator(ctx)
+		if op = c.built(r, op, err); op != nil {
+			return op
+		}
+	}
+	return nil
 }
 
 // fixRoles makes peers what their rules want them to be, and drops voters that
 // are left over in the same change.
 func (c *Controller) fixRoles(ctx context.Context, r *core.Region, fit *placement.Fit) *Operator {
-	b := c.Build("fix-peer-role", KindReplica, r).MayLead(c.leaderPlaces(r))
+	b := c.repair("fix-peer-role", r, fit)
 	changes := 0
 	for i := range fit.Rules {
 		rf := &fit.Rules[i]
@@ -220,7 +248,7 @@ func (c *Controller) removeOrphans(ctx context.Context, r *core.Region, fit *pla
 		case !c.orphanRemovable(r, fit, p) && (r.Healthy(p.Id) || c.unwanted(r, p) == ""):
 			continue
 		}
-		op, err := c.Build("remove-orphan-peer", KindReplica, r).MayLead(c.leaderPlaces(r)).RemovePeer(p.StoreId).Operator(ctx)
+		op, err := c.repair("remove-orphan-peer", r, fit).RemovePeer(p.StoreId).Operator(ctx)
 		if op = c.built(r, op, err); op != nil {
 			return op
 		}
@@ -229,7 +257,7 @@ func (c *Controller) removeOrphans(ctx context.Context, r *core.Region, fit *pla
 }
 
 // betterPlace moves a peer to where the region is better isolated.
-func (c *Controller) betterPlace(ctx context.Context, r *core.Region, rf *placement.RuleFit) *Operator {
+func (c *Controller) betterPlace(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit) *Operator {
 	if !isHealthy(r) || rf.FullyIsolated() || len(rf.Rule.LocationLabels) == 0 || len(rf.Peers) < 2 {
 		return nil
 	}
@@ -237,14 +265,18 @@ func (c *Controller) betterPlace(ctx context.Context, r *core.Region, rf *placem
 	var moved *metapb.Peer
 	for _, p := range rf.Peers {
 		ch := c.pickStore(r, rf.Rule, c.storesOf(rf.Peers, p.Id))
-		if ch.store != nil && ch.isolation > rf.Isolation && (best.store == nil || ch.isolation > best.isolation) {
+		if ch.store == nil || ch.isolation <= rf.Isolation {
+			continue
+		}
+		// Among equals one that does not lead.
+		if best.store == nil || ch.isolation > best.isolation || ch.isolation == best.isolation && moved.Id == r.Leader.Id {
 			best, moved = ch, p
 		}
 	}
 	if best.store == nil {
 		return nil
 	}
-	op, err := c.Build("move-to-better-location", KindReplica, r).MayLead(c.leaderPlaces(r)).Priority(PriorityMedium).
+	op, err := c.repair("move-to-better-location", r, fit).Priority(PriorityMedium).
 		RemovePeer(moved.StoreId).AddPeer(best.store.ID(), metaRole(rf.Rule)).Operator(ctx)
 	return c.built(r, op, err)
 }

@@ -27,6 +27,8 @@ const (
 	prepareTimeout    = 5 * time.Minute
 	preparedPartNum   = 8
 	preparedPartDenom = 10
+	// tellAgainAfter is when a leader is told the same again without a report.
+	tellAgainAfter = 5 * time.Second
 	// sweepEvery is how often operators are looked at whose regions are silent.
 	sweepEvery = time.Second
 )
@@ -244,6 +246,7 @@ func (c *Controller) drive(op *Operator, r *core.Region) *pdpb.RegionHeartbeatRe
 	if _, ok := step.(AddLearner); ok && step.ConfChanges(r) > 0 {
 		return nil // added; it only has to catch up
 	}
+	op.toldAt = now
 	return step.Message(r)
 }
 
@@ -278,11 +281,21 @@ func (c *Controller) event(op *Operator, event string) {
 	}
 }
 
-// Sweep ends the operators that took too long or whose regions are gone.
+// Sweep ends the operators that took too long or whose regions are gone, and
+// tells leaders again that have not answered: a message may be lost, and a
+// region that sleeps does not report.
 func (c *Controller) Sweep() {
+	for _, r := range c.sweep() {
+		c.Dispatch(r)
+	}
+}
+
+// sweep returns the regions whose leaders are to be told again.
+func (c *Controller) sweep() []*core.Region {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
+	var again []*core.Region
 	for id, op := range c.ops {
 		switch {
 		case c.ops[id] == nil: // ended together with its other half
@@ -292,8 +305,12 @@ func (c *Controller) Sweep() {
 			c.finish(op, pdpb.OperatorStatus_CANCEL, "the region is gone")
 		case op.timedOut(now):
 			c.finish(op, pdpb.OperatorStatus_TIMEOUT, "timed out")
+		case now.Sub(op.toldAt) >= tellAgainAfter:
+			op.toldAt = now
+			again = append(again, c.cluster.Regions().ByID(id))
 		}
 	}
+	return again
 }
 
 // Status returns the region's operator, or the last one it had.

@@ -111,11 +111,17 @@ type choice struct {
 // on others: the one that is furthest away from them, and has the least of
 // those.
 func (c *Controller) pickStore(r *core.Region, rule *placement.Rule, others []*core.Store) choice {
+	return c.pickStoreBut(r, rule, others, nil)
+}
+
+// pickStoreBut is pickStore without the stores that another rule could use.
+func (c *Controller) pickStoreBut(r *core.Region, rule *placement.Rule, others []*core.Store, spare *placement.Rule) choice {
 	var best choice
 	retry := false
 	in, o := c.influence(), c.cluster.Options()
 	for _, s := range c.cluster.Stores().All() {
-		if r.StorePeer(s.ID()) != nil || !placement.MatchStore(s, rule.LabelConstraints) || !isolated(s, others, rule) {
+		if r.StorePeer(s.ID()) != nil || !placement.MatchStore(s, rule.LabelConstraints) || !isolated(s, others, rule) ||
+			spare != nil && placement.MatchStore(s, spare.LabelConstraints) {
 			continue
 		}
 		if why := c.PeerRefusal(s); why != nil {

@@ -71,6 +71,7 @@ type Operator struct {
 	confDone    uint64 // by how much the steps before it moved conf_ver, at most
 	created     time.Time
 	stepStarted time.Time
+	toldAt      time.Time        // when the leader was last told
 	share       []storeInfluence // what the controller has counted for it
 }
 

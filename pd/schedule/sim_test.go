@@ -16,6 +16,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/pd/core"
 	"github.com/copradb/copra/pd/labeler"
 	"github.com/copradb/copra/pd/placement"
@@ -39,6 +40,7 @@ type sim struct {
 	dead    map[uint64]bool
 	truth   map[uint64]*metapb.Region
 	leaders map[uint64]uint64 // region → store
+	sizes   map[uint64]uint64 // region → MiB
 	pending map[uint64]bool   // peers that have not caught up
 	slow    bool              // peers do not catch up by themselves
 	auto    bool              // stores make all changes of voters jointly, and leave by themselves
@@ -52,7 +54,7 @@ func newSim(t testing.TB) *sim {
 	s := &sim{
 		t: t, now: time.Unix(1_700_000_000, 0), options: Options{}.WithDefaults(), nextID: 1000,
 		regions: core.NewRegions(), stores: core.NewStores(), dead: map[uint64]bool{},
-		truth: map[uint64]*metapb.Region{}, leaders: map[uint64]uint64{}, pending: map[uint64]bool{},
+		truth: map[uint64]*metapb.Region{}, leaders: map[uint64]uint64{}, sizes: map[uint64]uint64{}, pending: map[uint64]bool{},
 	}
 	var err error
 	if s.rules, err = placement.NewManager(noStorage{}, nil, placement.DefaultRule(3, nil, "")); err != nil {
@@ -95,10 +97,18 @@ func (s *sim) Send(r *core.Region, m *pdpb.RegionHeartbeatResponse) {
 		what = s.changePeer(next, m.ChangePeer)
 	case m.ChangePeerV2 != nil:
 		what = s.changePeerV2(next, m.ChangePeerV2)
+	case m.SplitRegion != nil:
+		what = s.split(next, m.SplitRegion)
+	case m.Merge != nil:
+		if what = s.merge(next, m.Merge.Target); what != "" {
+			fmt.Fprintf(&s.out, "region %d: %s\n", r.ID(), what)
+			return
+		}
 	}
 	s.truth[r.ID()] = next
+	s.checkSafety(next, what)
 	after := (&core.Region{Meta: next}).Voters()
-	if len(after) < voters && voters <= s.options.Replicas {
+	if len(after) < voters && len(after) < s.wanted(next) {
 		s.t.Fatalf("region %d went from %d voters to %d by %q", r.ID(), voters, len(after), what)
 	}
 	if what != "" {
@@ -163,6 +173,9 @@ func (s *sim) changePeer(m *metapb.Region, c *pdpb.ChangePeer) string {
 		s.pending[c.Peer.Id] = true
 		m.Peers = append(m.Peers, &metapb.Peer{Id: c.Peer.Id, StoreId: c.Peer.StoreId, Role: metapb.PeerRole_Learner})
 	case eraftpb.ConfChangeType_AddNode:
+		if p != nil && s.pending[p.Id] {
+			s.t.Fatalf("region %d: peer %d votes before it has caught up", m.Id, p.Id)
+		}
 		if p == nil || p.Role == metapb.PeerRole_Voter {
 			return ""
 		}
@@ -211,6 +224,9 @@ func (s *sim) changePeerV2(m *metapb.Region, c *pdpb.ChangePeerV2) string {
 	var what []string
 	for _, ch := range c.Changes {
 		p := peerOf(m, ch.Peer.Id)
+		if s.pending[p.Id] && ch.ChangeType == eraftpb.ConfChangeType_AddNode || p.StoreId == s.leaders[m.Id] {
+			s.t.Fatalf("region %d: peer %d may not change: it is behind, or leads", m.Id, p.Id)
+		}
 		if ch.ChangeType == eraftpb.ConfChangeType_AddNode {
 			p.Role = metapb.PeerRole_IncomingVoter
 		} else {
@@ -225,10 +241,14 @@ func (s *sim) changePeerV2(m *metapb.Region, c *pdpb.ChangePeerV2) string {
 // report is one region's heartbeat.
 func (s *sim) report(id uint64) {
 	m, leader := s.truth[id], s.leaders[id]
-	if s.dead[leader] {
+	if m == nil {
+		return // merged since
+	}
+	if s.dead[leader] && !s.elect(m) {
 		return
 	}
-	hb := &pdpb.RegionHeartbeatRequest{Region: clone(m)}
+	leader = s.leaders[id]
+	hb := &pdpb.RegionHeartbeatRequest{Region: clone(m), ApproximateSize: s.sizes[id] << 20}
 	for _, p := range hb.Region.Peers {
 		if p.StoreId == leader {
 			hb.Leader = p
@@ -291,6 +311,12 @@ func (s *sim) addRegion(id uint64, start, end string, stores []uint64) {
 	for _, st := range stores {
 		s.nextID++
 		m.Peers = append(m.Peers, &metapb.Peer{Id: s.nextID, StoreId: st})
+	}
+	if len(start) > 0 {
+		m.StartKey = codec.EncodeBytes(nil, []byte(start))
+	}
+	if len(end) > 0 {
+		m.EndKey = codec.EncodeBytes(nil, []byte(end))
 	}
 	s.truth[id], s.leaders[id] = m, stores[0]
 }
@@ -361,8 +387,13 @@ func (s *sim) command(t *testing.T, d *datadriven.TestData) {
 	case "options":
 		s.options.DisableBalance = arg("balance", 1) == 0
 		s.options.Replicas = arg("replicas", s.options.Replicas)
-		if err := s.rules.SetDefault(context.Background(), s.options.Replicas, nil, ""); err != nil {
-			t.Fatal(err)
+		s.options.SplitMergeInterval = time.Duration(arg("merge-minutes", int(s.options.SplitMergeInterval/time.Minute))) * time.Minute
+		s.options.MergeLimit = arg("merge-limit", s.options.MergeLimit)
+		s.options.StoreRate.AddPeer = float64(arg("rate", int(s.options.StoreRate.AddPeer)))
+		if def := s.rules.Default(); def != nil && def.Count != s.options.Replicas {
+			if err := s.rules.SetDefault(context.Background(), s.options.Replicas, def.LocationLabels, def.IsolationLevel); err != nil {
+				t.Fatal(err)
+			}
 		}
 		s.slow, s.auto = arg("slow", 0) == 1, arg("auto", 0) == 1
 	case "regions":
@@ -436,6 +467,6 @@ func (s *sim) command(t *testing.T, d *datadriven.TestData) {
 	case "show":
 		s.show()
 	default:
-		t.Fatalf("unknown command %s", d.Cmd)
+		s.ruleCommand(t, d)
 	}
 }
