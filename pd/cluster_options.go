@@ -206,7 +206,7 @@ func applyOption(o *schedule.Options, name string, v any) error {
 // setIntOption takes a number, or text of one: pd-ctl sends both.
 func setIntOption(p *int, name string, v any) error {
 	f, err := strconv.ParseFloat(fmt.Sprint(v), 64)
-	if _, isText := v.(bool); isText || err != nil || f < 0 || f != float64(int(f)) {
+	if err != nil || f < 0 || f != float64(int(f)) {
 		return fmt.Errorf("pd: %s: %v is not a whole number", name, v)
 	}
 	*p = int(f)
