@@ -96,7 +96,9 @@ func (e *Engine) Apply(b *Batch) error {
 	if b.b.Empty() {
 		return nil
 	}
-	if err := b.b.Commit(pebble.NoSync); err != nil {
+	err := b.b.Commit(pebble.NoSync)
+	e.changed()
+	if err != nil {
 		return fmt.Errorf("apply batch of %d writes: %w", b.Len(), err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -64,6 +65,9 @@ type Engine struct {
 	fs      vfs.FS
 	fatal   *disk.Fatal
 	metrics *disk.Metrics
+
+	gen    atomic.Uint64 // counts what has been written
+	shared atomic.Pointer[Snapshot]
 }
 
 // Open opens or creates the data in o.Dir.
@@ -148,6 +152,7 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 // iterators must be closed before.
 func (e *Engine) Close() error {
 	e.metrics.Detach()
+	e.replaceShared(nil)
 	err := e.db.Flush()
 	return errors.Join(err, e.db.Close())
 }

@@ -71,7 +71,9 @@ func (e *Engine) IngestReplaceRanges(ranges []kv.KeyRange, files []string, meta 
 		}
 		paths = append(paths, path)
 	}
-	if err := e.db.Ingest(context.Background(), paths); err != nil {
+	err = e.db.Ingest(context.Background(), paths)
+	e.changed()
+	if err != nil {
 		return fmt.Errorf("ingest %d tables into %d ranges from %x on: %w", len(paths), len(ranges), ranges[0].Start, err)
 	}
 	return nil

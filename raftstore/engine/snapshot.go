@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/copradb/copra/internal/codec"
@@ -15,13 +16,76 @@ import (
 // Snapshot is one state of the whole store. It holds back the reuse of disk
 // space, so it should be short-lived. Safe for concurrent use, but its
 // iterators are not.
-type Snapshot struct{ s *pebble.Snapshot }
+//
+// Those who ask for one while nothing is written share one: Pebble takes its
+// mutex for each, and looks for compactions when the oldest ends, which costs
+// more than a point read.
+type Snapshot struct {
+	s    *pebble.Snapshot
+	gen  uint64       // Engine.gen before it was taken
+	refs atomic.Int64 // readers, and the engine while it may be shared
+}
 
 // NewSnapshot returns the current state. It must be closed.
-func (e *Engine) NewSnapshot() *Snapshot { return &Snapshot{s: e.db.NewSnapshot()} }
+func (e *Engine) NewSnapshot() *Snapshot {
+	gen := e.gen.Load()
+	if s := e.shared.Load(); s != nil && s.gen == gen && s.retain() {
+		return s
+	}
+	s := &Snapshot{s: e.db.NewSnapshot(), gen: gen}
+	s.refs.Store(2)
+	e.replaceShared(s)
+	if e.gen.Load() != gen && e.shared.CompareAndSwap(s, nil) {
+		e.release(s) // written meanwhile: it is of no use to others
+	}
+	return s
+}
+
+// changed is called behind every write, before anybody hears of it: whoever
+// asks for a snapshot from here on must see it.
+func (e *Engine) changed() {
+	e.gen.Add(1)
+	if e.shared.Load() != nil {
+		e.replaceShared(nil)
+	}
+}
+
+func (e *Engine) replaceShared(s *Snapshot) {
+	if old := e.shared.Swap(s); old != nil {
+		e.release(old)
+	}
+}
+
+// release is Close where nobody can be told of an error; Pebble has none.
+func (e *Engine) release(s *Snapshot) {
+	if err := s.Close(); err != nil {
+		e.fatal.Stop(fmt.Errorf("close snapshot: %w", err))
+	}
+}
+
+// retain counts a reader in, unless the last one has left.
+func (s *Snapshot) retain() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
 
 // Close frees the snapshot; its iterators must be closed before.
-func (s *Snapshot) Close() error { return s.s.Close() }
+func (s *Snapshot) Close() error {
+	switch n := s.refs.Add(-1); {
+	case n > 0:
+		return nil
+	case n < 0:
+		panic("engine: snapshot closed twice")
+	}
+	return s.s.Close()
+}
 
 // keyBufs lends buffers for the disk keys of point reads.
 var keyBufs = sync.Pool{New: func() any { b := make([]byte, 0, 128); return &b }}
