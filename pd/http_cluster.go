@@ -9,25 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pingcap/kvproto/pkg/pdpb"
-
 	"github.com/copradb/copra/pd/gcstate"
 	"github.com/copradb/copra/pd/schedule"
 	"github.com/copradb/copra/pd/tso"
 )
-
-func (s *Server) httpMembers(*http.Request) (any, error) {
-	members := s.members()
-	var etcdLeader *pdpb.Member
-	for _, m := range members {
-		if m.MemberId == uint64(s.etcd.Server.Leader()) {
-			etcdLeader = m
-		}
-	}
-	return map[string]any{
-		"header": s.header(), "members": members, "leader": s.leader.Load(), "etcd_leader": etcdLeader,
-	}, nil
-}
 
 func (s *Server) httpLeader(*http.Request) (any, error) {
 	l := s.leader.Load()
@@ -240,15 +225,6 @@ func (s *Server) httpSafePoints(t *term, r *http.Request) (any, error) {
 	return map[string]any{
 		"service_gc_safe_points": list, "min_service_gc_safe_point": st.TxnSafePoint, "gc_safe_point": st.GCSafePoint,
 	}, nil
-}
-
-func (s *Server) httpResign(_ *term, r *http.Request) (any, error) {
-	select {
-	case s.resign <- struct{}{}:
-		return "The resign command is submitted.", nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
 }
 
 // Interface checks: what PD's packages see of each other.

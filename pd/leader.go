@@ -164,6 +164,7 @@ func (s *Server) lead(ctx context.Context, l *election.Lease, rev int64) error {
 		return fmt.Errorf("load the cluster's state: %w", err)
 	}
 	t.start()
+	t.wg.Go(func() { s.preferPriority(t.ctx) })
 	s.leader.Store(s.self())
 	s.term.Store(t)
 	s.log.Info("pd: leading", "cluster_id", s.clusterID, "regions", t.cluster.regions.Len())
@@ -189,9 +190,6 @@ func (s *Server) watchLeadership(ctx context.Context, l *election.Lease, rev int
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-s.resign:
-			s.log.Info("pd: resigning as asked")
 			return
 		case w, ok := <-key:
 			if !ok {

@@ -52,7 +52,6 @@ type Server struct {
 	gossip    atomic.Pointer[gossip.Node]
 	term      atomic.Pointer[term]        // nil while another leads
 	leader    atomic.Pointer[pdpb.Member] // nil while nobody is known to lead
-	resign    chan struct{}
 	// ready is closed when the fields above are all set; calls may come in
 	// before.
 	ready chan struct{}
@@ -74,7 +73,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("pd", cfg.Name), metrics: newMetrics(cfg.Registerer, cfg.Name),
-		gossiping: gossip.NewService(), failed: make(chan error, 1), resign: make(chan struct{}), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
+		gossiping: gossip.NewService(), failed: make(chan error, 1), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
 	}
 	s.http = s.newHTTP()
 	if err := s.open(ctx); err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -400,5 +402,82 @@ func TestEtcdOnTheSamePort(t *testing.T) {
 	}
 	if _, err := cli.Put(ctx, "/x", "1"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMembersOverHTTP moves the leader and refuses what makes no sense.
+func TestMembersOverHTTP(t *testing.T) {
+	members := startThree(t)
+	leader := members[0]
+	call := func(s *Server, method, path, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(testContext(t), method, s.ClientURL()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(raw)
+	}
+	for _, c := range []struct {
+		method, path, body string
+		code               int
+	}{
+		{"DELETE", "/pd/api/v1/members/name/nobody", "", 404},
+		{"DELETE", "/pd/api/v1/members/id/x", "", 400},
+		{"POST", "/pd/api/v1/members", `{"peer-url": "nowhere"}`, 400},
+		{"POST", "/pd/api/v1/members", `{`, 400},
+		{"POST", "/pd/api/v1/members/name/pd1", `{"leader-priority": 1.5}`, 400},
+		{"POST", "/pd/api/v1/members/name/pd1", `{"leader-priority": 1e9}`, 400},
+		{"POST", "/pd/api/v1/members/name/pd1", `{}`, 400},
+		{"POST", "/pd/api/v1/leader/transfer/nobody", "", 404},
+	} {
+		if code, body := call(members[1], c.method, c.path, c.body); code != c.code {
+			t.Errorf("%s %s %s: %d %s, want %d", c.method, c.path, c.body, code, body, c.code)
+		}
+	}
+	until(t, "the second member knows the leader", func() bool { return members[1].leader.Load() != nil })
+	last := grant(t, leader)
+	// A follower passes it on.
+	if code, body := call(members[1], "POST", "/pd/api/v1/leader/transfer/"+members[2].cfg.Name, ""); code != 200 {
+		t.Fatal(code, body)
+	}
+	until(t, "the third member leads", members[2].IsLeader)
+	if ts := grant(t, members[2]); ts <= last {
+		t.Fatalf("timestamp %d after %d", ts, last)
+	}
+	until(t, "the second member knows the leader", func() bool { return members[1].leader.Load() != nil })
+	if code, body := call(members[1], "POST", "/pd/api/v1/members/name/"+leader.cfg.Name, `{"leader-priority": 7}`); code != 200 {
+		t.Fatal(code, body)
+	}
+	until(t, "the member of the highest priority leads", leader.IsLeader)
+	if _, body := call(members[1], "GET", "/pd/api/v1/members", ""); !strings.Contains(body, `"leader_priority": 7`) {
+		t.Fatal(body)
+	}
+}
+
+// TestAloneCannotGiveUp: there is nobody to take over.
+func TestAloneCannotGiveUp(t *testing.T) {
+	s := startPD(t, nil)
+	for _, c := range [][2]string{{"POST", "/pd/api/v1/leader/resign"}, {"DELETE", "/pd/api/v1/members/name/pd1"}} {
+		req, err := http.NewRequestWithContext(testContext(t), c[0], s.ClientURL()+c[1], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest || !s.IsLeader() {
+			t.Errorf("%v: %s", c, resp.Status)
+		}
 	}
 }

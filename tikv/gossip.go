@@ -19,6 +19,8 @@ const (
 	// peersEvery is how often PD is asked where the stores are.
 	peersEvery   = 30 * time.Second
 	peersTimeout = 5 * time.Second
+	// tellDeadEvery is how often the raftstore is told who is dead.
+	tellDeadEvery = 500 * time.Millisecond
 	// peersMax is how many addresses are remembered.
 	peersMax = 4096
 )
@@ -46,6 +48,7 @@ func (n *Node) startGossip(svc *gossip.Service) error {
 	n.gossip.Store(g)
 	n.onStop(g.Close)
 	n.wg.Go(n.refreshPeers)
+	n.wg.Go(n.tellDead)
 	return nil
 }
 
@@ -56,26 +59,35 @@ func (n *Node) gossipSeeds() []string {
 	return append(n.pd.Endpoints(), *n.seeds.Load()...)
 }
 
-// storeLiveness is what raftstore wants to know of other stores: it wakes
-// sleeping regions whose leader's store is gone.
-type storeLiveness interface {
-	OnStoreLiveness(storeID uint64, alive bool)
-}
-
 // onGossip passes on who lives.
 func (n *Node) onGossip(e gossip.Event) {
 	if e.Member.Kind != gossip.KindStore {
 		return
 	}
-	l, ok := any(n.regions).(storeLiveness)
-	if !ok {
-		return
-	}
 	switch e.Type {
 	case gossip.EventAlive:
-		l.OnStoreLiveness(e.Member.ID, true)
+		n.regions.OnStoreLiveness(e.Member.ID, true)
 	case gossip.EventDead:
-		l.OnStoreLiveness(e.Member.ID, false)
+		n.regions.OnStoreLiveness(e.Member.ID, false)
+	}
+}
+
+// tellDead says again who is dead, until the node stops: the raftstore does not
+// believe it of a store that it has just heard from.
+func (n *Node) tellDead() {
+	ticker := time.NewTicker(tellDeadEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-n.ctx.Done():
+			return
+		}
+		for _, m := range n.gossip.Load().Members() {
+			if m.Kind == gossip.KindStore && !m.Alive {
+				n.regions.OnStoreLiveness(m.ID, false)
+			}
+		}
 	}
 }
 

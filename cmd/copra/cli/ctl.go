@@ -50,13 +50,12 @@ func newCtl() *cobra.Command {
 			sub.AddCommand(newCtlCheck(c))
 		}
 	}
-	add("member", "List the placement drivers", "/pd/api/v1/members", printMembers)
 	add("store", "List the stores", "/pd/api/v1/stores", printStores)
 	add("region", "List the regions", "/pd/api/v1/regions", printRegions)
 	add("health", "Show the health of the placement drivers", "/pd/api/v1/health", printHealth)
 	add("operator", "Show the scheduling operators that are running", "/pd/api/v1/operators", nil)
 	add("config", "Show PD's configuration", "/pd/api/v1/config", nil)
-	cmd.AddCommand(newCtlGossip(c))
+	cmd.AddCommand(newCtlMember(c), newCtlGossip(c))
 	cmd.AddCommand(newCtlOffline())
 	return cmd
 }
@@ -141,6 +140,7 @@ func printMembers(w io.Writer, body []byte) error {
 			MemberID   uint64   `json:"member_id"`
 			ClientURLs []string `json:"client_urls"`
 			PeerURLs   []string `json:"peer_urls"`
+			Priority   int      `json:"leader_priority"`
 		} `json:"members"`
 		Leader struct {
 			Name string `json:"name"`
@@ -149,13 +149,13 @@ func printMembers(w io.Writer, body []byte) error {
 	if err := json.Unmarshal(body, &reply); err != nil {
 		return fmt.Errorf("PD's answer: %w", err)
 	}
-	return table(w, "NAME\tID\tCLIENT\tPEER\tLEADER", func(t io.Writer) {
+	return table(w, "NAME\tID\tCLIENT\tPEER\tPRIORITY\tLEADER", func(t io.Writer) {
 		for _, m := range reply.Members {
 			leader := ""
 			if m.Name == reply.Leader.Name {
 				leader = "yes"
 			}
-			fmt.Fprintf(t, "%s\t%x\t%v\t%v\t%s\n", m.Name, m.MemberID, m.ClientURLs, m.PeerURLs, leader)
+			fmt.Fprintf(t, "%s\t%x\t%v\t%v\t%d\t%s\n", m.Name, m.MemberID, m.ClientURLs, m.PeerURLs, m.Priority, leader)
 		}
 	})
 }
