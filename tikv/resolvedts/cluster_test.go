@@ -30,12 +30,18 @@ import (
 // its own time.
 type world struct {
 	*rafttest.Cluster
-	t     *testing.T
-	nodes map[uint64]*node
+	t *testing.T
 
-	mu   sync.Mutex
-	last uint64          // timestamp
-	cut  map[uint64]bool // stores whose CheckLeaders are lost, in both directions
+	mu    sync.Mutex
+	nodes map[uint64]*node
+	last  uint64          // timestamp
+	cut   map[uint64]bool // stores whose CheckLeaders are lost, in both directions
+}
+
+func (w *world) node(id uint64) *node {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nodes[id]
 }
 
 type node struct {
@@ -45,6 +51,21 @@ type node struct {
 	txn  *txn.Store
 	m    *resolvedts.Manager
 	stop func()
+
+	using sync.RWMutex // by reads: a snapshot must not outlive its engine
+	down  bool
+}
+
+// restart ends a store, in order or as a power cut does, and starts it again.
+func (w *world) restart(id uint64, end func(id uint64)) {
+	n := w.node(id)
+	n.using.Lock()
+	n.down = true
+	n.using.Unlock()
+	n.stop()
+	end(id)
+	w.Restart(id)
+	w.attach(id)
 }
 
 func inWorld(t *testing.T, stores, voters int, config raftstore.Config, test func(t *testing.T, w *world)) {
@@ -89,6 +110,8 @@ func (w *world) attach(id uint64) {
 		}
 	}
 	n.m.Start()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.nodes[id] = n
 }
 
@@ -144,7 +167,7 @@ func (w *world) atLeader(key string, do func(n *node, rc *kvrpcpb.Context) (*err
 			continue
 		}
 		rc := w.Context(lead, region.Id)
-		if re, err := do(w.nodes[lead], rc); re == nil && err == nil {
+		if re, err := do(w.node(lead), rc); re == nil && err == nil {
 			return true
 		}
 	}
@@ -226,10 +249,15 @@ func (w *world) rollback(key string, startTS uint64) {
 func (w *world) staleGet(store, region uint64, key string, ts uint64) (string, error) {
 	rc := w.Context(store, region)
 	rc.StaleRead = true
-	return w.nodes[store].get(rc, key, ts)
+	return w.node(store).get(rc, key, ts)
 }
 
 func (n *node) get(rc *kvrpcpb.Context, key string, ts uint64) (value string, err error) {
+	n.using.RLock()
+	defer n.using.RUnlock()
+	if n.down {
+		return "", errors.New("the store is down")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	r, err := n.txn.OpenReader(ctx, rc, txn.ReaderOptions{TS: ts, Ranges: []kv.KeyRange{{Start: []byte(key), End: []byte(key + "\x00")}}})
@@ -418,6 +446,48 @@ func TestHazard08_MergingRegionDoesNotResolve(t *testing.T) {
 	})
 }
 
+// TestSleepingRegionsResolve: regions at rest advance without a message of
+// Raft's and without waking, and so do those of a store that has restarted.
+func TestSleepingRegionsResolve(t *testing.T) {
+	inWorld(t, 3, 3, raftstore.Config{}, func(t *testing.T, w *world) {
+		child := w.split("m")
+		w.PD.TransferLeader(first, 1)
+		w.PD.TransferLeader(child, 2)
+		asleep := func(id uint64) bool {
+			for _, r := range w.Node(id).Store.Regions() {
+				if !r.Asleep {
+					return false
+				}
+			}
+			return true
+		}
+		w.Eventually("sleep", func() bool { return asleep(1) && asleep(2) && asleep(3) })
+		var messages atomic.Int64
+		w.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.Msg != nil {
+				messages.Add(1)
+			}
+			return true
+		})
+		advances := func() {
+			t.Helper()
+			ts := w.tso()
+			passes(10)
+			for _, id := range w.IDs() {
+				require.Greater(t, w.safe(id, first), ts, "store %d", id)
+				require.Greater(t, w.safe(id, child), ts, "store %d", id)
+			}
+		}
+		advances()
+		w.restart(3, w.Stop)
+		advances()
+		require.Zero(t, messages.Load(), "messages of Raft")
+		for _, id := range w.IDs() {
+			require.True(t, asleep(id), "store %d", id)
+		}
+	})
+}
+
 func TestSplitKeepsSafeTS(t *testing.T) {
 	inWorld(t, 3, 3, raftstore.Config{}, func(t *testing.T, w *world) {
 		w.WaitLeader(first)
@@ -554,7 +624,7 @@ func (w *world) faults(rng *rand.Rand, duration time.Duration) {
 	splits := []string{"k03", "k06", "k09"}
 	for end := time.Now().Add(duration); time.Now().Before(end); time.Sleep(time.Duration(200+rng.IntN(800)) * time.Millisecond) {
 		store := uint64(1 + rng.IntN(3))
-		switch rng.IntN(9) {
+		switch rng.IntN(10) {
 		case 0:
 			w.Partition(store)
 		case 1:
@@ -577,6 +647,9 @@ func (w *world) faults(rng *rand.Rand, duration time.Duration) {
 		case 8:
 			w.calm()
 			w.mergeSome(rng)
+		case 9:
+			w.calm()
+			w.restart(store, func(id uint64) { w.Crash(id, rng.IntN(101)) })
 		}
 	}
 	w.calm()
