@@ -38,6 +38,9 @@ func (a *awakeSet) each(fn func(*peer)) (n int) {
 	return len(kept)
 }
 
+// AwakeCount is how many peers get ticks.
+func (s *Store) AwakeCount() int { return s.awake.len() }
+
 func (a *awakeSet) len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -41,6 +41,8 @@ type sleepState struct {
 	offered bool
 	age     int // ticks since
 	acks    []uint64
+	// brief: the patrol woke it, and it has had nothing else to do since.
+	brief bool
 	// campaignIn ticks a peer that woke without a leader stands for election.
 	campaignIn int
 }
@@ -109,6 +111,12 @@ func (p *peer) rouse(m any) bool {
 			p.wakeLeader()
 		}
 	}
+	switch m := m.(type) {
+	case mailNudge:
+		p.sleep.brief = m.asked
+	case *proposal, *readRequest, mailOperator, mailRenewLease:
+		p.sleep.brief = false
+	}
 	if isActivity(m) {
 		p.sleep.idle, p.sleep.offered = 0, false
 	}
@@ -171,7 +179,7 @@ func (p *peer) onNudge(m mailNudge) {
 		return
 	}
 	switch {
-	case lone(p.region.Load()):
+	case p.votesAlone(p.region.Load()):
 		p.campaign()
 	case (r.lead != nil || m.asked) && p.promiseOver():
 		p.forgetLeader()
@@ -180,6 +188,11 @@ func (p *peer) onNudge(m mailNudge) {
 		p.signalOthers(Signal{Kind: SignalWake})
 		p.sleep.campaignIn = 2
 	}
+}
+
+// votesAlone: nobody else need be asked.
+func (p *peer) votesAlone(region *metapb.Region) bool {
+	return lone(region) && confState(region).Voters[0] == p.id
 }
 
 // tickCampaign stands for election if nobody has answered a nudge.
@@ -212,7 +225,11 @@ func (p *peer) tickSleep() {
 		}
 		return
 	}
-	s.offer = s.idle >= c.HibernateTicks && p.idleLeader()
+	enough := c.HibernateTicks
+	if s.brief {
+		enough = min(enough, c.ElectionTicks)
+	}
+	s.offer = s.idle >= enough && p.idleLeader()
 }
 
 // offerSleep makes the offer behind everything that this round has sent.
@@ -372,7 +389,8 @@ func (p *peer) isAsleep() bool { return !p.awake.Load() }
 // of none, or of one that is gone, sees to it.
 func (p *peer) leaderHint(r *role) *metapb.Peer {
 	if p.isAsleep() && (r.lead == nil || p.store.lost(r.lead, p.leadIncarnation.Load(), p.store.now())) && p.nudged.CompareAndSwap(false, true) {
-		p.send(mailNudge{})
+		asked := p.askedAt.Load()
+		p.send(mailNudge{asked: asked != 0 && p.store.now()-asked > 2*int64(p.store.cfg.TickInterval)})
 	}
 	return r.lead
 }

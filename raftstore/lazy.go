@@ -20,6 +20,7 @@ import (
 func (s *Store) newColdPeer(region *metapb.Region, id uint64, applied applyState) *peer {
 	p := &peer{store: s, regionID: region.GetId(), id: id}
 	p.log = slog.New(&regionLog{Handler: s.log.Handler(), region: p.regionID, peer: id})
+	p.cold.Store(true)
 	p.failed = s.failedOf(p.regionID)
 	p.region.Store(region)
 	p.role.Store(&role{})
@@ -47,6 +48,7 @@ func (p *peer) startFrom(rs raftlog.RaftState) error {
 		return err
 	}
 	p.role.Store(&role{term: p.hs.term})
+	p.cold.Store(false)
 	return nil
 }
 
@@ -113,9 +115,20 @@ func (p *peer) unload() {
 		return
 	}
 	p.rn, p.st = nil, nil
+	p.cold.Store(true)
 	p.selfSteps, p.props, p.reads = nil, nil, nil
 	p.index = readIndexState{}
 	p.leases.marks = nil
+}
+
+// ColdCount is how many peers have nothing of Raft in memory.
+func (s *Store) ColdCount() (n int) {
+	s.eachPeer(func(p *peer) {
+		if p.cold.Load() {
+			n++
+		}
+	})
+	return n
 }
 
 // unloadAfter is how long a follower sleeps before it becomes cold. A cold peer

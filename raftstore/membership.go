@@ -119,8 +119,13 @@ func (p *peer) changePeers(changes []*pdpb.ChangePeer) error {
 
 // checkPromotions refuses to give a vote to a peer that has no data yet, and
 // may not even exist: only a leader's message creates it, so that a leader that
-// is lost while its vote is needed could never be followed by another one.
+// is lost while its vote is needed could never be followed by another one. For
+// the same reason it refuses to take the vote of so many that have data that
+// the others, such as a split's child whose parent lags there, are needed.
 func (p *peer) checkPromotions(plan []*pdpb.ChangePeer) error {
+	if err := p.checkDemotions(plan); err != nil {
+		return err
+	}
 	for _, c := range plan {
 		if c.GetChangeType() != eraftpb.ConfChangeType_AddNode {
 			continue
@@ -134,6 +139,36 @@ func (p *peer) checkPromotions(plan []*pdpb.ChangePeer) error {
 		if match == 0 || match < p.st.truncatedIndex {
 			return fmt.Errorf("peer %d on store %d cannot become a voter before it has the region's data: add it as a learner and wait", id, c.GetPeer().GetStoreId())
 		}
+	}
+	return nil
+}
+
+func (p *peer) checkDemotions(plan []*pdpb.ChangePeer) error {
+	if !demotes(plan) {
+		return nil
+	}
+	leaves := func(id uint64) bool {
+		for _, c := range plan {
+			if c.GetPeer().GetId() == id && c.GetChangeType() != eraftpb.ConfChangeType_AddNode {
+				return true
+			}
+		}
+		return false
+	}
+	voters, able := 0, 0
+	for _, id := range confState(p.region.Load()).Voters {
+		if leaves(id) {
+			continue
+		}
+		voters++
+		p.rn.WithProgress(func(at uint64, _ raft.ProgressType, pr tracker.Progress) {
+			if at == id && (id == p.id || (pr.Match != 0 && pr.Match >= p.st.truncatedIndex)) {
+				able++
+			}
+		})
+	}
+	if able <= voters/2 {
+		return fmt.Errorf("only %d of the %d voters that would stay have the region's data: wait until they do", able, voters)
 	}
 	return nil
 }

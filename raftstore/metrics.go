@@ -19,13 +19,13 @@ type metrics struct {
 	truncations, roleChanges  prometheus.Counter
 	loadSplits                prometheus.Counter
 	wakes, sleeps, loads      prometheus.Counter
-	peerTicks                 prometheus.Counter
+	peerTicks, elected        prometheus.Counter
 	hashes                    *prometheus.CounterVec
 	registerer                prometheus.Registerer
 	collectors                []prometheus.Collector
 }
 
-func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, regions, leaders, awake func() float64) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -50,6 +50,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		wakes:           counter("tikv_raftstore_peer_wake_total", "Peers that woke up."),
 		sleeps:          counter("tikv_raftstore_peer_sleep_total", "Peers that fell asleep."),
 		loads:           counter("tikv_raftstore_peer_load_total", "Peers whose Raft state was read from disk."),
+		elected:         counter("tikv_raftstore_leader_elected_total", "Peers of the store that became leader."),
 		peerTicks:       counter("tikv_raftstore_peer_tick_total", "Ticks given to peers that are awake."),
 		hashes:          vec("tikv_raftstore_hash_total", "Consistency checks by result.", "result"),
 		registerer:      reg,
@@ -58,9 +59,14 @@ func newMetrics(reg prometheus.Registerer, regions, leaders func() float64) (*me
 		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "region"}}, regions)
 	m.leaders = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tikv_raftstore_region_count", Help: "Regions of the store.", ConstLabels: prometheus.Labels{"type": "leader"}}, leaders)
+	state := func(state string, fn func() float64) prometheus.GaugeFunc {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_hibernated_peer_state",
+			Help: "Peers that get ticks (awaken), and that sleep (hibernated).", ConstLabels: prometheus.Labels{"state": state}}, fn)
+	}
 	m.collectors = []prometheus.Collector{
 		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
-		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.hashes, m.wakes, m.sleeps, m.loads, m.peerTicks, m.regions, m.leaders}
+		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.hashes, m.wakes, m.sleeps, m.loads, m.peerTicks, m.elected,
+		m.regions, m.leaders, state("awaken", awake), state("hibernated", func() float64 { return regions() - awake() })}
 	if reg == nil {
 		return m, nil
 	}

@@ -8,9 +8,13 @@ import (
 
 // Limits of the patrol, per tick.
 const (
-	patrolVisitCountMax = 16 << 10 // peers looked at
-	patrolWakeCountMax  = 512      // peers woken, asked about or warmed up (hazard 14)
-	patrolReportMax     = 512      // heartbeats to PD after its leader has changed
+	patrolVisitCountMax  = 16 << 10 // peers looked at
+	patrolWakeCountMax   = 512      // peers woken or warmed up (hazard 14)
+	patrolAskCountMax    = 2048     // peers whose leaders are asked for
+	patrolReportCountMax = 512      // heartbeats to PD after its leader has changed
+	// patrolBacklogCountMax: with more peers than that still waiting for a Raft
+	// worker when the next tick comes, the patrol wakes nobody.
+	patrolBacklogCountMax = 4096
 )
 
 // patrol visits sleeping peers, for the few things that they cannot do
@@ -25,7 +29,7 @@ const (
 //	at once                the peers that lost a leader: the chosen one campaigns
 //	                       the peers that never knew one: ask who leads
 //	election timeout       the chosen one wakes and campaigns if nobody leads
-//	3 election timeouts    everybody does, by Raft's clock
+//	3 election timeouts    everybody does (later, if a round takes long)
 type patrol struct {
 	next   int // place in the range map
 	buf    []uint64
@@ -39,8 +43,15 @@ type patrol struct {
 	// reports: rounds on which every leader reports to PD.
 	reportAll bool
 	reportEnd int // visits left until then
-	woken     int // this tick
-	reported  int
+	// What this tick has done.
+	woken, asked, reported int
+
+	roundStart, roundTook int64
+}
+
+// exhausted: the rest is for the next tick.
+func (t *patrol) exhausted() bool {
+	return t.woken >= patrolWakeCountMax || t.asked >= patrolAskCountMax || t.reported >= patrolReportCountMax
 }
 
 // hurry makes the patrol look at everybody soon.
@@ -61,8 +72,8 @@ func (s *Store) patrolTick(now int64) {
 	if t.urgent > 0 || t.reportAll {
 		n = patrolVisitCountMax
 	}
-	t.woken, t.reported = 0, 0
-	for n = min(n, total); n > 0 && t.woken < patrolWakeCountMax && t.reported < patrolReportMax; {
+	t.woken, t.asked, t.reported = 0, 0, 0
+	for n = min(n, total); n > 0 && !t.exhausted(); {
 		t.buf = s.rangeIDs(t.buf[:0], t.next, min(n, 256))
 		if len(t.buf) == 0 {
 			s.patrolRound(now)
@@ -78,7 +89,7 @@ func (s *Store) patrolTick(now int64) {
 			if t.reportEnd--; t.reportEnd <= 0 {
 				t.reportAll = false
 			}
-			if t.woken >= patrolWakeCountMax || t.reported >= patrolReportMax {
+			if t.exhausted() {
 				break
 			}
 		}
@@ -89,6 +100,7 @@ func (s *Store) patrolTick(now int64) {
 func (s *Store) patrolRound(now int64) {
 	t := &s.patrol
 	t.next = 0
+	t.roundStart, t.roundTook = now, now-t.roundStart
 	if t.stores != nil {
 		s.live.keep(t.stores, now)
 	}
@@ -145,11 +157,9 @@ func (s *Store) visit(p *peer, now int64) {
 func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int64) {
 	t := &s.patrol
 	t.leaderless++
-	if lone(region) {
-		if confState(region).Voters[0] == p.id {
-			t.woken++
-			p.send(mailNudge{asked: true})
-		}
+	if p.votesAlone(region) {
+		t.woken++
+		p.send(mailNudge{asked: true})
 		return
 	}
 	timeout := int64(s.cfg.electionTimeout())
@@ -161,10 +171,11 @@ func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int
 	chosen, quorum := s.chooses(region, now)
 	switch {
 	case first && r.lead == nil:
-		t.woken++
+		t.asked++
+		p.askedAt.Store(max(now, 1))
 		p.signalOthers(Signal{Kind: SignalPeek})
 	case s.votesRefused():
-	case quorum && chosen == p.id && (r.lead != nil || since >= timeout), quorum && since >= 3*timeout:
+	case quorum && chosen == p.id && (r.lead != nil || since >= timeout), quorum && since >= 3*timeout+2*t.roundTook:
 		t.woken++
 		p.send(mailNudge{asked: true})
 	case since >= missingLeaderElections*timeout:

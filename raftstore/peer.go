@@ -59,6 +59,8 @@ type peer struct {
 	warm            atomic.Bool  // nothing of its log waits to be applied
 	nudged          atomic.Bool  // a nudge is in the mail
 	listed          bool         // owned by awakeSet
+	cold            atomic.Bool  // Raft's state is on disk only
+	askedAt         atomic.Int64 // when the others were asked who leads; 0: not yet
 	leaderlessSince int64        // owned by the ticker, as the next
 	reportedAt      int64
 

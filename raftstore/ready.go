@@ -219,6 +219,7 @@ func (p *peer) observeRole(rd *raft.Ready) {
 		src.ready = nil
 	}
 	if r.leader {
+		p.store.metrics.elected.Inc()
 		p.report.soon = true
 		p.gc.becameLeader()
 	}

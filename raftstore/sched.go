@@ -89,6 +89,13 @@ func (s *scheduler[T]) pop(buf []*T, n int) []*T {
 	return buf
 }
 
+// len is how many items wait for a worker.
+func (s *scheduler[T]) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) - s.head
+}
+
 // done gives an item back; it is queued again if work came meanwhile.
 func (s *scheduler[T]) done(item *T) {
 	st := s.state(item)

@@ -26,16 +26,22 @@ type splitKeysFound struct {
 // large. The estimate is the last measurement plus what was written since.
 func (p *peer) tickSplitCheck() {
 	c := &p.store.cfg
-	if p.report.splitBusy || p.now-p.report.lastSplitCheck < int64(c.SplitCheckInterval) {
+	// The first time comes soon: PD waits for the size, and the region for its sleep.
+	unknown := p.stats.sizeBytes.Load() == 0
+	first := unknown && p.report.lastSplitCheck == 0
+	if p.report.splitBusy || (!first && p.now-p.report.lastSplitCheck < int64(c.SplitCheckInterval)) {
 		return
 	}
 	p.report.lastSplitCheck = p.now
 	region := p.region.Load()
-	if p.stats.sizeBytes.Load() == 0 {
+	if unknown {
 		p.report.splitBusy = p.store.measures.submit(func() {
 			size, err := p.store.engine.ApproxSize(region.StartKey, region.EndKey)
 			p.send(&splitKeysFound{Split: engine.Split{Bytes: size}, err: err})
 		})
+		if !p.report.splitBusy {
+			p.report.lastSplitCheck = 0 // too many wait; at the next tick
+		}
 		return
 	}
 	if p.stats.sizeBytes.Load()+p.stats.sizeDelta.Load() >= c.RegionMaxBytes || p.approxKeys() >= c.RegionMaxKeys {

@@ -167,7 +167,8 @@ func New(o Options) (*Store, error) {
 	s.incarnation = binary.BigEndian.Uint64(seed[:]) | 1
 	s.live = newLiveness(2 * int64(s.cfg.electionTimeout()))
 	var err error
-	if s.metrics, err = newMetrics(o.Registerer, s.countRegions, s.countLeaders); err != nil {
+	if s.metrics, err = newMetrics(o.Registerer, s.countRegions, s.countLeaders,
+		func() float64 { return float64(s.AwakeCount()) }); err != nil {
 		return nil, err
 	}
 	s.logWriter = newLogWriter(s.raftLog, s.transport, s.fatal, s.metrics)
@@ -242,6 +243,7 @@ func (s *Store) ticker() {
 // and a bounded number of sleepers.
 func (s *Store) tick(n int) {
 	s.buryMerged()
+	busy := s.raftSched.len() > patrolBacklogCountMax
 	ticked := s.awake.each(func(p *peer) {
 		if !p.tickDue.Swap(true) {
 			s.raftSched.enqueue(p)
@@ -255,7 +257,9 @@ func (s *Store) tick(n int) {
 	if s.watchStores(now) {
 		s.patrol.hurry()
 	}
-	s.patrolTick(now)
+	if !busy {
+		s.patrolTick(now)
+	}
 }
 
 // Stop ends all work and flushes the data engine, so that the next start has

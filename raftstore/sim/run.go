@@ -117,6 +117,7 @@ func (w *world) makeShape() {
 		LogTruncateEntries: uint64(2 + rng.IntN(40)), LogTruncateBytes: 4 << 10,
 		LogKeepEntriesMax: uint64(5 + rng.IntN(100)), LogKeepBytesMax: 64 << 10,
 		RegionHeartbeatInterval: time.Second,
+		HibernateTicks:          2 + rng.IntN(30),
 	}
 	w.shape = s
 	for i := range s.keys {
