@@ -8,6 +8,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/metapb"
 
 	"github.com/copradb/copra/pd/core"
+	"github.com/copradb/copra/pd/placement"
 )
 
 // ScatterDesc is the name of scatter operators; clients wait for it by name.
@@ -39,14 +40,16 @@ func (s *scatterer) group(name string) *scatterGroup {
 	return g
 }
 
-// Scatter spreads the region's peers and leader among the stores, evenly within
-// the group. A region that is well placed gets no operator.
+// Scatter spreads the region's peers and leader among the stores that its rules
+// allow, evenly within the group. A region that is well placed gets no operator.
 func (c *Controller) Scatter(ctx context.Context, r *core.Region, group string) error {
 	switch {
 	case r.Leader == nil:
 		return fmt.Errorf("region %d has no known leader", r.ID())
-	case r.InJoint() || len(r.Learners()) > 0:
+	case r.InJoint() || !rolesSettled(c.Fit(r)):
 		return fmt.Errorf("region %d is changing its peers", r.ID())
+	case c.cluster.Labels().ScheduleDenied(r):
+		return fmt.Errorf("region %d is not scheduled: a label forbids it", r.ID())
 	}
 	if c.busy(r.ID()) {
 		// Its operator is in the way only where it is not ours.
@@ -59,117 +62,72 @@ func (c *Controller) Scatter(ctx context.Context, r *core.Region, group string) 
 	c.scatter.mu.Lock()
 	defer c.scatter.mu.Unlock()
 	g := c.scatter.group(group)
-	targets := c.scatterTargets(r, g)
-	leader := leastOf(targets, g.leaders, r.Leader.StoreId)
-	steps, err := c.scatterSteps(ctx, r, targets, leader)
+	planned := c.scatterPeers(r, g)
+	leader := c.scatterLeader(planned, g)
+	b := c.Build(ScatterDesc, KindAdmin, r).MayLead(c.leaderPlaces(r)).SetLeader(leader)
+	target := make(map[uint64]metapb.PeerRole, len(planned.Meta.Peers))
+	for _, p := range planned.Meta.Peers {
+		target[p.StoreId] = p.Role
+	}
+	op, err := b.SetPeers(target).Operator(ctx)
 	if err != nil {
 		return err
 	}
-	for _, id := range targets {
-		g.peers[id]++
+	for _, p := range planned.Meta.Peers {
+		g.peers[p.StoreId]++
 	}
 	g.leaders[leader]++
-	if len(steps) == 0 {
+	if len(op.Steps) == 0 {
 		return nil
 	}
-	if !c.Add(NewOperator(ScatterDesc, KindAdmin, r, steps...)) {
-		return fmt.Errorf("region %d changed meanwhile", r.ID())
-	}
-	return nil
+	return c.AddAll(op)
 }
 
-// scatterTargets picks as many stores as the region has voters, those with the
-// fewest peers of the group; among equals those that have the region already.
-func (c *Controller) scatterTargets(r *core.Region, g *scatterGroup) []uint64 {
-	left := make(map[uint64]bool) // store → has the region
-	for _, s := range c.cluster.Stores().All() {
-		has := r.StorePeer(s.ID()) != nil
-		if c.PeerRefusal(s) == nil || has && s.IsUp() {
-			left[s.ID()] = has
+// rolesSettled reports whether no peer waits for another role.
+func rolesSettled(f *placement.Fit) bool {
+	for i := range f.Rules {
+		if len(f.Rules[i].WrongRole) > 0 {
+			return false
 		}
 	}
-	var out []uint64
-	for range r.Voters() {
-		best, found := uint64(0), false
-		for id, has := range left {
-			better := g.peers[id] < g.peers[best] ||
-				g.peers[id] == g.peers[best] && (has && !left[best] || has == left[best] && id < best)
-			if !found || better {
-				best, found = id, true
+	return true
+}
+
+// scatterPeers is the region with its peers where the group has the fewest; a
+// peer that would not be better off stays.
+func (c *Controller) scatterPeers(r *core.Region, g *scatterGroup) *core.Region {
+	at := *r
+	meta := *r.Meta
+	meta.Peers = append([]*metapb.Peer(nil), r.Meta.Peers...)
+	at.Meta = &meta
+	for i, p := range meta.Peers {
+		best := p.StoreId
+		for _, s := range c.cluster.Stores().All() {
+			if g.peers[s.ID()] < g.peers[best] && c.PeerRefusal(s) == nil && c.rulesAllow(&at, p, s) {
+				best = s.ID()
 			}
 		}
-		if !found {
-			break
+		if best == p.StoreId {
+			continue
 		}
-		out = append(out, best)
-		delete(left, best)
+		moved := *p
+		moved.StoreId = best
+		meta.Peers[i] = &moved
+		if at.Leader.Id == p.Id {
+			at.Leader = &moved
+		}
 	}
-	return out
+	return &at
 }
 
-// leastOf is the store with the smallest count, prefer among equals.
-func leastOf(stores []uint64, counts map[uint64]int, prefer uint64) uint64 {
-	best, found := prefer, false
-	for _, id := range stores {
-		if !found || counts[id] < counts[best] || counts[id] == counts[best] && id == prefer {
-			best, found = id, true
+// scatterLeader is the store among those planned that leads the fewest of the
+// group and may lead.
+func (c *Controller) scatterLeader(at *core.Region, g *scatterGroup) uint64 {
+	may, best := c.leaderPlaces(at), at.Leader.StoreId
+	for _, p := range at.Meta.Peers {
+		if isVoter(p) && g.leaders[p.StoreId] < g.leaders[best] && may(p.StoreId) && at.Healthy(p.Id) {
+			best = p.StoreId
 		}
 	}
 	return best
-}
-
-func (c *Controller) scatterSteps(ctx context.Context, r *core.Region, targets []uint64, leader uint64) ([]Step, error) {
-	wanted := make(map[uint64]bool)
-	var fresh []uint64
-	for _, id := range targets {
-		wanted[id] = true
-		if r.StorePeer(id) == nil {
-			fresh = append(fresh, id)
-		}
-	}
-	var moving []*metapb.Peer
-	for _, p := range r.Voters() {
-		if !wanted[p.StoreId] {
-			moving = append(moving, p)
-		}
-	}
-	var steps []Step
-	at := r
-	for i, p := range moving {
-		if i >= len(fresh) {
-			break // fewer stores than peers: the rest stays
-		}
-		id, err := c.cluster.AllocID(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("an id for a new peer of region %d: %w", r.ID(), err)
-		}
-		steps = append(steps, replaceSteps(at, p, fresh[i], id)...)
-		at = after(at, p, fresh[i], id)
-	}
-	if at.Leader.StoreId != leader && at.StorePeer(leader) != nil {
-		steps = append(steps, TransferLeader{To: leader})
-	}
-	return steps, nil
-}
-
-// after is the region as it will be when a peer has been replaced, for planning
-// the next move.
-func after(r *core.Region, old *metapb.Peer, store, peer uint64) *core.Region {
-	next := *r
-	meta := *r.Meta
-	meta.Peers = nil
-	for _, p := range r.Meta.Peers {
-		if p.Id != old.Id {
-			meta.Peers = append(meta.Peers, p)
-		}
-	}
-	if r.Leader.Id == old.Id {
-		next.Leader = otherVoter(r, old.Id)
-	}
-	meta.Peers = append(meta.Peers, &metapb.Peer{Id: peer, StoreId: store})
-	next.Meta = &meta
-	if next.Leader == nil {
-		next.Leader = meta.Peers[len(meta.Peers)-1]
-	}
-	return &next
 }
