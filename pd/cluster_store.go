@@ -68,9 +68,7 @@ func (c *cluster) putStore(ctx context.Context, m *metapb.Store) error {
 		next = &cp
 		m.State, m.NodeState = old.Meta.State, old.Meta.NodeState
 		m.LastHeartbeat = old.Meta.LastHeartbeat
-		if m.Labels == nil {
-			m.Labels = old.Meta.Labels
-		}
+		m.Labels = mergeLabels(old.Meta.Labels, m.Labels)
 	} else {
 		m.State, m.NodeState = metapb.StoreState_Up, c.firstNodeState()
 		m.PhysicallyDestroyed = false

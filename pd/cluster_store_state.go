@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,32 +152,29 @@ func (c *cluster) changeStore(ctx context.Context, id uint64, change func(old *c
 // value removes a label.
 func (c *cluster) setStoreLabels(ctx context.Context, id uint64, labels []*metapb.StoreLabel, replace bool) error {
 	return c.changeStore(ctx, id, func(_ *core.Store, m *metapb.Store) error {
-		var merged []*metapb.StoreLabel
-		add := func(l *metapb.StoreLabel) {
-			for i, have := range merged {
-				if strings.EqualFold(have.Key, l.Key) {
-					merged = append(merged[:i:i], merged[i+1:]...)
-					break
-				}
-			}
-			if l.Value != "" {
+		if err := checkStoreLabels(labels); err != nil {
+			return fmt.Errorf("store %d: %w", id, err)
+		}
+		if replace {
+			m.Labels = nil
+		}
+		m.Labels = mergeLabels(m.Labels, labels)
+		return checkStoreLabels(m.Labels)
+	})
+}
+
+// mergeLabels lays labels over others. An empty value removes a label.
+func mergeLabels(lists ...[]*metapb.StoreLabel) []*metapb.StoreLabel {
+	var merged []*metapb.StoreLabel
+	for _, list := range lists {
+		for _, l := range list {
+			merged = slices.DeleteFunc(merged, func(have *metapb.StoreLabel) bool { return strings.EqualFold(have.GetKey(), l.GetKey()) })
+			if l.GetValue() != "" {
 				merged = append(merged, &metapb.StoreLabel{Key: l.Key, Value: l.Value})
 			}
 		}
-		if !replace {
-			for _, l := range m.Labels {
-				add(l)
-			}
-		}
-		for _, l := range labels {
-			if l == nil || l.Key == "" {
-				return fmt.Errorf("store %d: a label has no key", id)
-			}
-			add(l)
-		}
-		m.Labels = merged
-		return checkStoreLabels(merged)
-	})
+	}
+	return merged
 }
 
 func checkStoreLabels(labels []*metapb.StoreLabel) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/copradb/copra/pd/placement"
 	"github.com/copradb/copra/pd/schedule"
 	"github.com/copradb/copra/pd/tso"
 )
@@ -105,6 +106,9 @@ func (c Config) check() error {
 	}
 	if c.Replicas < 1 || c.Replicas > schedule.ReplicasMax {
 		return fmt.Errorf("pd: %d replicas are outside of 1 to %d", c.Replicas, schedule.ReplicasMax)
+	}
+	if err := placement.CheckLocation(c.Schedule.LocationLabels, c.Schedule.IsolationLevel); err != nil {
+		return err
 	}
 	if c.LeaderLeaseSeconds < 1 {
 		return fmt.Errorf("pd: a leader lease of %d s is too short", c.LeaderLeaseSeconds)

@@ -35,6 +35,9 @@
 //	/pd/<cluster>/raft/s/<id>, …/r/<id>     stores, regions
 //	/pd/<cluster>/config                    settings changed at run time
 //	/pd/<cluster>/scheduler_config/<name>   schedulers added, removed or changed at run time
+//	/pd/<cluster>/rules/…, …/rule_group/…   placement rules
+//	/pd/<cluster>/region_label/…            labels of key ranges
+//	/pd/<cluster>/schedule/store_weight/…   weights of stores
 //	/pd/<cluster>/gc/…, …/keyspaces/…       packages gcstate and keyspace
 //	/tidb/store/gcworker/saved_safe_point   transaction safe point (older clients read it)
 //

@@ -23,6 +23,10 @@ type Fit struct {
 	Rules []RuleFit `json:"rule-fits"`
 	// Orphans are the peers that no rule takes.
 	Orphans []*metapb.Peer `json:"orphan-peers"`
+
+	// Room for the usual case, so that a fit is one allocation.
+	fewRules [2]RuleFit
+	fewPeers [5]*metapb.Peer
 }
 
 // RuleFit is how some peers meet one rule.
@@ -291,10 +295,13 @@ func (p *fitPeer) hasRole(role Role) bool {
 func (w *fitter) result() *Fit {
 	f := &Fit{}
 	used := uint32(0)
-	if len(w.rules) > 0 {
+	switch {
+	case len(w.rules) > len(f.fewRules):
 		f.Rules = make([]RuleFit, len(w.rules))
+	case len(w.rules) > 0:
+		f.Rules = f.fewRules[:len(w.rules)]
 	}
-	all := make([]*metapb.Peer, 0, w.n) // one allocation for all rules
+	all := f.fewPeers[:0] // of all rules
 	for k, rule := range w.rules {
 		rf := &f.Rules[k]
 		rf.Rule, rf.Isolation, rf.GivenUp = rule, w.best[k].isolation, w.best[k].givenUp

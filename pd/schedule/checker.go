@@ -13,11 +13,15 @@ import (
 )
 
 const (
-	// A round of the patrol looks at a thousandth of all regions, within these
-	// bounds: a whole patrol takes about ten seconds.
+	// A round of the patrol looks at this share of all regions, within these
+	// bounds: a whole patrol takes less than a minute. What is urgent is known
+	// from heartbeats and does not wait for it.
 	patrolRegionsMin   = 128
 	patrolRegionsMax   = 8192
-	patrolRegionsShare = 1024
+	patrolRegionsShare = 4096
+	// patrolPause is how long a patrol lasts at least: a few regions are not
+	// looked at all the time.
+	patrolPause = 100 * time.Millisecond
 	// urgentRegionsMax is how many regions that lack peers are kept in mind, and
 	// waitingRegionsMax how many that need something that is not possible yet.
 	urgentRegionsMax  = 100_000
@@ -33,6 +37,7 @@ const (
 type patrolState struct {
 	mu      sync.Mutex
 	next    []byte // where the next round starts
+	began   time.Time
 	urgent  map[uint64]urgentRegion
 	waiting map[uint64]struct{}
 	queue   []uint64             // those waiting, the longest first
@@ -58,7 +63,14 @@ func (c *Controller) Patrol(ctx context.Context) {
 		}
 	}
 	c.patrol.mu.Lock()
-	from := c.patrol.next
+	from, now := c.patrol.next, c.now()
+	if len(from) == 0 && now.Sub(c.patrol.began) < patrolPause {
+		c.patrol.mu.Unlock()
+		return
+	}
+	if len(from) == 0 {
+		c.patrol.began = now
+	}
 	c.patrol.mu.Unlock()
 	n := min(max(c.cluster.Regions().Len()/patrolRegionsShare, patrolRegionsMin), patrolRegionsMax)
 	regions := c.cluster.Regions().Scan(from, nil, n)

@@ -34,3 +34,22 @@ func BenchmarkFit(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCheck is all that the patrol does for a region that needs nothing.
+func BenchmarkCheck(b *testing.B) {
+	s := newSim(b)
+	for i := 1; i <= 3; i++ {
+		s.addStore(uint64(i))
+	}
+	s.addRegion(1, "", "", []uint64{1, 2, 3})
+	s.report(1)
+	s.now = s.now.Add(2 * defaultSplitMergeInterval)
+	s.round()
+	r := s.regions.ByID(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if ops := s.ctl.check(b.Context(), r); ops != nil {
+			b.Fatal(ops)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/copradb/copra/cmd/copra/cluster"
@@ -11,6 +13,8 @@ func newPD(version string) *cobra.Command {
 	var (
 		c common
 		o pd.Config
+
+		labels string
 	)
 	cmd := &cobra.Command{
 		Use:   "pd",
@@ -24,6 +28,9 @@ func newPD(version string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.checkListen(listen{"client-addr", "PD", o.ClientAddr}, listen{"peer-addr", "PD peer", o.PeerAddr}); err != nil {
 				return err
+			}
+			if labels != "" {
+				o.Schedule.LocationLabels = strings.Split(labels, ",")
 			}
 			var err error
 			if o.Logger, err = c.logger(cmd.ErrOrStderr()); err != nil {
@@ -58,5 +65,7 @@ func newPD(version string) *cobra.Command {
 	f.StringVar(&o.InitialCluster, "initial-cluster", "", "first members as name=http://host:peer-port, comma separated (default this one alone)")
 	f.StringVar(&o.Join, "join", "", "client addresses of a running cluster to join, comma separated")
 	f.IntVar(&o.Replicas, "replicas", 3, "peers of each region")
+	f.StringVar(&labels, "location-labels", "", "labels of stores that tell where they are, from the widest place on: zone,host")
+	f.StringVar(&o.Schedule.IsolationLevel, "isolation-level", "", "the location label in which a region's peers must differ")
 	return cmd
 }
