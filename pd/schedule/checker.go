@@ -29,8 +29,11 @@ const (
 	// firstRegionsMax is how many of each are looked at before the patrol goes
 	// on.
 	firstRegionsMax = 128
-	// urgentPause is after how long an urgent region is looked at again.
+	// urgentPause is after how long an urgent region is looked at again, and
+	// urgentEvery how often they are put in order: after the loss of a store there
+	// are tens of thousands.
 	urgentPause = time.Second
+	urgentEvery = 100 * time.Millisecond
 )
 
 // patrolState is what the patrol keeps in mind between its rounds.
@@ -39,6 +42,7 @@ type patrolState struct {
 	next    []byte // where the next round starts
 	began   time.Time
 	urgent  map[uint64]urgentRegion
+	orderAt time.Time // when the urgent ones were put in order
 	waiting map[uint64]struct{}
 	queue   []uint64             // those waiting, the longest first
 	splits  map[uint64]time.Time // when a region was split
@@ -109,7 +113,22 @@ func (c *Controller) suspect(r *core.Region) {
 func (c *Controller) firstRegions() []uint64 {
 	c.patrol.mu.Lock()
 	defer c.patrol.mu.Unlock()
-	now := c.now()
+	ids := c.urgentRegions(c.now())
+	n := min(len(c.patrol.queue), firstRegionsMax)
+	for _, id := range c.patrol.queue[:n] {
+		delete(c.patrol.waiting, id)
+		ids = append(ids, id)
+	}
+	c.patrol.queue = c.patrol.queue[n:]
+	return ids
+}
+
+// urgentRegions is called with the patrol's lock held.
+func (c *Controller) urgentRegions(now time.Time) []uint64 {
+	if now.Sub(c.patrol.orderAt) < urgentEvery {
+		return nil
+	}
+	c.patrol.orderAt = now
 	ids := make([]uint64, 0, len(c.patrol.urgent))
 	for id, u := range c.patrol.urgent {
 		r := c.cluster.Regions().ByID(id)
@@ -128,12 +147,6 @@ func (c *Controller) firstRegions() []uint64 {
 	for _, id := range ids {
 		urgent[id] = urgentRegion{urgent[id].lost, now.Add(urgentPause)}
 	}
-	n := min(len(c.patrol.queue), firstRegionsMax)
-	for _, id := range c.patrol.queue[:n] {
-		delete(c.patrol.waiting, id)
-		ids = append(ids, id)
-	}
-	c.patrol.queue = c.patrol.queue[n:]
 	return ids
 }
 

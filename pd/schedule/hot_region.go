@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pingcap/kvproto/pkg/pdpb"
 
@@ -14,13 +13,8 @@ import (
 	"github.com/copradb/copra/pd/statistics"
 )
 
-const (
-	// hotFade is how long a finished move is still counted in, less and less:
-	// until the stores' reports show it.
-	hotFade = time.Minute
-	// hotPeersMax is how many hot peers of a store are looked at.
-	hotPeersMax = 100
-)
+// hotPeersMax is how many hot peers of a store are looked at.
+const hotPeersMax = 100
 
 // hotRegionConfig has PD's names.
 type hotRegionConfig struct {
@@ -29,7 +23,7 @@ type hotRegionConfig struct {
 	SrcTolerance float64 `json:"src-tolerance-ratio"`
 	DstTolerance float64 `json:"dst-tolerance-ratio"`
 	// GreatDec is how much of the load that the source has left after a move the
-	// target may have then.
+	// target may have then: with 1 they may be equal, and never change places.
 	GreatDec            float64  `json:"great-dec-ratio"`
 	ReadPriorities      []string `json:"read-priorities"`
 	WriteLeaderPriority []string `json:"write-leader-priorities"`
@@ -47,7 +41,8 @@ type hotRegion struct {
 	moves []hotMove
 }
 
-// hotMove is a move whose effect the stores' reports do not show yet.
+// hotMove is a move under way: its effect is counted in until the region's
+// report shows it.
 type hotMove struct {
 	op       *Operator
 	kind     statistics.Kind
@@ -58,7 +53,7 @@ type hotMove struct {
 }
 
 func newHotRegion(raw json.RawMessage) (Scheduler, error) {
-	h := &hotRegion{cfg: hotRegionConfig{SrcTolerance: 1.05, DstTolerance: 1.05, GreatDec: 0.95,
+	h := &hotRegion{cfg: hotRegionConfig{SrcTolerance: 1.05, DstTolerance: 1.05, GreatDec: 1,
 		ReadPriorities: []string{"query", "byte"}, WriteLeaderPriority: []string{"query", "byte"},
 		WritePeerPriority: []string{"byte", "key"}, Forbid: "none"}}
 	if err := decodeConfig(HotRegionName, raw, &h.cfg); err != nil {
@@ -76,8 +71,8 @@ func newHotRegion(raw json.RawMessage) (Scheduler, error) {
 		return nil, fmt.Errorf("pd: %s: forbid-rw-type %q is not none, read or write", HotRegionName, h.cfg.Forbid)
 	case h.cfg.SrcTolerance < 1 || h.cfg.DstTolerance < 1:
 		return nil, fmt.Errorf("pd: %s: a tolerance ratio is at least 1", HotRegionName)
-	case h.cfg.GreatDec <= 0 || h.cfg.GreatDec >= 1:
-		return nil, fmt.Errorf("pd: %s: great-dec-ratio %g is not between 0 and 1", HotRegionName, h.cfg.GreatDec)
+	case h.cfg.GreatDec <= 0 || h.cfg.GreatDec > 1:
+		return nil, fmt.Errorf("pd: %s: great-dec-ratio %g is not above 0 and up to 1", HotRegionName, h.cfg.GreatDec)
 	}
 	return h, nil
 }
@@ -146,7 +141,7 @@ func (h *hotRegion) solve(ctx context.Context, c *Controller, p hotProblem) bool
 
 func (h *hotRegion) stores(c *Controller, p hotProblem) ([]*hotStore, statistics.Loads) {
 	h.forgetMoves(c)
-	in, cache := c.influence(), c.hot.Caches[p.kind]
+	in := c.influence()
 	var out []*hotStore
 	var sum statistics.Loads
 	for _, s := range c.cluster.Stores().All() {
@@ -157,11 +152,7 @@ func (h *hotRegion) stores(c *Controller, p hotProblem) ([]*hotStore, statistics
 		if p.peers {
 			st.to = (st.to || !p.leads) && c.acceptsPeers(s, in[s.ID()])
 		}
-		loads, known := c.hot.Stores.Get(s.ID(), p.kind)
-		if !known || !p.bears {
-			loads = cache.Sum(s.ID(), !p.bears)
-		}
-		st.loads = loads.Plus(h.pending(c, p, s.ID()), 1)
+		st.loads = c.hot.Load(s.ID(), p.kind, !p.bears).Plus(h.pending(p, s.ID()), 1)
 		out = append(out, st)
 		sum = sum.Plus(st.loads, 1)
 	}
@@ -169,7 +160,7 @@ func (h *hotRegion) stores(c *Controller, p hotProblem) ([]*hotStore, statistics
 }
 
 // pending is what moves will add to the store's load.
-func (h *hotRegion) pending(c *Controller, p hotProblem, store uint64) statistics.Loads {
+func (h *hotRegion) pending(p hotProblem, store uint64) statistics.Loads {
 	var out statistics.Loads
 	for _, m := range h.moves {
 		if m.kind != p.kind || !(m.leads && p.leads || m.bears && p.bears) {
@@ -177,30 +168,19 @@ func (h *hotRegion) pending(c *Controller, p hotProblem, store uint64) statistic
 		}
 		switch store {
 		case m.from:
-			out = out.Plus(m.loads, -m.weight(c))
+			out = out.Plus(m.loads, -1)
 		case m.to:
-			out = out.Plus(m.loads, m.weight(c))
+			out = out.Plus(m.loads, 1)
 		}
 	}
 	return out
 }
 
-// weight is how much of a move the stores' reports do not show yet.
-func (m hotMove) weight(c *Controller) float64 {
-	rec, ok := c.Status(m.op.Region)
-	switch {
-	case !ok || rec.Op != m.op:
-		return 0
-	case rec.Status == pdpb.OperatorStatus_RUNNING:
-		return 1
-	case rec.Status != pdpb.OperatorStatus_SUCCESS:
-		return 0
-	}
-	return max(0, 1-float64(c.now().Sub(rec.FinishedAt))/float64(hotFade))
-}
-
 func (h *hotRegion) forgetMoves(c *Controller) {
-	h.moves = slices.DeleteFunc(h.moves, func(m hotMove) bool { return m.weight(c) == 0 })
+	h.moves = slices.DeleteFunc(h.moves, func(m hotMove) bool {
+		rec, ok := c.Status(m.op.Region)
+		return !ok || rec.Op != m.op || rec.Status != pdpb.OperatorStatus_RUNNING
+	})
 }
 
 // relieve moves one hot region away from the store.
@@ -285,7 +265,7 @@ func (h *hotRegion) start(ctx context.Context, c *Controller, p hotProblem, r *c
 func (c *Controller) Observe(r *core.Region) { c.hot.Observe(r, c.now()) }
 
 // ObserveStore takes in a store's heartbeat for the statistics.
-func (c *Controller) ObserveStore(stats *pdpb.StoreStats) { c.hot.Stores.Observe(stats) }
+func (c *Controller) ObserveStore(stats *pdpb.StoreStats) { c.hot.ObserveStore(stats) }
 
 // Statistics is what is known of the load.
 func (c *Controller) Statistics() *statistics.Hot { return c.hot }

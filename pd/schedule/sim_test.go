@@ -275,6 +275,7 @@ func (s *sim) report(id uint64) {
 	if _, err := s.regions.Put(r); err != nil {
 		s.t.Fatalf("report of region %d: %v", id, err)
 	}
+	s.ctl.Observe(r)
 	s.ctl.Dispatch(r)
 }
 

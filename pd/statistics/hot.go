@@ -46,7 +46,7 @@ func New() *Hot {
 
 // Observe takes in a region's heartbeat.
 func (h *Hot) Observe(r *core.Region, now time.Time) {
-	if r.Leader == nil || r.IntervalSeconds == 0 {
+	if r.Leader == nil {
 		return
 	}
 	for _, c := range h.Caches {
@@ -105,7 +105,7 @@ func (c *HotCache) flow(r *core.Region) Loads {
 
 func (c *HotCache) observe(r *core.Region, now time.Time) {
 	sum, seconds := c.flow(r), float64(r.IntervalSeconds)
-	if !sum.reaches(Loads{}.Plus(leastHot[c.kind], seconds)) && !c.known(r.ID()) {
+	if (seconds == 0 || !sum.reaches(Loads{}.Plus(leastHot[c.kind], seconds))) && !c.known(r.ID()) {
 		return // nearly all are like this
 	}
 	c.mu.Lock()

@@ -63,37 +63,66 @@ type StoreLoads struct {
 	reports map[uint64][]storeReport
 }
 
-type storeReport [kindCount]Loads
+// storeReport is one report, and what of it the hot regions known at that time
+// do not explain.
+type storeReport struct{ all, rest [kindCount]Loads }
 
-// Observe takes in a store's heartbeat. One without an interval tells no rates.
-func (s *StoreLoads) Observe(stats *pdpb.StoreStats) {
+// ObserveStore takes in a store's heartbeat. One without an interval tells no
+// rates.
+func (h *Hot) ObserveStore(stats *pdpb.StoreStats) {
 	iv := stats.GetInterval()
 	if iv == nil || iv.EndTimestamp <= iv.StartTimestamp {
 		return
 	}
 	seconds := float64(iv.EndTimestamp - iv.StartTimestamp)
 	q := stats.QueryStats
-	r := storeReport{
-		Read:  {float64(stats.BytesRead), float64(stats.KeysRead), float64(core.ReadQueries(q))},
-		Write: {float64(stats.BytesWritten), float64(stats.KeysWritten), float64(core.WriteQueries(q))},
+	var r storeReport
+	r.all[Read] = Loads{float64(stats.BytesRead), float64(stats.KeysRead), float64(core.ReadQueries(q))}
+	r.all[Write] = Loads{float64(stats.BytesWritten), float64(stats.KeysWritten), float64(core.WriteQueries(q))}
+	for k, c := range h.Caches {
+		r.all[k] = Loads{}.Plus(r.all[k], 1/seconds)
+		r.rest[k] = r.all[k].Plus(c.Sum(stats.StoreId, false), -1)
 	}
-	for k := range r {
-		r[k] = Loads{}.Plus(r[k], 1/seconds)
-	}
+	h.Stores.add(stats.StoreId, r)
+}
+
+func (s *StoreLoads) add(store uint64, r storeReport) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reports == nil {
 		s.reports = make(map[uint64][]storeReport)
 	}
-	list := append(s.reports[stats.StoreId], r)
+	list := append(s.reports[store], r)
 	if len(list) > storeReportsMax {
 		list = slices.Delete(list, 0, 1)
 	}
-	s.reports[stats.StoreId] = list
+	s.reports[store] = list
 }
 
-// Get returns the store's load, and false where it has reported none.
+// Load is how much the store does: its hot regions as they are now, and the rest
+// by its reports. A hot region that moves takes its load along at once, while
+// the store's own figures show it only after a while: who went by those would
+// move more and more, and then all back. With leaders set it is the hot regions
+// that the store leads, alone.
+func (h *Hot) Load(store uint64, k Kind, leaders bool) Loads {
+	out := h.Caches[k].Sum(store, leaders)
+	if leaders {
+		return out
+	}
+	rest, _ := h.Stores.median(store, func(r storeReport) Loads { return r.rest[k] })
+	for d := range out {
+		out[d] += max(rest[d], 0)
+	}
+	return out
+}
+
+// Get returns the store's load by its own reports, and false where there are
+// none.
 func (s *StoreLoads) Get(store uint64, k Kind) (Loads, bool) {
+	return s.median(store, func(r storeReport) Loads { return r.all[k] })
+}
+
+func (s *StoreLoads) median(store uint64, of func(storeReport) Loads) (Loads, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	list := s.reports[store]
@@ -101,15 +130,13 @@ func (s *StoreLoads) Get(store uint64, k Kind) (Loads, bool) {
 		return Loads{}, false
 	}
 	var out Loads
-	var rates [storeReportsMax]float64
+	rates := make([]float64, len(list))
 	for d := range out {
-		n := 0
-		for _, r := range list {
-			rates[n] = r[k][d]
-			n++
+		for i, r := range list {
+			rates[i] = of(r)[d]
 		}
-		slices.Sort(rates[:n])
-		out[d] = rates[n/2]
+		slices.Sort(rates)
+		out[d] = rates[len(rates)/2]
 	}
 	return out, true
 }
