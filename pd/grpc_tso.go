@@ -124,3 +124,18 @@ func (p *service) externalTS(ctx context.Context, t *term) (uint64, error) {
 	}
 	return strconv.ParseUint(string(raw), 10, 64)
 }
+
+// Timestamp grants one timestamp to a caller in this process; ok is false where
+// this member does not lead.
+func (s *Server) Timestamp(ctx context.Context) (physical, logical int64, ok bool) {
+	t, err := s.leading()
+	if err != nil {
+		return 0, 0, false
+	}
+	if physical, logical, err = t.tso.Grant(ctx, 1); err != nil {
+		return 0, 0, false
+	}
+	s.metrics.tsoRequests.Inc()
+	s.metrics.tsoGranted.Inc()
+	return physical, logical, true
+}

@@ -29,6 +29,8 @@ type Options struct {
 	// Local holds the stores of this process by the address under which PD
 	// knows them; it may be nil and may grow while the client is in use.
 	Local *Local
+	// Timestamps is asked before PD is asked over the wire; it may be nil.
+	Timestamps TimestampFunc
 	// Security are the TLS files; the zero value means plain text.
 	Security config.Security
 }
@@ -56,6 +58,9 @@ func open(ctx context.Context, o Options) (*tikv.KVStore, error) {
 	}, opt.WithCustomTimeoutOption(10*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("kvclient: connect to PD at %v: %w", o.PDEndpoints, err)
+	}
+	if o.Timestamps != nil {
+		pdClient = &localTSO{Client: pdClient, now: o.Timestamps}
 	}
 	codecPD, err := tikv.NewCodecPDClientWithKeyspace(tikv.ModeTxn, pdClient, Keyspace)
 	if err != nil {

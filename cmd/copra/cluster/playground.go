@@ -64,7 +64,7 @@ func (p *Playground) start(ctx context.Context, o PlaygroundOptions) (err error)
 	if err := p.startPDs(ctx, o, registry); err != nil {
 		return err
 	}
-	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil)}
+	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil), Timestamps: p.timestamp}
 	if err := p.startStores(ctx, o, locals, registry); err != nil {
 		return err
 	}
@@ -117,6 +117,17 @@ func (p *Playground) startPDs(ctx context.Context, o PlaygroundOptions, registry
 		return fmt.Errorf("start PD: %w", err)
 	}
 	return nil
+}
+
+// timestamp takes a timestamp from the placement driver that leads, if it is one
+// of ours.
+func (p *Playground) timestamp(ctx context.Context) (physical, logical int64, ok bool) {
+	for _, s := range p.pds {
+		if physical, logical, ok = s.Timestamp(ctx); ok {
+			break
+		}
+	}
+	return physical, logical, ok
 }
 
 // watchPD passes on that a placement driver ended by itself.

@@ -60,11 +60,11 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 		}
 	}()
 	var transport client.Transport = n.flight
-	var localKV *kvclient.Local
+	options := kvclient.Options{PDEndpoints: o.PDEndpoints}
 	if o.Locals != nil {
-		transport, localKV = o.Locals.Copr, o.Locals.KV
+		transport, options.Local, options.Timestamps = o.Locals.Copr, o.Locals.KV, o.Locals.Timestamps
 	}
-	if n.kv, err = kvclient.Open(ctx, kvclient.Options{PDEndpoints: o.PDEndpoints, Local: localKV}); err != nil {
+	if n.kv, err = kvclient.Open(ctx, options); err != nil {
 		return nil, err
 	}
 	copr, err := client.New(n.kv, client.Options{Transport: transport, Logger: o.Logger, Registerer: o.Registry})

@@ -11,10 +11,13 @@ import (
 	"github.com/copradb/copra/tikv"
 )
 
-// Locals are the ways around gRPC to the stores of this process.
+// Locals are the ways around gRPC to the stores and placement drivers of this
+// process.
 type Locals struct {
 	KV   *kvclient.Local
 	Copr *client.Local
+	// Timestamps asks the placement drivers of this process.
+	Timestamps kvclient.TimestampFunc
 }
 
 // Store is a storage node with its coprocessor.
