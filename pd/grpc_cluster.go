@@ -158,47 +158,6 @@ func (p *service) StoreHeartbeat(ctx context.Context, req *pdpb.StoreHeartbeatRe
 	return &pdpb.StoreHeartbeatResponse{Header: h, ClusterVersion: Version, State: state}, nil
 }
 
-// ReportMinResolvedTS implements pdpb.PDServer.
-func (p *service) ReportMinResolvedTS(_ context.Context, req *pdpb.ReportMinResolvedTsRequest) (*pdpb.ReportMinResolvedTsResponse, error) {
-	t, h, err := p.s.serveRegions(req.GetHeader())
-	if t == nil {
-		return &pdpb.ReportMinResolvedTsResponse{Header: h}, err
-	}
-	if err := t.cluster.setMinResolvedTS(req.GetStoreId(), req.GetMinResolvedTs()); err != nil {
-		return nil, rpcError(err)
-	}
-	return &pdpb.ReportMinResolvedTsResponse{Header: h}, nil
-}
-
-func (c *cluster) setMinResolvedTS(store, ts uint64) error {
-	c.metaMu.Lock()
-	defer c.metaMu.Unlock()
-	old, err := c.store(store)
-	if err != nil {
-		return err
-	}
-	next := *old
-	next.MinResolvedTS = max(ts, old.MinResolvedTS)
-	c.stores.Put(&next)
-	return nil
-}
-
-// minResolvedTS is the smallest of all stores that hold data, 0 where one has
-// not reported.
-func (c *cluster) minResolvedTS() uint64 {
-	var minTS uint64
-	first := true
-	for _, st := range c.stores.All() {
-		if st.IsTombstone() || c.regions.StoreCounts(st.ID()).Peers == 0 {
-			continue
-		}
-		if first || st.MinResolvedTS < minTS {
-			minTS, first = st.MinResolvedTS, false
-		}
-	}
-	return minTS
-}
-
 // SplitRegions implements pdpb.PDServer.
 func (p *service) SplitRegions(ctx context.Context, req *pdpb.SplitRegionsRequest) (*pdpb.SplitRegionsResponse, error) {
 	t, h, err := p.s.serveRegions(req.GetHeader())

@@ -71,6 +71,7 @@ func (s *Server) newHTTP() http.Handler {
 		"GET /pd/api/v1/hotspot/regions/read":       s.httpHot(statistics.Read),
 		"GET /pd/api/v1/hotspot/regions/write":      s.httpHot(statistics.Write),
 		"GET /pd/api/v1/min-resolved-ts":            s.httpMinResolvedTS,
+		"GET /pd/api/v1/min-resolved-ts/{id}":       s.httpStoreMinResolvedTS,
 		"GET /pd/api/v1/cluster":                    s.httpCluster,
 		"GET /pd/api/v1/cluster/status":             s.httpClusterStatus,
 		"GET /pd/api/v1/gc/safepoint":               s.httpSafePoints,

@@ -197,13 +197,6 @@ func (s *Server) httpDeleteOperator(t *term, r *http.Request) (any, error) {
 	return "The pending operator is canceled.", nil
 }
 
-func (s *Server) httpMinResolvedTS(t *term, _ *http.Request) (any, error) {
-	// is_real_time says that stores' reports are taken in at all.
-	return map[string]any{
-		"min_resolved_ts": t.cluster.minResolvedTS(), "is_real_time": true, "persist_interval": "1s",
-	}, nil
-}
-
 func (s *Server) httpSafePoints(t *term, r *http.Request) (any, error) {
 	st, err := t.gc.Get(r.Context(), gcstate.NullKeyspace)
 	if err != nil {
