@@ -74,14 +74,16 @@ func (h *hashJobs) add(j *hashJob) {
 	h.open[j] = struct{}{}
 }
 
-// end closes a job's snapshot, once.
+// end closes a job's snapshot, once. That may wait for the disk, so not under the
+// lock: apply takes it.
 func (h *hashJobs) end(j *hashJob) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, ok := h.open[j]; !ok {
+	_, ok := h.open[j]
+	delete(h.open, j)
+	h.mu.Unlock()
+	if !ok {
 		return nil
 	}
-	delete(h.open, j)
 	return j.es.Close()
 }
 

@@ -243,6 +243,10 @@ func (p *peer) onMergeVerdict(commit uint64, v verdict, record *raft_serverpb.Me
 	case v == mergeDone && record.SourceRegionId == p.regionID && findPeer(&metapb.Region{Peers: record.SourcePeers}, p.id) != nil:
 		p.mergedInto.Store(record)
 		p.leaveMerged(record)
+	case v == mergeDone && record.SourceRegionId == p.regionID:
+		// The merge froze the members: this peer was removed before.
+		epoch := p.region.Load().RegionEpoch
+		p.endLife(metapb.RegionEpoch{ConfVer: epoch.GetConfVer(), Version: epoch.GetVersion()})
 	case v == mergeFailed && ms != nil && ms.Commit == commit && r.leader && p.admin.merge == (proposalID{}):
 		region := p.region.Load()
 		h := p.newHeader(entryKindAdmin, region)

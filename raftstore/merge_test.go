@@ -100,3 +100,33 @@ func TestMergeCrashAllBehind(t *testing.T) {
 		}
 	})
 }
+
+// A peer that was removed, unknown to itself, before its region was merged away
+// hears of its end from those that have merged.
+func TestHazard15_RemovedBeforeMerge(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		source, target := mergePair(t, c)
+		for _, id := range []uint64{source, target} {
+			c.PD.TransferLeader(id, 1)
+		}
+		c.Eventually("the children are everywhere", func() bool { _, ok := c.Node(3).Store.Region(source); return ok })
+		c.Partition(3)
+		for _, id := range []uint64{source, target} {
+			r, _ := c.Node(1).Store.Region(id)
+			for _, p := range r.Region.Peers {
+				if p.StoreId == 3 {
+					c.PD.RemovePeer(id, p.Id, 3)
+				}
+			}
+		}
+		c.Eventually("merge", func() bool {
+			c.PD.TryMerge(source, target)
+			_, here := c.Node(1).Store.Region(source)
+			_, there := c.Node(2).Store.Region(source)
+			return !here && !there
+		})
+		c.Heal()
+		c.Eventually("all gone", func() bool { return len(c.Node(3).Store.Regions()) == 0 })
+		whole(t, c, target)
+	})
+}

@@ -85,7 +85,7 @@ func states(n *rafttest.Node) (out []*raft_serverpb.RegionLocalState, err error)
 		if err := st.Unmarshal(value); err != nil {
 			return err
 		}
-		if st.State == raft_serverpb.PeerState_Normal {
+		if st.State == raft_serverpb.PeerState_Normal || st.State == raft_serverpb.PeerState_Merging {
 			out = append(out, st)
 		}
 		return nil

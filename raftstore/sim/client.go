@@ -33,7 +33,7 @@ type cachedRegion struct {
 // client is an actor.
 func (w *world) client(id int) {
 	c := &client{w: w, id: id, rng: w.rng("client", uint64(id))}
-	for w.sleep(c.rng, 0, 40*time.Millisecond) {
+	for w.sleep(c.rng, 0, w.shape.think) {
 		c.n++
 		c.step()
 	}

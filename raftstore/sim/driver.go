@@ -17,7 +17,7 @@ import (
 // one operator is of one epoch, a region keeps a voter), but has no aim.
 func (w *world) driver() {
 	rng := w.rng("driver")
-	for w.sleep(rng, 20*time.Millisecond, 1500*time.Millisecond) {
+	for w.sleep(rng, 20*time.Millisecond, w.shape.operatorPause) {
 		key, kind := w.keys[rng.IntN(len(w.keys))], rng.IntN(100)
 		region, lead := w.regionAt(key)
 		if region == nil || lead == 0 {
@@ -30,6 +30,8 @@ func (w *world) driver() {
 			resp, what = transferTo(region, rng)
 		case kind < 45 && w.shape.split:
 			w.splitAt(region, lead, rng)
+		case kind < 65 && w.shape.merge:
+			resp, what = w.mergeNext(region, rng)
 		case w.shape.members:
 			resp, what = w.changeMembers(region, lead, rng)
 		}
@@ -46,6 +48,36 @@ func (w *world) driver() {
 func transferTo(region *metapb.Region, rng *rand.Rand) (*pdpb.RegionHeartbeatResponse, string) {
 	p := region.Peers[rng.IntN(len(region.Peers))]
 	return &pdpb.RegionHeartbeatResponse{TransferLeader: &pdpb.TransferLeader{Peer: p}}, fmt.Sprintf("transfer to s%d", p.StoreId)
+}
+
+// mergeNext merges a region into its right neighbour, if both have their peers on
+// the same stores; else it takes a step to that.
+func (w *world) mergeNext(region *metapb.Region, rng *rand.Rand) (*pdpb.RegionHeartbeatResponse, string) {
+	if len(region.EndKey) == 0 {
+		return nil, ""
+	}
+	target, lead := w.regionAt(string(region.EndKey))
+	if target == nil || lead == 0 {
+		return nil, ""
+	}
+	for _, p := range target.Peers {
+		if peerOn(region, p.StoreId).Id == 0 {
+			add := rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, w.c.PD.AllocID(), p.StoreId)
+			return &pdpb.RegionHeartbeatResponse{ChangePeer: add}, fmt.Sprintf("add learner s%d=%d for a merge", p.StoreId, add.Peer.Id)
+		}
+	}
+	for _, p := range region.Peers {
+		at := peerOn(target, p.StoreId)
+		switch {
+		case at.Id == 0:
+			return &pdpb.RegionHeartbeatResponse{ChangePeer: rafttest.Change(eraftpb.ConfChangeType_RemoveNode, p.Id, p.StoreId)},
+				fmt.Sprintf("remove s%d=%d for a merge", p.StoreId, p.Id)
+		case p.Role == metapb.PeerRole_Learner && at.Role == metapb.PeerRole_Voter:
+			return &pdpb.RegionHeartbeatResponse{ChangePeer: rafttest.Change(eraftpb.ConfChangeType_AddNode, p.Id, p.StoreId)},
+				fmt.Sprintf("promote s%d=%d for a merge", p.StoreId, p.Id)
+		}
+	}
+	return &pdpb.RegionHeartbeatResponse{Merge: &pdpb.Merge{Target: target}}, fmt.Sprintf("merge into r%d", target.Id)
 }
 
 // splitAt cuts a region at one or two keys.

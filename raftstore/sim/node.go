@@ -100,6 +100,9 @@ func (n *node) customize(o *raftstore.Options) {
 	o.Transport = transport{o.Transport, n}
 	o.Observer = observer{NoObserver: raftstore.NoObserver{}, n: n}
 	o.Logger = n.w.logger(n.id)
+	o.Inconsistent = func(i raftstore.Inconsistency) {
+		n.w.fail("store %d: peer %d of region %d differs from its leader at index %d", n.id, i.PeerID, i.Region.Id, i.Index)
+	}
 }
 
 // clock runs at its own rate, and whoever looks at it while the process is

@@ -45,6 +45,8 @@ type shape struct {
 	syncError, drift              bool
 	weather, partition            bool
 	split, members, transfer      bool
+	merge                         bool
+	operatorPause, think          time.Duration // longest
 	flush, gracefulStop           bool
 }
 
@@ -105,7 +107,9 @@ func (w *world) makeShape() {
 		faultTime: time.Duration(15+rng.IntN(30)) * time.Second,
 		crash:     often(), pause: often(), slowDisk: often(), syncError: !often(), drift: often(),
 		weather: often(), partition: often(),
-		split: often(), members: often(), transfer: often(), flush: often(), gracefulStop: often(),
+		split: often(), members: often(), transfer: often(), flush: often(), gracefulStop: often(), merge: often(),
+		operatorPause: [...]time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 1500 * time.Millisecond}[rng.IntN(3)],
+		think:         [...]time.Duration{40 * time.Millisecond, 40 * time.Millisecond, 200 * time.Millisecond, 3 * time.Second}[rng.IntN(4)],
 	}
 	s.voters = 3
 	if s.stores == 5 && rng.IntN(2) == 0 {
@@ -117,6 +121,7 @@ func (w *world) makeShape() {
 		LogTruncateEntries: uint64(2 + rng.IntN(40)), LogTruncateBytes: 4 << 10,
 		LogKeepEntriesMax: uint64(5 + rng.IntN(100)), LogKeepBytesMax: 64 << 10,
 		RegionHeartbeatInterval: time.Second,
+		NoHibernation:           !often(),
 		HibernateTicks:          2 + rng.IntN(30),
 	}
 	w.shape = s
