@@ -25,8 +25,16 @@ import (
 // region: 't' region(8) → uvarint id.
 const tombstoneKind = 't'
 
+// doom is the end of a peer that has to apply something first.
+type doom struct {
+	epoch metapb.RegionEpoch
+	after uint64 // index
+}
+
 // endLife ends a peer that has learned from others that it is no member as of
-// epoch.
+// epoch. What it knows to be committed is applied before: among it may be a
+// split whose child has voted and acknowledged entries here, before a crash made
+// this store forget that it had come so far (hazards 4, 10).
 func (p *peer) endLife(epoch metapb.RegionEpoch) {
 	if p.snap.applying {
 		p.snap.ended = &epoch
@@ -35,10 +43,22 @@ func (p *peer) endLife(epoch metapb.RegionEpoch) {
 	if p.ending {
 		return
 	}
+	if after := max(p.rn.BasicStatus().GetCommit(), p.hs.commit); p.handed < after {
+		p.doomed = &doom{epoch, after}
+		return
+	}
 	p.ending = true
 	p.log.Info("peer is no member any longer", slog.String("epoch", epoch.String()))
 	p.apply.put(&applyTask{destroy: true})
 	p.store.applySched.enqueue(p)
+}
+
+// endIfDue ends a doomed peer when apply has all that it waits for.
+func (p *peer) endIfDue() {
+	if d := p.doomed; d != nil && p.handed >= d.after && !p.gone {
+		p.doomed = nil
+		p.endLife(d.epoch)
+	}
 }
 
 // startDestroy ends the Raft worker's part. region is as of the removal.

@@ -334,3 +334,32 @@ func TestHazard15_TheDeadDontBuryTheYounger(t *testing.T) {
 		c.Eventually("the learner lives", func() bool { return c.Local(4, "a") == "2" })
 	})
 }
+
+// Hazard 10: a peer that hears of its removal right after a restart first applies
+// what it knows to be committed, be it the split whose child lives on here.
+func TestHazard10_SplitBeforeEnd(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(first, 1)
+		require.NoError(t, c.Node(2).Engine.Flush(t.Context()))
+		child := splitAt(t, c, first, "m")[0].Id
+		c.Put("a", "2")
+		c.Eventually("the child is on store 2", func() bool { return c.Local(2, "a") == "2" })
+		c.Crash(2, 0) // which forgets that it has applied the split
+		c.PD.RemovePeer(first, rafttest.FirstPeer+2, 2)
+		c.Partition(2)
+		c.Restart(2)
+		region, _ := c.Node(1).Store.Region(first)
+		require.NoError(t, c.Node(2).Store.Step(&raftstore.RaftMessage{
+			RegionID: first, From: *region.Region.Peers[0], To: metapb.Peer{Id: rafttest.FirstPeer + 2, StoreId: 2},
+			Epoch: *region.Region.RegionEpoch, Tombstone: true}))
+		c.Eventually("destroyed", func() bool { _, ok := c.Node(2).Store.Region(first); return !ok })
+		r, ok := c.Node(2).Store.Region(child)
+		require.True(t, ok, "the child is lost")
+		require.NotEmpty(t, r.Region.Peers)
+		c.Heal()
+		c.Stop(3)
+		c.Put("a", "3")
+		c.Eventually("data", func() bool { return c.Local(2, "a") == "3" })
+	})
+}

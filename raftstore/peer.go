@@ -83,6 +83,7 @@ type peer struct {
 	appliedIndex uint64 // what apply has reported
 	appliedTerm  uint64
 	ending       bool // the applier was told to end
+	doomed       *doom
 	otherPeers   map[uint64]metapb.Peer
 
 	leases  leaseState
@@ -242,6 +243,7 @@ func (p *peer) process(buf []any) []any {
 		p.reportIfDue()
 		p.offerSleep()
 	}
+	p.endIfDue()
 	if p.gone {
 		p.awake.Store(false)
 	}
