@@ -63,6 +63,9 @@ type Config struct {
 	// stepped or written (hazard 16); ProposalBytesMax the writes waiting for
 	// consensus on this store.
 	ReceiveBytesMax, ProposalBytesMax int64
+
+	// DiskCheckInterval is how often free space is looked at.
+	DiskCheckInterval time.Duration
 }
 
 // Limits that are not settings.
@@ -90,9 +93,10 @@ const (
 	pdRequestTimeout          = 5 * time.Second
 	peerCacheCountMax         = 32 // peers outside the region whose messages we answer
 	flushIntervalMin          = 10 * time.Second
-	mergeRetryTicks           = 2    // between a source's questions to its target
-	mergeLogGapMax            = 1024 // entries that a peer may lag when a merge begins
-	mergedRecordCountMax      = 64   // merges that a target remembers
+	mergeRetryTicks           = 2                // between a source's questions to its target
+	mergeLogGapMax            = 1024             // entries that a peer may lag when a merge begins
+	mergedRecordCountMax      = 64               // merges that a target remembers
+	stopFlushMax              = 30 * time.Second // of the data engine at Stop; what is not flushed is replayed
 )
 
 func orDefault[T comparable](v *T, def T) {
@@ -130,6 +134,7 @@ func (c *Config) setDefaults() {
 	orDefault(&c.ReadTimeoutTicks, 50)
 	orDefault(&c.ReceiveBytesMax, 256<<20)
 	orDefault(&c.ProposalBytesMax, 256<<20)
+	orDefault(&c.DiskCheckInterval, time.Second)
 }
 
 func (c *Config) validate() error {

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -98,7 +99,7 @@ func (p *peer) leave(err, outcome error) {
 func (s *Store) destroy(p *peer, region *metapb.Region, initialized bool) {
 	if initialized {
 		if err := s.destroyData(region, p.id); err != nil {
-			s.fatal(err)
+			s.destroyFailed(err)
 			return
 		}
 	}
@@ -108,13 +109,25 @@ func (s *Store) destroy(p *peer, region *metapb.Region, initialized bool) {
 	})
 }
 
+// destroyFailed: a store that stops takes the destruction up at its next start.
+func (s *Store) destroyFailed(err error) {
+	if !errors.Is(err, ErrStopped) {
+		s.fatal(err)
+	}
+}
+
 // destroyData is step 2.
 func (s *Store) destroyData(region *metapb.Region, peerID uint64) error {
 	st := tombstoneState(region, metapb.Peer{Id: peerID, StoreId: s.id})
-	err := s.engine.DestroyRange(region.StartKey, region.EndKey, []engine.MetaPut{
-		{Key: metaKey(regionStateKind, region.Id), Value: encodeRegionState(st)},
-		{Key: metaKey(applyStateKind, region.Id)},
+	ok, err := s.untilRoom(fmt.Sprintf("destroy region %d", region.Id), func() error {
+		return s.engine.DestroyRange(region.StartKey, region.EndKey, []engine.MetaPut{
+			{Key: metaKey(regionStateKind, region.Id), Value: encodeRegionState(st)},
+			{Key: metaKey(applyStateKind, region.Id)},
+		})
 	})
+	if !ok {
+		return ErrStopped
+	}
 	if err != nil {
 		return fmt.Errorf("raftstore: destroy region %d: %w", region.Id, err)
 	}
@@ -190,7 +203,7 @@ func (s *Store) discardSnapshotOf(m *RaftMessage) {
 // between the split's apply and its birth.
 func (s *Store) destroyUnborn(region *metapb.Region, peerID uint64) {
 	if err := s.destroyData(region, peerID); err != nil {
-		s.fatal(err)
+		s.destroyFailed(err)
 		return
 	}
 	s.mu.Lock()

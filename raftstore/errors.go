@@ -7,6 +7,7 @@ import (
 
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -91,6 +92,11 @@ func errServerIsBusy(reason string) error {
 	return regionError(&errorpb.Error{
 		Message:      "server is busy: " + reason,
 		ServerIsBusy: &errorpb.ServerIsBusy{Reason: reason, BackoffMs: 100}})
+}
+
+func errDiskFull(regionID uint64, stores []uint64, level disk.Level) error {
+	reason := fmt.Sprintf("region %d: no room on the disks of stores %v; delete data, add stores or enlarge the disks (this store's: %s)", regionID, stores, level)
+	return regionError(&errorpb.Error{Message: reason, DiskFull: &errorpb.DiskFull{StoreId: stores, Reason: reason}})
 }
 
 func errEntryTooLarge(regionID uint64, size int) error {

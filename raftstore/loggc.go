@@ -1,8 +1,10 @@
 package raftstore
 
 import (
+	"fmt"
 	"log/slog"
 
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_cmdpb"
@@ -138,7 +140,34 @@ func (p *peer) minActiveMatch() uint64 {
 func (s *Store) flushSoon() {
 	now, last := s.now(), s.lastFlush.Load()
 	if now-last >= int64(flushIntervalMin) && s.lastFlush.CompareAndSwap(last, now) {
-		s.engine.FlushAsync()
+		select {
+		case s.flushWake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// logFlushShare: the Raft log is flushed on a full disk while 1/logFlushShare of
+// the reserve is left.
+const logFlushShare = 4
+
+// flusher starts the flushes that flushSoon asks for. A stalled engine holds up
+// whoever starts one, and must hold up no Raft worker.
+func (s *Store) flusher() {
+	for {
+		select {
+		case <-s.stopped:
+			return
+		case <-s.flushWake:
+			s.engine.FlushAsync()
+			// A full disk: the log's files go with its memtables. A new one takes
+			// room itself, so not at the very end.
+			if u := s.space.Usage(); u.Level != disk.Normal && u.AvailBytes > uint64(u.ReserveBytes)/logFlushShare {
+				if err := s.raftLog.FlushAsync(); err != nil {
+					s.fatal(fmt.Errorf("raftstore: flush raft log: %w", err))
+				}
+			}
+		}
 	}
 }
 

@@ -405,12 +405,16 @@ func (p *peer) transferLeader(op *pdpb.TransferLeader) error {
 	if have == nil || have.Role == metapb.PeerRole_Learner || have.Role == metapb.PeerRole_DemotingVoter {
 		return fmt.Errorf("peer %d cannot lead", to.GetId())
 	}
-	if have.Id == p.id {
-		return nil
+	if have.Id != p.id {
+		p.handOver(have)
 	}
+	return nil
+}
+
+// handOver starts the transfer.
+func (p *peer) handOver(to *metapb.Peer) {
 	p.leases.transferTerm = p.role.Load().term
 	p.resetLease()
 	p.store.metrics.proposals.WithLabelValues("transfer_leader").Inc()
-	p.rn.TransferLeader(have.Id)
-	return nil
+	p.rn.TransferLeader(to.Id)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -31,6 +32,8 @@ type RaftMessage struct {
 	Merge *MergeMessage
 	// Signal is a message of the store's own; Msg is nil then.
 	Signal Signal
+	// DiskLevel is how full the sender's disk is.
+	DiskLevel disk.Level
 	// Msg is immutable once sent: transports in one process share it.
 	Msg *raftpb.Message
 	// Size is Msg's encoded size in bytes as the receiver accounts it. A
@@ -48,6 +51,12 @@ const (
 	raftMessageFlagSignal
 )
 
+// The two highest flag bits hold the DiskLevel.
+const (
+	raftMessageDiskShift = 6
+	raftMessageDiskMask  = 3 << raftMessageDiskShift
+)
+
 // AppendTo appends the encoded message to buf:
 //
 //	version(1) flags(1) uvarint{region, from id/store/role, to id/store/role,
@@ -57,7 +66,7 @@ const (
 // MergeMessage as its rest, a signal has kind(1) uvarint{term, index}. It also
 // has the flag of a query: a release that knows no signals sees only that.
 func (m *RaftMessage) AppendTo(buf []byte) ([]byte, error) {
-	var flags byte
+	flags := byte(m.DiskLevel) << raftMessageDiskShift & raftMessageDiskMask
 	if m.Tombstone {
 		flags |= raftMessageFlagTombstone
 	}
@@ -105,6 +114,7 @@ func DecodeRaftMessage(data []byte) (*RaftMessage, error) {
 	m := &RaftMessage{
 		Tombstone: data[1]&raftMessageFlagTombstone != 0,
 		Query:     data[1]&raftMessageFlagQuery != 0,
+		DiskLevel: disk.Level(data[1] & raftMessageDiskMask >> raftMessageDiskShift),
 	}
 	d := decoder{rest: data[2:]}
 	m.RegionID = d.uvarint()

@@ -40,6 +40,7 @@ type peer struct {
 	// followerReads is the last term in which this peer, leading, answered a
 	// read index of another one.
 	followerReads atomic.Uint64
+	shedding      atomic.Bool // a shedLeader mail is on its way
 	renewing      atomic.Bool // a read asked for a new lease
 	maxTS         atomic.Pointer[maxTSMark]
 	mergedAt      atomic.Uint64 // the version in which it last consumed a source
@@ -281,6 +282,8 @@ func (p *peer) handle(m any) {
 		p.rn.ReportUnreachable(m.peerID)
 	case mailOldSnapshot:
 		p.onOldSnapshot(m.msg)
+	case mailShedLeader:
+		p.onShedLeader(m)
 	case mailCampaign:
 		p.campaign()
 	case mailWake: // it is awake

@@ -34,12 +34,16 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 	if err := checkBatch(b, region); err != nil {
 		return err
 	}
+	if err := p.admitDisk(region, rc.GetDiskFullOpt(), b); err != nil {
+		return err
+	}
 	size := int64(b.Size())
 	if s.proposalBytes.Add(size) > s.cfg.ProposalBytesMax {
 		s.proposalBytes.Add(-size)
 		return errServerIsBusy("writes waiting for consensus exceed their memory")
 	}
 	defer s.proposalBytes.Add(-size)
+	s.willWrite(size)
 	p.stats.requests.Add(1)
 	if sm := p.stats.sampler.Load(); sm != nil {
 		sm.addBatch(b)

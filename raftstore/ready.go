@@ -170,7 +170,7 @@ func (p *peer) wrap(m *raftpb.Message) *RaftMessage {
 
 func (p *peer) newMessage(region *metapb.Region) *RaftMessage {
 	return &RaftMessage{
-		RegionID: p.regionID, From: p.self(),
+		RegionID: p.regionID, From: p.self(), DiskLevel: p.store.space.Level(),
 		Epoch:    metapb.RegionEpoch{ConfVer: region.GetRegionEpoch().GetConfVer(), Version: region.GetRegionEpoch().GetVersion()},
 		StartKey: region.GetStartKey(), EndKey: region.GetEndKey(),
 	}

@@ -18,9 +18,14 @@ func (s *Store) Step(m *RaftMessage) error {
 	if m.To.StoreId != s.id {
 		return fmt.Errorf("raftstore: message for store %d arrived at store %d", m.To.StoreId, s.id)
 	}
+	s.noteDisk(m.From.StoreId, m.DiskLevel)
 	if m.Signal.Kind != 0 {
 		s.onSignal(m)
 		return nil
+	}
+	if s.refusedByDisk(m) {
+		s.drop("disk_full")
+		return ErrBusy
 	}
 	size := int64(m.bytesSize())
 	if s.received.Add(size)+s.logWriter.queued.Load() > s.cfg.ReceiveBytesMax {
@@ -28,6 +33,7 @@ func (s *Store) Step(m *RaftMessage) error {
 		s.drop("full")
 		return ErrBusy
 	}
+	s.willWrite(size)
 	if p := s.peer(m.RegionID); p != nil {
 		p.send(m)
 		return nil

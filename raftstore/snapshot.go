@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"github.com/zeebo/xxh3"
@@ -97,6 +98,9 @@ func (p *peer) makeSnapshotIfWanted() {
 		return
 	}
 	src.wanted = false
+	if !p.snapshotTaken() {
+		return // Raft asks again with the next heartbeat
+	}
 	if src.ready != nil { // too old
 		p.dropMade(src.ready, src.dir)
 		src.ready = nil
@@ -137,6 +141,9 @@ func (p *peer) dropMade(snap *raftpb.Snapshot, dir string) {
 // makeSnapshot exports a region as of one engine snapshot: data, region and
 // applied index belong together because they are written together.
 func (s *Store) makeSnapshot(regionID uint64) *snapshotMade {
+	if s.space.Level() == disk.AlreadyFull {
+		return &snapshotMade{err: fmt.Errorf("raftstore: snapshot of region %d: the disk is full", regionID)}
+	}
 	es := s.engine.NewSnapshot()
 	defer es.Close()
 	state, err := s.snapshotRegion(es, regionID)

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/zeebo/xxh3"
@@ -51,6 +52,10 @@ func (s *Store) BeginSnapshot(m *RaftMessage) (SnapshotReceiver, error) {
 		if f.name == "" || f.name == "." || f.name == ".." || strings.ContainsAny(f.name, `/\`) {
 			return nil, fmt.Errorf("raftstore: snapshot of region %d has a file named %q", m.RegionID, f.name)
 		}
+	}
+	if level := s.space.Level(); level != disk.Normal {
+		s.metrics.snapshots.WithLabelValues("refused").Inc()
+		return nil, fmt.Errorf("raftstore: snapshot of region %d is refused, the disk of store %d is %s: %w", m.RegionID, s.id, level, ErrBusy)
 	}
 	r := &receivedSnapshot{store: s, m: m, data: data, open: map[string]vfs.File{}, sums: map[string]*xxh3.Hasher{}, sizes: map[string]int64{}}
 	if err := s.reserve(r); err != nil {
@@ -303,7 +308,12 @@ func (s *Store) ingestSnapshot(p *peer, r *receivedSnapshot, old *metapb.Region,
 		engine.MetaPut{Key: metaKey(applyStateKind, p.regionID), Value: applyState{a.index, a.term}.encode()})
 	p.applySeq.Add(1)
 	p.dataGone.Store(true) // until region says what the data is of
-	err := s.engine.IngestReplaceRanges(ranges, files, meta)
+	ok, err := s.untilRoom(fmt.Sprintf("apply snapshot of region %d", p.regionID), func() error {
+		return s.engine.IngestReplaceRanges(ranges, files, meta)
+	})
+	if !ok {
+		return // the next start takes it up: nothing has happened
+	}
 	if err != nil {
 		s.fatal(fmt.Errorf("raftstore: apply snapshot of region %d: %w", p.regionID, err))
 		return

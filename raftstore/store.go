@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,8 @@ type Options struct {
 	Config  Config
 	// Clock is the system's if nil.
 	Clock Clock
+	// Space watches the disk; nil means that it is never full.
+	Space *disk.Space
 	// Observer, LockChecker, Logger and Registerer may be nil.
 	Observer    Observer
 	LockChecker LockChecker
@@ -85,6 +88,7 @@ type Store struct {
 	incarnation uint64
 	// proposalBytes are the writes that wait for consensus.
 	proposalBytes atomic.Int64
+	flowState
 
 	raftSched, applySched *scheduler[peer]
 	logWriter             *logWriter
@@ -171,6 +175,10 @@ func New(o Options) (*Store, error) {
 		func() float64 { return float64(s.AwakeCount()) }); err != nil {
 		return nil, err
 	}
+	if err = s.flowState.init(&o); err != nil {
+		s.metrics.close()
+		return nil, err
+	}
 	s.logWriter = newLogWriter(s.raftLog, s.transport, s.fatal, s.metrics)
 	if err := s.load(); err != nil {
 		s.metrics.close()
@@ -205,6 +213,7 @@ func (s *Store) Start() error {
 	if !s.replayOnly {
 		s.workers.Go(s.ticker)
 	}
+	s.startFlow()
 	s.background.start(s.cfg.BackgroundWorkers)
 	s.snapSends.start(snapshotSendCountMax)
 	s.measures.start(1)
@@ -291,11 +300,14 @@ func (s *Store) Stop() {
 		s.removeDir(r.dir)
 	}
 	if old == stateRunning {
-		if err := s.engine.Flush(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopFlushMax)
+		defer cancel()
+		if err := s.engine.Flush(ctx); err != nil {
 			s.log.Warn("data engine not flushed at stop", slog.Any("error", err))
 		}
 	}
 	s.metrics.close()
+	s.flowState.close()
 }
 
 func (s *Store) peer(regionID uint64) *peer {

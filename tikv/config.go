@@ -51,8 +51,12 @@ type Config struct {
 	// RegionSplitBytes and RegionMaxBytes override Raft's, unless 0.
 	RegionSplitBytes, RegionMaxBytes uint64
 	Raft                             raftstore.Config
-	// CapacityBytes is what PD may put here; 0 means the file system's size.
-	CapacityBytes          uint64
+	// CapacityBytes is what the store may use and PD may put here; 0 means the
+	// file system's size.
+	CapacityBytes uint64
+	// ReserveBytes is the room on the disk that clients don't get: 0 means 5 %
+	// of the capacity, at most 5 GiB; less than 0 means none.
+	ReserveBytes           int64
 	StoreHeartbeatInterval time.Duration
 	// ResolvedTSInterval is how often the timestamps advance up to which replicas
 	// serve stale reads; 0 means resolvedts.IntervalDefault.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/copradb/copra/internal/pdclient"
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 )
@@ -72,8 +73,8 @@ func (n *Node) stats(from, to time.Time) *pdpb.StoreStats {
 		Interval:  &pdpb.TimeInterval{StartTimestamp: uint64(from.Unix()), EndTimestamp: uint64(to.Unix())},
 		SlowScore: slowScoreHealthy,
 	}
-	du, err := n.data.DiskUsage()
-	if err != nil {
+	du := n.space.Usage()
+	if !du.Known {
 		// An in-memory file system: it is as large as it is said to be.
 		du.TotalBytes, du.AvailBytes = memoryDiskBytes, memoryDiskBytes-min(used, memoryDiskBytes)
 	}
@@ -81,6 +82,8 @@ func (n *Node) stats(from, to time.Time) *pdpb.StoreStats {
 		st.Capacity = du.TotalBytes
 	}
 	st.Available = min(du.AvailBytes, st.Capacity-min(st.Capacity, used))
+	// PD moves no region to a busy store.
+	st.IsBusy = du.Level != disk.Normal
 	return st
 }
 

@@ -42,6 +42,7 @@ type Node struct {
 	started   time.Time
 
 	fs        vfs.FS
+	space     *disk.Space
 	data      *engine.Engine
 	raftLog   *raftlog.Log
 	pd        *pdclient.Client
@@ -156,13 +157,20 @@ func (n *Node) openData(context.Context) error {
 		return fmt.Errorf("lock the directory: %w; does another copra use it?", err)
 	}
 	n.closeAtStop("directory lock", lock)
+	n.space, err = disk.NewSpace(disk.SpaceOptions{
+		FS: n.fs, Dir: n.cfg.DataDir, ReserveBytes: n.cfg.ReserveBytes, CapacityBytes: n.cfg.CapacityBytes, Logger: n.log, Registerer: n.cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	n.onStop(n.space.Close)
 	cache := n.cfg.Cache
 	if cache == nil {
 		cache = NewCache(n.cfg.CacheBytes, 1)
 		defer cache.Unref()
 	}
 	n.data, err = engine.Open(engine.Options{
-		Dir: n.fs.PathJoin(n.cfg.DataDir, "kv"), FS: n.fs, Cache: cache, MemTableBytes: n.cfg.MemTableBytes,
+		Dir: n.fs.PathJoin(n.cfg.DataDir, "kv"), FS: n.space.FS(), Cache: cache, MemTableBytes: n.cfg.MemTableBytes,
 		Logger: n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,
 	})
 	if err != nil {
@@ -170,7 +178,7 @@ func (n *Node) openData(context.Context) error {
 	}
 	n.closeAtStop("data engine", n.data)
 	n.raftLog, err = raftlog.Open(raftlog.Options{
-		Dir: n.fs.PathJoin(n.cfg.DataDir, "raft"), FS: n.fs, Cache: cache,
+		Dir: n.fs.PathJoin(n.cfg.DataDir, "raft"), FS: n.space.FS(), Cache: cache,
 		Logger: n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,
 	})
 	if err != nil {
@@ -264,7 +272,7 @@ func (n *Node) buildStore(context.Context) error {
 	var err error
 	n.regions, err = raftstore.New(raftstore.Options{
 		StoreID: n.storeID, Engine: n.data, Log: n.raftLog, Transport: n.transport, PD: placement{n.pd},
-		SnapDir: n.fs.PathJoin(n.cfg.DataDir, "snap"), FS: n.fs, Config: n.cfg.raftConfig(),
+		SnapDir: n.fs.PathJoin(n.cfg.DataDir, "snap"), FS: n.fs, Space: n.space, Config: n.cfg.raftConfig(),
 		Observer: n.observer, LockChecker: n.observer, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func (n *Node) statusHandler() http.Handler {
 		writeJSON(w, map[string]any{
 			"cluster_id": n.clusterID, "store_id": n.storeID, "address": n.addr, "version": Version,
 			"started": n.started, "regions": len(n.regions.Regions()),
-			"kv_engine": n.data.Pressure(), "raft_log": n.raftLog.Pressure(),
+			"disk": n.space.Usage(), "kv_engine": n.data.Pressure(), "raft_log": n.raftLog.Pressure(),
 		})
 	})
 	mux.HandleFunc("GET /gossip", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, n.Gossip().Members()) })

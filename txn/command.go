@@ -64,7 +64,7 @@ func (s *Store) exec(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS
 
 	c := s.commands.Get().(*command)
 	defer c.end()
-	if err := c.begin(ctx, rc, startTS, keys); err != nil {
+	if err := c.begin(ctx, name, rc, startTS, keys); err != nil {
 		return err
 	}
 	if err := body(c); err != nil {
@@ -73,11 +73,12 @@ func (s *Store) exec(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS
 	return c.write()
 }
 
-func (c *command) begin(ctx context.Context, rc *kvrpcpb.Context, startTS uint64, keys [][]byte) error {
+func (c *command) begin(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS uint64, keys [][]byte) error {
 	if rc != nil {
 		c.rc = *rc
 	}
 	c.rc.ReplicaRead, c.rc.StaleRead = false, false
+	c.allowOnDisk(diskFullOpts[name])
 	c.startTS = startTS
 	if mvcc.PhysicalMs(startTS) > uint64(c.s.now().UnixMilli())+MaxTSAheadMsMax {
 		return invalid("start timestamp %d is more than %d ms ahead of this store's clock; timestamps come from PD", startTS, MaxTSAheadMsMax)

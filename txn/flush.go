@@ -28,6 +28,9 @@ func (s *Store) KvFlush(ctx context.Context, req *kvrpcpb.FlushRequest) (*kvrpcp
 	resp := &kvrpcpb.FlushResponse{}
 	err := s.exec(ctx, cmdFlush, req.Context, req.StartTs, mutationKeys(req.Mutations), func(c *command) (err error) {
 		p.c = c
+		if onlyFrees(req.Mutations) {
+			c.allowOnDisk(onAlmostFull)
+		}
 		resp.Errors, err = p.run(req.Mutations, nil, nil)
 		return err
 	})

@@ -83,6 +83,9 @@ func (s *Store) KvPrewrite(ctx context.Context, req *kvrpcpb.PrewriteRequest) (*
 	resp := &kvrpcpb.PrewriteResponse{}
 	err = s.exec(ctx, cmdPrewrite, req.Context, req.StartVersion, mutationKeys(req.Mutations), func(c *command) error {
 		p.c = c
+		if onlyFrees(req.Mutations) {
+			c.allowOnDisk(onAlmostFull)
+		}
 		locked, err := p.run(req.Mutations, actions, constraints)
 		resp.Errors = locked
 		return err

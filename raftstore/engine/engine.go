@@ -148,12 +148,18 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 	return po
 }
 
-// Close flushes what is in memory and closes the database. Snapshots and
-// iterators must be closed before.
+// closeFlushMax bounds the flush of Close: a full disk may never take it, and
+// the Raft log has what is lost.
+const closeFlushMax = 30 * time.Second
+
+// Close flushes what is in memory, if that goes through within closeFlushMax,
+// and closes the database. Snapshots and iterators must be closed before.
 func (e *Engine) Close() error {
 	e.metrics.Detach()
 	e.replaceShared(nil)
-	err := e.db.Flush()
+	ctx, cancel := context.WithTimeout(context.Background(), closeFlushMax)
+	defer cancel()
+	err := e.Flush(ctx)
 	return errors.Join(err, e.db.Close())
 }
 
@@ -171,8 +177,13 @@ func (e *Engine) Flush(ctx context.Context) error {
 	}
 }
 
-// FlushAsync starts a flush. GetMetaDurable shows when it has gone through.
+// FlushAsync starts a flush. GetMetaDurable shows when it has gone through. An
+// engine that stalls, or is about to, is flushing already; it would hold up the
+// caller, and behind the caller all writes.
 func (e *Engine) FlushAsync() {
+	if e.metrics.Stalled() || e.db.Metrics().MemTable.Size >= (memTableCountMax-1)*e.opts.MemTableSize {
+		return
+	}
 	if _, err := e.db.AsyncFlush(); err != nil {
 		e.fatal.Stop(fmt.Errorf("start flush: %w", err))
 	}

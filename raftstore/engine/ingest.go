@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/internal/kv"
 )
 
@@ -254,6 +253,3 @@ func (e *Engine) writeMeta(path string, meta []MetaPut) error {
 	}
 	return nil
 }
-
-// DiskUsage returns the space of the file system that holds the data.
-func (e *Engine) DiskUsage() (vfs.DiskUsage, error) { return e.fs.GetDiskUsage(e.dir) }

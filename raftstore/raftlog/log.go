@@ -19,7 +19,7 @@ const FormatVersion = 1
 // Defaults and fixed sizes of the database.
 const (
 	CacheBytesDefault = 16 << 20
-	MemTableBytes     = 32 << 20 // of one memtable; up to four exist
+	MemTableBytes     = 32 << 20 // of one memtable, by default; up to four exist
 
 	memTableCountMax      = 4
 	l0SublevelsCompaction = 4
@@ -37,8 +37,10 @@ type Options struct {
 	// instead; it may be shared with the data engine.
 	CacheBytes int64
 	Cache      *pebble.Cache
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	// MemTableBytes is the size of one memtable, the constant's if 0.
+	MemTableBytes int
+	Logger        *slog.Logger
+	Registerer    prometheus.Registerer
 	// OnFatal is called once, with the first write error; it should end the
 	// process. Without it Commit returns the error, and the caller must stop.
 	OnFatal func(error)
@@ -64,6 +66,9 @@ func Open(o Options) (*Log, error) {
 	}
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = CacheBytesDefault
+	}
+	if o.MemTableBytes <= 0 {
+		o.MemTableBytes = MemTableBytes
 	}
 	if _, err := disk.CheckFormat(o.FS, o.Dir, "copra-raftlog", FormatVersion); err != nil {
 		return nil, fmt.Errorf("open raft log: %w", err)
@@ -106,7 +111,7 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 		L0StopWritesThreshold:       l0SublevelsStopWrites,
 		Logger:                      disk.Logger{Log: o.Logger, Fatal: fatal},
 		MaxOpenFiles:                openFilesMax,
-		MemTableSize:                MemTableBytes,
+		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: memTableCountMax,
 	}
 	for i := range po.Levels {
@@ -131,6 +136,16 @@ func (l *Log) Close() error {
 		return err
 	}
 	return l.db.Close()
+}
+
+// FlushAsync starts to write what is in memory into tables, after which the
+// files that hold the same in the order of its arrival can go.
+func (l *Log) FlushAsync() error {
+	if err := l.err(); err != nil {
+		return err
+	}
+	_, err := l.db.AsyncFlush()
+	return err
 }
 
 // Abandon frees what a log holds that has failed, for tests: there the process

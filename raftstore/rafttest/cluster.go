@@ -23,6 +23,7 @@ import (
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/copradb/copra/raftstore/local"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -60,6 +61,10 @@ type Cluster struct {
 	WrapFS    func(storeID uint64, fs vfs.FS) vfs.FS
 	FatalOf   func(storeID uint64, err error)
 	Customize func(o *raftstore.Options)
+	// DiskBytes, if not 0, is the size of every store's disk, and DiskReserve
+	// what clients don't get of it.
+	DiskBytes, DiskReserve int64
+	LogMemTableBytes       int // 0: the Raft log's default
 
 	mu    sync.RWMutex
 	nodes map[uint64]*Node
@@ -74,6 +79,8 @@ type Node struct {
 	Store    *raftstore.Store
 	Registry *prometheus.Registry
 	Events   *Recorder
+	Disk     *Disk       // nil: endless
+	Space    *disk.Space // likewise
 	Up       atomic.Bool
 
 	after atomic.Pointer[vfs.MemFS] // the disk behind a crash
@@ -140,19 +147,19 @@ func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	if c.WrapFS != nil {
 		diskFS = c.WrapFS(id, diskFS)
 	}
+	storeFS, dataFS, logFS := n.openDisk(c, diskFS)
 	var err error
-	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: diskFS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20, OnFatal: fatal}); err != nil {
+	if n.Engine, err = engine.Open(engine.Options{Dir: "data", FS: dataFS, CacheBytes: 1 << 20, MemTableBytes: 1 << 20, OnFatal: fatal}); err != nil {
 		c.TB.Fatal(err)
 	}
-	logFS := diskFS
 	if c.WrapLogFS != nil {
 		logFS = c.WrapLogFS(logFS)
 	}
-	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: logFS, CacheBytes: 1 << 20, OnFatal: fatal}); err != nil {
+	if n.Log, err = raftlog.Open(raftlog.Options{Dir: "raft", FS: logFS, CacheBytes: 1 << 20, MemTableBytes: c.LogMemTableBytes, OnFatal: fatal}); err != nil {
 		c.TB.Fatal(err)
 	}
 	options := raftstore.Options{
-		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: diskFS,
+		StoreID: id, Engine: n.Engine, Log: n.Log, Transport: c.Net.Transport(id), PD: c.PD, SnapDir: "snap", FS: storeFS, Space: n.Space,
 		Config: c.Config, Observer: n.Events, LockChecker: c.LockChecker, Logger: logger(id), Registerer: n.Registry, Fatal: fatal,
 		Inconsistent: func(i raftstore.Inconsistency) {
 			c.TB.Errorf("store %d: peer %d of region %d differs from its leader at index %d", id, i.PeerID, i.Region.Id, i.Index)
@@ -173,6 +180,19 @@ func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	c.nodes[id] = n
 	c.mu.Unlock()
 	c.Net.Register(id, n.Store)
+}
+
+// openDisk returns the store's file system, and those of its databases.
+func (n *Node) openDisk(c *Cluster, fs vfs.FS) (store, data, log vfs.FS) {
+	if c.DiskBytes == 0 {
+		return fs, fs, fs
+	}
+	n.Disk = NewDisk(fs, c.DiskBytes)
+	var err error
+	if n.Space, err = disk.NewSpace(disk.SpaceOptions{FS: n.Disk, Dir: "/", ReserveBytes: c.DiskReserve, Logger: logger(n.ID), Registerer: n.Registry}); err != nil {
+		c.TB.Fatal(err)
+	}
+	return n.Disk, n.Space.FS(), n.Space.FS()
 }
 
 // Stop ends a store in order.

@@ -20,6 +20,8 @@ func newTiKV(version string) *cobra.Command {
 		cacheSize config.Bytes
 		splitSize = config.Bytes(96 << 20)
 		maxSize   config.Bytes
+		reserve   config.Bytes
+		capacity  config.Bytes
 	)
 	cmd := &cobra.Command{
 		Use:   "tikv",
@@ -55,6 +57,7 @@ them hold three replicas of everything and survive the loss of one.
 			if maxSize == 0 {
 				o.RegionMaxBytes = o.RegionSplitBytes / 2 * 3
 			}
+			o.ReserveBytes, o.CapacityBytes = int64(reserve), uint64(capacity)
 			o.Registerer = cluster.NewRegistry()
 			cluster.TuneGC()
 			fatal := make(chan error, 1)
@@ -90,6 +93,8 @@ them hold three replicas of everything and survive the loss of one.
 	f.StringVar(&o.StatusAddr, "status-addr", "127.0.0.1:20180", "address of metrics, /config, /regions and profiles")
 	f.StringVar(&labels, "labels", "", "where this store is, as zone=z1,host=h1")
 	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
+	f.Var(&capacity, "capacity", "what the store may use of the disk (default all of it)")
+	f.Var(&reserve, "reserve-space", "room on the disk that clients don't get (default 5 % of the capacity, at most 5GiB)")
 	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
 	f.DurationVar(&o.Raft.ConsistencyCheckInterval, "consistency-check-interval", 0, "how often the replicas of a region are compared; 0 is never (copra ctl region check compares one)")

@@ -25,6 +25,10 @@ import (
 // stores in one process load nobody and their page should be fresh.
 const storeHeartbeatInterval = 3 * time.Second
 
+// playgroundReserveBytes is little: a playground is a guest on somebody's disk,
+// and its stores share it.
+const playgroundReserveBytes = 256 << 20
+
 // PlaygroundOptions configure a whole cluster in one process.
 type PlaygroundOptions struct {
 	Version                         string
@@ -186,7 +190,7 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 				DataDir: filepath.Join(o.DataDir, name), Addr: o.StoreAddrs[i], StatusAddr: o.StoreStatusAddrs[i],
 				PDEndpoints: o.PDClientAddrs, Labels: map[string]string{"host": name},
 				CacheBytes: o.CacheBytes, Cache: cache, RegionSplitBytes: uint64(o.RegionSplitBytes), RegionMaxBytes: uint64(o.RegionSplitBytes) / 2 * 3,
-				LocalTransport: local, StoreHeartbeatInterval: storeHeartbeatInterval, Logger: o.Logger.With("node", name),
+				ReserveBytes: playgroundReserveBytes, LocalTransport: local, StoreHeartbeatInterval: storeHeartbeatInterval, Logger: o.Logger.With("node", name),
 				Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, registry), Gatherer: registry,
 				OnFatal: p.fatal,
 			}

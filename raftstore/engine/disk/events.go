@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // FatalError is what Pebble's fatal paths panic with, so that a caller who can
@@ -76,11 +77,21 @@ func (l Logger) Fatalf(format string, args ...any) {
 	panic(err)
 }
 
-// Events returns a Pebble listener that stops the process on background
-// errors, warns of slow disks and counts write stalls in m.
+// Events returns a Pebble listener that stops the process on background errors
+// other than a full disk, warns of slow disks and counts write stalls in m.
 func Events(log *slog.Logger, fatal *Fatal, m *Metrics) *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: func(err error) { fatal.Stop(fmt.Errorf("background work: %w", err)) },
+		BackgroundError: func(err error) {
+			// A flush or a compaction without room has changed nothing, and
+			// Pebble tries again; what it would have flushed is still in memory,
+			// and in the Raft log.
+			if vfs.IsNoSpaceError(err) {
+				m.noSpace.Inc()
+				log.Debug("background work finds no space", "err", err)
+				return
+			}
+			fatal.Stop(fmt.Errorf("background work: %w", err))
+		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			fatal.Stop(fmt.Errorf("data corruption in %s: %w", info.Path, info.Details))
 		},
@@ -90,8 +101,10 @@ func Events(log *slog.Logger, fatal *Fatal, m *Metrics) *pebble.EventListener {
 		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			m.stallCount.Inc()
+			m.stalled.Store(true)
 			log.Warn("writes stall", "reason", info.Reason)
 		},
+		WriteStallEnd: func() { m.stalled.Store(false) },
 		LowDiskSpace: func(info pebble.LowDiskSpaceInfo) {
 			log.Warn("disk space runs low", "available_bytes", info.AvailBytes, "total_bytes", info.TotalBytes)
 		},

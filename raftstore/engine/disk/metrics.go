@@ -37,6 +37,8 @@ type Metrics struct {
 	reg        prometheus.Registerer
 	stallCount prometheus.Counter
 	diskSlow   prometheus.Counter
+	noSpace    prometheus.Counter
+	stalled    atomic.Bool
 	gauges     []gauge
 }
 
@@ -54,6 +56,8 @@ func NewMetrics(name string, reg prometheus.Registerer) (*Metrics, error) {
 		reg: reg,
 		stallCount: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tikv_engine_write_stall_total", Help: "Write stalls begun.", ConstLabels: labels}),
+		noSpace: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tikv_engine_no_space_total", Help: "Flushes and compactions that found no space.", ConstLabels: labels}),
 		diskSlow: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tikv_engine_disk_slow_total", Help: "Disk operations that took suspiciously long.", ConstLabels: labels}),
 	}
@@ -77,6 +81,9 @@ func NewMetrics(name string, reg prometheus.Registerer) (*Metrics, error) {
 	return m, reg.Register(m)
 }
 
+// Stalled reports whether writes wait for flushes or compactions.
+func (m *Metrics) Stalled() bool { return m.stalled.Load() }
+
 // Attach starts exporting db; Detach, called before it is closed, ends that.
 func (m *Metrics) Attach(db *pebble.DB) { m.db.Store(db) }
 
@@ -92,6 +99,7 @@ func (m *Metrics) Detach() {
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.stallCount.Describe(ch)
 	m.diskSlow.Describe(ch)
+	m.noSpace.Describe(ch)
 	for _, g := range m.gauges {
 		ch <- g.desc
 	}
@@ -101,6 +109,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.stallCount.Collect(ch)
 	m.diskSlow.Collect(ch)
+	m.noSpace.Collect(ch)
 	db := m.db.Load()
 	if db == nil {
 		return
