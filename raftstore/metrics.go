@@ -9,7 +9,8 @@ import (
 type metrics struct {
 	logSyncs, logSyncRegions  prometheus.Counter
 	leaseReads, indexReads    prometheus.Counter
-	staleReads                prometheus.Counter
+	staleReads, replicaReads  prometheus.Counter
+	readIndexWait             prometheus.Histogram
 	rejectedReads             *prometheus.CounterVec
 	proposals                 *prometheus.CounterVec
 	applyRounds, applyEntries prometheus.Counter
@@ -33,11 +34,15 @@ func newMetrics(reg prometheus.Registerer, regions, leaders, awake func() float6
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	m := &metrics{
-		logSyncs:        counter("tikv_raftstore_log_sync_total", "Synced commits of the Raft log."),
-		logSyncRegions:  counter("tikv_raftstore_log_sync_regions_total", "Regions' writes in those commits; over the commits it is the group commit's gain."),
-		leaseReads:      counter("tikv_raftstore_local_read_executed_requests", "Reads served under the leader's lease."),
-		staleReads:      counter("tikv_raftstore_local_read_executed_stale_read_requests", "Stale reads served, on whatever replica."),
-		rejectedReads:   vec("tikv_raftstore_local_read_reject_total", "Local reads that could not be served, by reason.", "reason"),
+		logSyncs:       counter("tikv_raftstore_log_sync_total", "Synced commits of the Raft log."),
+		logSyncRegions: counter("tikv_raftstore_log_sync_regions_total", "Regions' writes in those commits; over the commits it is the group commit's gain."),
+		leaseReads:     counter("tikv_raftstore_local_read_executed_requests", "Reads served under the leader's lease."),
+		staleReads:     counter("tikv_raftstore_local_read_executed_stale_read_requests", "Stale reads served, on whatever replica."),
+		replicaReads:   counter("tikv_raftstore_local_read_executed_replica_read_requests", "Reads served by a follower behind a read index."),
+		readIndexWait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "tikv_raftstore_read_index_pending_duration", Help: "Seconds that reads waited for a read index and for what it names to be applied.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 17)}),
+		rejectedReads:   vec("tikv_raftstore_local_read_reject_total", "Reads that could not be served at once: they took a read index, or were sent to the leader.", "reason"),
 		indexReads:      counter("tikv_raftstore_read_index_requests_total", "Reads that needed a read index."),
 		proposals:       vec("tikv_raftstore_proposal_total", "Proposals by type.", "type"),
 		applyRounds:     counter("tikv_raftstore_apply_rounds_total", "Batches written to the data engine."),
@@ -64,7 +69,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders, awake func() float6
 			Help: "Peers that get ticks (awaken), and that sleep (hibernated).", ConstLabels: prometheus.Labels{"state": state}}, fn)
 	}
 	m.collectors = []prometheus.Collector{
-		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
+		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.replicaReads, m.readIndexWait, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
 		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.hashes, m.wakes, m.sleeps, m.loads, m.peerTicks, m.elected,
 		m.regions, m.leaders, state("awaken", awake), state("hibernated", func() float64 { return regions() - awake() })}
 	if reg == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"time"
 
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
@@ -46,6 +47,7 @@ func (s *Store) Snapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.Snapshot
 		}
 		snap.release()
 	}
+	s.metrics.rejectedReads.WithLabelValues("lease_expire").Inc()
 	return p.indexSnapshot(ctx, rc, r)
 }
 
@@ -105,11 +107,16 @@ func (p *peer) followerSnapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.S
 		snap.release()
 		return nil, errReadIndexNotReady(p.regionID, "the leader changed")
 	}
+	p.store.metrics.replicaReads.Inc()
 	return snap.checked(rc)
 }
 
 // readIndex waits until all that was committed when it was called is applied.
 func (p *peer) readIndex(ctx context.Context, req *readRequest) error {
+	start := p.store.now()
+	defer func() {
+		p.store.metrics.readIndexWait.Observe(time.Duration(p.store.now() - start).Seconds())
+	}()
 	switch ok, full := p.mail.putRequest(req); {
 	case full:
 		return errServerIsBusy("too many requests wait at the region")

@@ -22,6 +22,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/pdpb"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -640,7 +641,8 @@ func (w *world) faults(rng *rand.Rand, duration time.Duration) {
 		case 5, 6:
 			w.calm()
 			for _, r := range w.Node(store).Store.Regions() {
-				w.PD.TransferLeader(r.Region.Id, uint64(1+rng.IntN(3)))
+				to := r.Region.Peers[rng.IntN(len(r.Region.Peers))]
+				w.PD.Operate(&pdpb.RegionHeartbeatResponse{RegionId: r.Region.Id, TransferLeader: &pdpb.TransferLeader{Peer: to}})
 			}
 		case 7:
 			w.calm()
