@@ -296,6 +296,7 @@ func (c *cluster) watchStores(ctx context.Context) {
 		for state, n := range counts {
 			c.s.metrics.stores.WithLabelValues(state).Set(n)
 		}
+		c.sched.ReportStores()
 		if now.Sub(expired) >= labelExpiryInterval {
 			expired = now
 			if err := c.labels.Expire(ctx); err != nil && ctx.Err() == nil {

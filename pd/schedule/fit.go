@@ -36,12 +36,12 @@ func (c *Controller) rulesAllow(r *core.Region, old *metapb.Peer, to *core.Store
 }
 
 // leaderPlaces is by which stores the rules and the stores' states let the region be
-// led.
+// led. A store whose leaders are being moved away is none.
 func (c *Controller) leaderPlaces(r *core.Region) func(store uint64) bool {
 	rules := c.rulesOf(r)
 	return func(id uint64) bool {
 		s := c.cluster.Stores().Get(id)
-		return c.LeaderRefusal(s) == nil && leaderByRules(s, rules)
+		return c.LeaderRefusal(s) == nil && !s.LeadersPaused(core.LeadersIn) && leaderByRules(s, rules)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/pd/core"
 )
@@ -349,6 +351,47 @@ func TestDisableBalance(t *testing.T) {
 	s.add(EvictLeaderName, "1")
 	s.rounds(40)
 	s.want("leaders of store 1 evicted", s.leadersOf(1), 0)
+}
+
+// TestMetrics reads a few figures by PD's names.
+func TestMetrics(t *testing.T) {
+	s := schedulerSim(t, 3, 30)
+	m := NewMetrics()
+	s.ctl.UseMetrics(m)
+	s.add(EvictLeaderName, "1")
+	s.rounds(40)
+	s.ctl.ReportStores()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m.Collectors()...)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, v := range f.Metric {
+			name := f.GetName()
+			for _, l := range v.Label {
+				name += " " + l.GetValue()
+			}
+			got[name] = v.GetGauge().GetValue() + v.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"pd_scheduler_store_status s1 1 leader_count":         0,
+		"pd_scheduler_store_status s2 2 leader_count":         15,
+		"pd_scheduler_store_status s2 2 region_score":         30,
+		"pd_hotspot_status s1 1 hot_read_region_as_leader":    0,
+		"pd_scheduler_status " + EvictLeaderName + " allow":   1,
+		"pd_scheduler_status " + BalanceLeaderName + " allow": 0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (there: %v), want %v", name, v, ok, want)
+		}
+	}
+	if got["pd_scheduler_event_count new-operator "+EvictLeaderName] < 5 {
+		t.Errorf("turns: %v", got)
+	}
 }
 
 // TestInfluenceIsKeptUp compares the totals with what the operators under way
