@@ -58,7 +58,7 @@ func (p *peer) onOperator(resp *pdpb.RegionHeartbeatResponse) {
 	region := p.region.Load()
 	if e := resp.GetRegionEpoch(); e != nil && resp.GetSplitRegion() == nil &&
 		(e.GetVersion() != region.RegionEpoch.GetVersion() || e.GetConfVer() != region.RegionEpoch.GetConfVer()) {
-		p.log.Info("operator of another epoch ignored", slog.String("operator", e.String()), slog.String("region", region.RegionEpoch.String()))
+		p.log.Info("operator of another epoch ignored", slog.String("operator", e.String()), slog.String("epoch", region.RegionEpoch.String()))
 		return
 	}
 	if p.merging.Load() != nil || p.merge.stop != nil {

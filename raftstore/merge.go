@@ -14,7 +14,7 @@ import (
 )
 
 // A merge gives the range of one region, the source, to its neighbour, the
-// target; both have their peers on the same stores. docs/adr/0005 has the
+// target; both have their peers on the same stores. docs/adr/0006 has the
 // argument why nothing is lost and nothing served twice.
 //
 //	source's log    ... writes | PrepareMerge | nothing takes effect ...

@@ -110,16 +110,34 @@ func (a *applier) paused() bool {
 
 // wantSource asks the source's peer to come to its PrepareMerge. If it is not
 // here yet, because after a crash its parent has not come to the split that
-// makes it, the target's tick asks again.
+// makes it, it is asked when it is.
 func (s *Store) wantSource(target *peer, w *mergeWant) {
+	s.mu.Lock()
 	sp := s.peer(w.source.Id)
-	if self := peerOnStore(w.source, s.id); sp == nil || self == nil || sp.id != self.Id {
-		return
+	if sp == nil {
+		s.wanted[w.source.Id] = target
 	}
-	sp.send(&mailCatchUp{target: target, want: w})
+	s.mu.Unlock()
+	if self := peerOnStore(w.source, s.id); sp != nil && self != nil && sp.id == self.Id {
+		sp.send(&mailCatchUp{target: target, want: w})
+	}
 }
 
-// tickWant asks again.
+// offerSource tells the target that waits for a new peer, if there is one.
+func (s *Store) offerSource(child *peer) {
+	s.mu.Lock()
+	target := s.wanted[child.regionID]
+	delete(s.wanted, child.regionID)
+	s.mu.Unlock()
+	if target == nil {
+		return
+	}
+	if w := target.apply.want.Load(); w != nil && w.source.Id == child.regionID {
+		s.wantSource(target, w)
+	}
+}
+
+// tickWant asks again: the source may have been busy with a snapshot.
 func (p *peer) tickWant() {
 	if w := p.apply.want.Load(); w != nil && w.ready.Load() == nil {
 		p.store.wantSource(p, w)

@@ -17,10 +17,6 @@ import (
 // snapshot carries, or by what another store told the source. Anything else in
 // the range makes the snapshot wait, as ever (hazard 9).
 
-// mergeChainMax bounds the merges by which one region may have come into
-// another: a into b, b into c, ...
-const mergeChainMax = 16
-
 // takesLocked returns the regions whose range a snapshot takes over; ok is false
 // if there is one in its way that it may not take.
 func (s *Store) takesLocked(id uint64, st *raft_serverpb.RegionLocalState) (ids []uint64, ok bool) {
@@ -31,7 +27,7 @@ func (s *Store) takesLocked(id uint64, st *raft_serverpb.RegionLocalState) (ids 
 		}
 	}
 	for _, other := range s.ranges.overlapping(id, region.StartKey, region.EndKey) {
-		if !s.mergedIntoSnapshot(other, st, mergeChainMax) || s.reserved[other] != nil {
+		if !s.mergedIntoSnapshot(other, st) || s.reserved[other] != nil {
 			return nil, false
 		}
 		ids = append(ids, other)
@@ -40,31 +36,21 @@ func (s *Store) takesLocked(id uint64, st *raft_serverpb.RegionLocalState) (ids 
 }
 
 // mergedIntoSnapshot reports whether it is proven that the data of a region that
-// is here is in the snapshot st, or was there before st was made.
-func (s *Store) mergedIntoSnapshot(id uint64, st *raft_serverpb.RegionLocalState, depth int) bool {
+// is here was in st's region before st was made.
+func (s *Store) mergedIntoSnapshot(id uint64, st *raft_serverpb.RegionLocalState) bool {
 	p := s.peer(id)
-	if p == nil || depth == 0 {
+	if p == nil {
 		return false
 	}
 	mine := func(r *raft_serverpb.MergedRecord) bool {
 		return r != nil && findPeer(&metapb.Region{Peers: r.SourcePeers}, p.id) != nil
 	}
-	if r := recordOf(st.MergedRecords, id); mine(r) {
+	if mine(recordOf(st.MergedRecords, id)) {
 		return true
 	}
+	// The snapshot carries the newest records only; others may have told.
 	r := p.mergedInto.Load()
-	if !mine(r) {
-		return false
-	}
-	if r.TargetRegionId == st.Region.Id {
-		return st.Region.RegionEpoch.GetVersion() >= r.TargetEpoch.GetVersion()
-	}
-	// Its target was merged away in turn, later.
-	next := recordOf(st.MergedRecords, r.TargetRegionId)
-	if tp := s.peer(r.TargetRegionId); next == nil && tp != nil {
-		next = tp.mergedInto.Load()
-	}
-	return next != nil && next.SourceEpoch.GetVersion() >= r.TargetEpoch.GetVersion() && s.mergedIntoSnapshot(r.TargetRegionId, st, depth-1)
+	return mine(r) && r.TargetRegionId == st.Region.Id && st.Region.RegionEpoch.GetVersion() >= r.TargetEpoch.GetVersion()
 }
 
 // overlapping lists the regions other than id that have a part of [start, end).

@@ -325,10 +325,10 @@ type (
 // tick is one step of Raft's clock. Ticks that come while one is due are one:
 // after a pause a peer must not see its election timeout shrink (hazard 7).
 func (p *peer) tick() {
+	p.tickWant() // also of a source that waits for its own source
 	if p.merge.stop != nil {
 		return
 	}
-	p.tickWant()
 	p.rn.Tick()
 	p.tickReads()
 	p.tickMissing()

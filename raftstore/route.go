@@ -194,7 +194,8 @@ func (s *Store) answerForDead(m *RaftMessage) {
 	if err != nil {
 		return
 	}
-	if record := recordOf(st.MergedRecords, m.RegionID); record != nil {
+	record := recordOf(st.MergedRecords, m.RegionID)
+	if record != nil && findPeer(&metapb.Region{Peers: record.SourcePeers}, m.From.Id) != nil {
 		s.sendMerge(&RaftMessage{RegionID: m.RegionID, From: m.To, To: m.From,
 			Merge: &MergeMessage{Kind: MergeVerdict, Commit: record.SourceIndex, Record: record}})
 		return

@@ -266,6 +266,7 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 			child.send(mailCampaign{})
 		}
 		s.releaseHeld(child)
+		s.offerSource(child)
 	}
 	p.stats.sizeBytes.Store(0)
 	p.stats.sizeDelta.Store(size)
@@ -374,4 +375,5 @@ func (p *peer) initialize(m mailInitialize) {
 		p.campaign()
 	}
 	p.store.releaseHeld(p)
+	p.store.offerSource(p)
 }

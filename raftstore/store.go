@@ -112,6 +112,7 @@ type Store struct {
 	unborn     map[uint64]bool              // children whose data is being deleted
 	held       []*RaftMessage
 	mergedLogs map[uint64]*peer // merged regions whose logs a crash might still need
+	wanted     map[uint64]*peer // sources that are not here yet → who waits for them
 	lastBury   int64            // of the ticker: when it last looked at them
 }
 
@@ -146,7 +147,7 @@ func New(o Options) (*Store, error) {
 		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),
 		measures: newTaskPool(backgroundCountMax), splits: newTaskPool(backgroundCountMax),
 		stopped:  make(chan struct{}),
-		reserved: map[uint64]*receivedSnapshot{}, tombstones: map[uint64]uint64{}, unborn: map[uint64]bool{}, mergedLogs: map[uint64]*peer{},
+		reserved: map[uint64]*receivedSnapshot{}, tombstones: map[uint64]uint64{}, unborn: map[uint64]bool{}, mergedLogs: map[uint64]*peer{}, wanted: map[uint64]*peer{},
 	}
 	if s.fs == nil {
 		s.fs = vfs.Default

@@ -212,6 +212,46 @@ func TestDestroyRange(t *testing.T) {
 	}
 }
 
+// TestIngestReplaceRanges replaces ranges that overlap, touch or lie apart: what
+// is between them stays.
+func TestIngestReplaceRanges(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	e := open(t, mem)
+	defer e.Close()
+	other, err := Open(Options{Dir: "other", FS: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	fill(t, e, "old", 0, 60)
+	fill(t, other, "new", 0, 60)
+	if err := e.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	before, source := dump(t, e), dump(t, other)
+	files := export(t, other, mem, bound(30), bound(35), "snap")
+	ranges := []kv.KeyRange{
+		{Start: bound(30), End: bound(35)}, {Start: bound(10), End: bound(15)}, {Start: bound(15), End: bound(20)}, {Start: bound(33), End: bound(40)}}
+	if err := e.IngestReplaceRanges(ranges, files, nil); err != nil {
+		t.Fatal(err)
+	}
+	crashed := open(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+	defer crashed.Close()
+	want := sortedWithoutRaw(lines(before, 0, 10) + lines(before, 20, 30) + lines(source, 30, 35) + lines(before, 40, 60))
+	for _, e := range []*Engine{e, crashed} {
+		if got := sortedWithoutRaw(dump(t, e)); got != want {
+			t.Fatalf("got %d bytes, want %d", len(got), len(want))
+		}
+	}
+	files = export(t, other, mem, bound(25), bound(35), "snap2")
+	if err := e.IngestReplaceRanges(ranges, files, nil); err == nil {
+		t.Fatal("a table over a gap between the ranges was accepted")
+	}
+	if err := e.IngestReplaceRanges(nil, nil, nil); err == nil {
+		t.Fatal("no range was accepted")
+	}
+}
+
 func TestIngestRefusesForeignFiles(t *testing.T) {
 	mem := vfs.NewMem()
 	e := open(t, mem)
