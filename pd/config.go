@@ -44,6 +44,10 @@ type Config struct {
 	// Join lists client URLs of a running cluster to become a member of,
 	// separated by commas. Ignored once the data directory has been set up.
 	Join string
+	// ForceNewCluster makes this member the only one, with the data it has, when
+	// the others are lost for good. What only they had is lost; ids and
+	// timestamps that they may have given are skipped.
+	ForceNewCluster bool
 
 	// Replicas is how many peers a region should have.
 	Replicas int
@@ -100,6 +104,9 @@ func (c Config) check() error {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			return fmt.Errorf("pd: address %q is not host:port: %w", a, err)
 		}
+	}
+	if c.ForceNewCluster && c.Join != "" {
+		return errors.New("pd: --force-new-cluster and --join exclude each other")
 	}
 	if c.InitialCluster != "" && c.Join != "" {
 		return errors.New("pd: --initial-cluster and --join exclude each other")

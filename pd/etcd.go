@@ -110,6 +110,7 @@ func (s *Server) etcdConfig(ctx context.Context) (*embed.Config, error) {
 		ec.ElectionMs = electionAloneMS
 	}
 	ec.PreVote = true
+	ec.ForceNewCluster = cfg.ForceNewCluster
 	ec.EnableGRPCGateway = false
 	ec.MaxTxnOps = etcdkv.TxnOpsMax
 	ec.MaxRequestBytes = etcdkv.RequestBytesMax

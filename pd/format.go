@@ -24,6 +24,8 @@ type dataFormat struct {
 	// Removed says that the cluster has removed this member: its data is of no
 	// more use.
 	Removed bool `json:"removed,omitempty"`
+	// Forced says that the last start made this member the only one.
+	Forced bool `json:"forced,omitempty"`
 }
 
 // openFormat checks the data directory's format, or marks a new directory.

@@ -107,7 +107,18 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.lock, err = vfs.Default.Lock(filepath.Join(s.cfg.DataDir, "LOCK")); err != nil {
 		return fmt.Errorf("pd: lock the data directory %s: %w; is another copra using it?", s.cfg.DataDir, err)
 	}
-	return s.startEtcd(ctx)
+	if s.cfg.ForceNewCluster && s.format.Forced {
+		// Left in a script, the flag would cut off whoever has joined since.
+		return fmt.Errorf("pd: %s has been made a cluster of one already: start it without --force-new-cluster", s.cfg.DataDir)
+	}
+	if err := s.startEtcd(ctx); err != nil {
+		return err
+	}
+	if err := s.updateFormat(func(f *dataFormat) { f.Forced = s.cfg.ForceNewCluster }); err != nil {
+		s.etcd.Close()
+		return err
+	}
+	return nil
 }
 
 func (s *Server) unlock() {

@@ -405,6 +405,54 @@ func TestEtcdOnTheSamePort(t *testing.T) {
 	}
 }
 
+// TestForceNewCluster goes on with one of three members when the others are lost.
+func TestForceNewCluster(t *testing.T) {
+	members := startThree(t)
+	bootstrap(t, members[0], 1)
+	last := grant(t, members[0])
+	lead, err := members[0].leading()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := lead.ids.Alloc(testContext(t), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range members {
+		s.Stop()
+	}
+	cfg := members[2].cfg
+	cfg.ForceNewCluster, cfg.Registerer = true, nil
+	alone, err := Start(testContext(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(alone.Stop)
+	until(t, "it leads", alone.IsLeader)
+	if ts := grant(t, alone); ts <= last {
+		t.Fatalf("timestamp %d after %d", ts, last)
+	}
+	if lead, err = alone.leading(); err != nil {
+		t.Fatal(err)
+	}
+	if next, err := lead.ids.Alloc(testContext(t), 1); err != nil || next < id+recoverySkipIDs {
+		t.Fatalf("id %d after %d: %v", next, id, err)
+	}
+	if alone.ClusterID() != members[0].ClusterID() || len(alone.members()) != 1 || lead.cluster.bootstrapped() != nil {
+		t.Fatal("it is another cluster")
+	}
+	alone.Stop()
+	if _, err := Start(testContext(t), cfg); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Fatalf("forced again: %v", err)
+	}
+	cfg.ForceNewCluster = false
+	again, err := Start(testContext(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Stop)
+}
+
 // TestMembersOverHTTP moves the leader and refuses what makes no sense.
 func TestMembersOverHTTP(t *testing.T) {
 	members := startThree(t)

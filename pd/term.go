@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -14,6 +15,13 @@ import (
 	"github.com/copradb/copra/pd/idalloc"
 	"github.com/copradb/copra/pd/keyspace"
 	"github.com/copradb/copra/pd/tso"
+)
+
+// What a member skips that goes on alone after the others were lost: they may
+// have given out more than it has heard of.
+const (
+	recoverySkipIDs = 1_000_000
+	recoverySkip    = time.Minute
 )
 
 // term is everything that exists only while this member leads. It is loaded
@@ -50,6 +58,12 @@ func (s *Server) loadTerm(t *term) error {
 	if t.ids, err = idalloc.New(t.ctx, t.fence, s.root+"/alloc_id"); err != nil {
 		return err
 	}
+	if s.cfg.ForceNewCluster {
+		// The lost members may have known of more.
+		if _, err := t.ids.Alloc(t.ctx, recoverySkipIDs); err != nil {
+			return err
+		}
+	}
 	t.gc = gcstate.New(t.fence, s.root+"/gc")
 	if t.keyspaces, err = keyspace.Load(t.ctx, t.fence, s.root+"/keyspaces"); err != nil {
 		return err
@@ -70,6 +84,9 @@ func (s *Server) newOracle(t *term) (*tso.Oracle, error) {
 		if saved, err = strconv.ParseInt(string(raw), 10, 64); err != nil {
 			return nil, fmt.Errorf("pd: %s in etcd holds no timestamp window: %w", key, err)
 		}
+	}
+	if s.cfg.ForceNewCluster {
+		saved = max(saved, s.cfg.Clock.WallMS()) + recoverySkip.Milliseconds()
 	}
 	first := true // saves come one after the other
 	save := func(ctx context.Context, endMS int64) error {

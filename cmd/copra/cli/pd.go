@@ -64,6 +64,7 @@ func newPD(version string) *cobra.Command {
 	f.StringVar(&o.AdvertisePeerAddr, "advertise-peer-addr", "", "peer address told to others (default --peer-addr)")
 	f.StringVar(&o.InitialCluster, "initial-cluster", "", "first members as name=http://host:peer-port, comma separated (default this one alone)")
 	f.StringVar(&o.Join, "join", "", "client addresses of a running cluster to join, comma separated")
+	f.BoolVar(&o.ForceNewCluster, "force-new-cluster", false, "go on alone with this data, because the other placement drivers are lost for good; once")
 	f.IntVar(&o.Replicas, "replicas", 3, "peers of each region")
 	f.StringVar(&labels, "location-labels", "", "labels of stores that tell where they are, from the widest place on: zone,host")
 	f.StringVar(&o.Schedule.IsolationLevel, "isolation-level", "", "the location label in which a region's peers must differ")
