@@ -8,7 +8,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/copradb/copra/pd/core"
 	"github.com/copradb/copra/pd/etcdkv"
 	"github.com/copradb/copra/pd/labeler"
 	"github.com/copradb/copra/pd/placement"
@@ -99,6 +98,3 @@ func (c *cluster) changeRules(change func(*placement.Manager) error) error {
 }
 
 var errRulesDisabled = fmt.Errorf("%w: placement rules feature is disabled (enable-placement-rules)", placement.ErrInvalid)
-
-// regionFit is how a region meets the rules.
-func (c *cluster) regionFit(r *core.Region) *placement.Fit { return c.sched.Fit(r) }

@@ -26,6 +26,11 @@ func (c *Controller) AddAdmin(ctx context.Context, b *Builder) error {
 	if err != nil {
 		return fmt.Errorf("pd: %w", err)
 	}
+	if len(op.Steps) > 0 {
+		if err := op.Steps[0].Check(b.r, c.cluster.Stores()); err != nil {
+			return fmt.Errorf("pd: %s of region %d: %w", b.desc, b.r.ID(), err)
+		}
+	}
 	if err := c.AddAll(op); err != nil {
 		return fmt.Errorf("pd: %w", err)
 	}

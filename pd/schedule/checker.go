@@ -41,6 +41,7 @@ type patrolState struct {
 	mu      sync.Mutex
 	next    []byte // where the next round starts
 	began   time.Time
+	counts  map[RegionState]int // of the regions looked at since
 	urgent  map[uint64]urgentRegion
 	orderAt time.Time // when the urgent ones were put in order
 	waiting map[uint64]struct{}
@@ -58,12 +59,12 @@ func newPatrolState() patrolState {
 	return patrolState{urgent: make(map[uint64]urgentRegion), waiting: make(map[uint64]struct{}), splits: make(map[uint64]time.Time)}
 }
 
-// Patrol looks at the regions that lack peers, at those that wait for
+// Patrol is called by one goroutine at a time. It looks at the regions that lack peers, at those that wait for
 // something, and at the next ones in key order, and starts what they need.
 func (c *Controller) Patrol(ctx context.Context) {
 	for _, id := range c.firstRegions() {
 		if r := c.cluster.Regions().ByID(id); r != nil {
-			c.checkAndAdd(ctx, r)
+			c.checkAndAdd(ctx, r, c.Fit(r))
 		}
 	}
 	c.patrol.mu.Lock()
@@ -73,17 +74,24 @@ func (c *Controller) Patrol(ctx context.Context) {
 		return
 	}
 	if len(from) == 0 {
-		c.patrol.began = now
+		c.patrol.began, c.patrol.counts = now, make(map[RegionState]int)
 	}
 	c.patrol.mu.Unlock()
 	n := min(max(c.cluster.Regions().Len()/patrolRegionsShare, patrolRegionsMin), patrolRegionsMax)
 	regions := c.cluster.Regions().Scan(from, nil, n)
 	for _, r := range regions {
-		c.checkAndAdd(ctx, r)
+		fit := c.Fit(r)
+		for _, s := range c.states(r, fit) {
+			c.patrol.counts[s]++
+		}
+		c.checkAndAdd(ctx, r, fit)
 	}
 	var next []byte
 	if len(regions) == n {
 		next = regions[len(regions)-1].Meta.EndKey
+	}
+	if len(next) == 0 {
+		c.metrics.patrolled(c.patrol.counts)
 	}
 	c.patrol.mu.Lock()
 	c.patrol.next = next
@@ -160,8 +168,8 @@ func (c *Controller) wait(r *core.Region) {
 	}
 }
 
-func (c *Controller) checkAndAdd(ctx context.Context, r *core.Region) {
-	ops := c.check(ctx, r)
+func (c *Controller) checkAndAdd(ctx context.Context, r *core.Region, fit *placement.Fit) {
+	ops := c.check(ctx, r, fit)
 	if len(ops) == 0 {
 		return
 	}
@@ -175,7 +183,7 @@ func (c *Controller) checkAndAdd(ctx context.Context, r *core.Region) {
 
 // check returns the operators that the region needs most: one, or the two of a
 // merge.
-func (c *Controller) check(ctx context.Context, r *core.Region) []*Operator {
+func (c *Controller) check(ctx context.Context, r *core.Region, fit *placement.Fit) []*Operator {
 	if r.Leader == nil || r.ReportedAt.IsZero() || c.busy(r.ID()) {
 		return nil
 	}
@@ -190,7 +198,6 @@ func (c *Controller) check(ctx context.Context, r *core.Region) []*Operator {
 	if op := c.checkSplit(r); op != nil {
 		return one(op)
 	}
-	fit := c.Fit(r)
 	if op := c.checkRules(ctx, r, fit); op != nil {
 		return one(op)
 	}

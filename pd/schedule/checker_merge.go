@@ -63,7 +63,8 @@ func (c *Controller) checkMerge(ctx context.Context, r *core.Region, fit *placem
 			target = prev
 		}
 	}
-	if target == nil || r.SizeBytes+target.SizeBytes >= uint64(o.RegionMaxMiB)<<20 {
+	if target == nil || r.SizeBytes+target.SizeBytes >= uint64(o.RegionMaxMiB)<<20 ||
+		r.Keys+target.Keys >= uint64(o.RegionMaxMiB)*mergeKeysPerMiB {
 		return nil
 	}
 	ops, err := c.mergeOperators(ctx, "merge-region", KindMerge, r, target)

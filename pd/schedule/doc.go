@@ -7,7 +7,7 @@
 // half done (a learner, a joint peer set) and finish or undo it.
 //
 //	patrol ──► checkers ───┐                     ┌──► message to the leader
-//	           joint, split, rule, merge          │
+//	   (joint, split, rule, merge)               │
 //	timers ──► schedulers ─┼─► Add (limits) ─► ops
 //	ScatterRegion ─────────┘                     └─◄ heartbeat: Dispatch
 //
@@ -15,8 +15,8 @@
 //
 //   - One operator a region. It is dropped when the region's epoch moved in a
 //     way that its own steps do not explain.
-//   - A region never has fewer voters than before in between: a peer is
-//     replaced by a caught-up learner in one joint change.
+//   - Between two sets of peers a region never has fewer voters than the
+//     smaller one: caught-up learners take the votes in one joint change.
 //   - What checkers change never leaves a region with fewer voters than its
 //     rules ask for, and moves never make its fit worse (package placement).
 //   - No peer is removed or demoted unless those that remain have a healthy

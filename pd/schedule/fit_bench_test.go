@@ -48,7 +48,7 @@ func BenchmarkCheck(b *testing.B) {
 	r := s.regions.ByID(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		if ops := s.ctl.check(b.Context(), r); ops != nil {
+		if ops := s.ctl.check(b.Context(), r, s.ctl.Fit(r)); ops != nil {
 			b.Fatal(ops)
 		}
 	}

@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,6 +17,8 @@ type Metrics struct {
 	status *prometheus.GaugeVec
 	stores *prometheus.GaugeVec
 	hot    *prometheus.GaugeVec
+	// regions are those with something the matter, as of the last patrol.
+	regions *prometheus.GaugeVec
 }
 
 // NewMetrics returns figures that are not registered yet.
@@ -29,16 +32,28 @@ func NewMetrics() *Metrics {
 			Name: "pd_scheduler_store_status", Help: "Stores as balance sees them."}, []string{"address", "store", "type"}),
 		hot: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pd_hotspot_status", Help: "Hot regions and their flow by store."}, []string{"address", "store", "type"}),
+		regions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pd_regions_status", Help: "Regions by what is the matter with them."}, []string{"type"}),
 	}
 }
 
 // Collectors are what to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.turns, m.status, m.stores, m.hot}
+	return []prometheus.Collector{m.turns, m.status, m.stores, m.hot, m.regions}
 }
 
 // UseMetrics counts there. Called before Run.
 func (c *Controller) UseMetrics(m *Metrics) { c.metrics = m }
+
+// patrolled notes how many regions have what the matter.
+func (m *Metrics) patrolled(counts map[RegionState]int) {
+	if m == nil {
+		return
+	}
+	for _, s := range RegionStates {
+		m.regions.WithLabelValues(strings.TrimSuffix(string(s), "-region") + "-region-count").Set(float64(counts[s]))
+	}
+}
 
 func (m *Metrics) turn(scheduler, outcome string) {
 	if m != nil {

@@ -298,3 +298,33 @@ func (s *sim) admin(t *testing.T, d *datadriven.TestData) error {
 }
 
 func enc(key string) []byte { return codec.EncodeBytes(nil, []byte(key)) }
+
+// TestRegionStates looks at regions with one thing the matter each.
+func TestRegionStates(t *testing.T) {
+	s := newSim(t)
+	for id := uint64(1); id <= 4; id++ {
+		s.addStore(id)
+	}
+	s.addRegion(1, "", "", []uint64{1, 2, 3})
+	s.sizes[1] = 100
+	s.report(1)
+	for want, change := range map[string]func(*core.Region){
+		"[]":                               func(*core.Region) {},
+		"[miss-peer]":                      func(r *core.Region) { r.Meta.Peers = r.Meta.Peers[:2] },
+		"[extra-peer]":                     func(r *core.Region) { r.Meta.Peers = append(r.Meta.Peers, &metapb.Peer{Id: 9, StoreId: 4}) },
+		"[down-peer]":                      func(r *core.Region) { r.Down = []*pdpb.PeerStats{{Peer: r.Meta.Peers[1], DownSeconds: 9}} },
+		"[pending-peer]":                   func(r *core.Region) { r.Pending = r.Meta.Peers[1:2] },
+		"[miss-peer offline-peer]":         func(r *core.Region) { r.Meta.Peers[2].StoreId = 77 },
+		"[learner-peer]":                   func(r *core.Region) { r.Meta.Peers[2].Role = metapb.PeerRole_Learner },
+		"[empty-region undersized-region]": func(r *core.Region) { r.SizeBytes = 1000 },
+		"[undersized-region]":              func(r *core.Region) { r.SizeBytes = 50 << 20 },
+		"[oversized-region]":               func(r *core.Region) { r.SizeBytes = 200 << 20 },
+	} {
+		r := *s.regions.ByID(1)
+		r.Meta = clone(r.Meta)
+		change(&r)
+		if got := fmt.Sprint(s.ctl.StatesOf(&r)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
