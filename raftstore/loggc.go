@@ -99,6 +99,9 @@ func (p *peer) truncateLog() {
 	if to < p.gc.compactTo {
 		p.store.flushSoon()
 	}
+	// An applier that waits for the source of a merge is further than Raft
+	// knows, which will look at all entries behind its own applied index.
+	to = min(to, p.rn.BasicStatus().Applied)
 	if to <= p.st.truncatedIndex {
 		return
 	}

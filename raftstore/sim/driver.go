@@ -196,3 +196,8 @@ func describeCut(nodes []*node, cut map[link]bool) string {
 	slices.Sort(out)
 	return strings.Join(out, " ")
 }
+
+// removal is the change that removes a peer on the store of the crash matrix.
+func removal(peer uint64) *pdpb.ChangePeer {
+	return rafttest.Change(eraftpb.ConfChangeType_RemoveNode, peer, matrixMoving)
+}
