@@ -35,6 +35,8 @@ type Config struct {
 	// times as much.
 	RegionBytes, CapacityBytes uint64
 	SizeSpread                 float64
+	// LargeDisks is how many stores have twice the capacity.
+	LargeDisks int
 	// SnapshotBytesPerSecond is what a store takes in.
 	SnapshotBytesPerSecond float64
 	Seed                   uint64
@@ -93,6 +95,7 @@ type Flow struct{ ReadBytes, ReadKeys, ReadQueries, WriteBytes, WriteKeys, Write
 type store struct {
 	id        uint64
 	used      uint64
+	capacity  uint64
 	dead      bool
 	diedAt    time.Time
 	busyUntil time.Time // receiving snapshots
@@ -157,7 +160,10 @@ type unsaved struct{}
 func (unsaved) Save(context.Context, map[string][]byte) error { return nil }
 
 func (s *Sim) addStore() *store {
-	st := &store{id: uint64(len(s.stores) + 1), hot: make(map[uint64]*Flow)}
+	st := &store{id: uint64(len(s.stores) + 1), hot: make(map[uint64]*Flow), capacity: s.cfg.CapacityBytes}
+	if len(s.stores) < s.cfg.LargeDisks {
+		st.capacity *= 2
+	}
 	s.stores = append(s.stores, st)
 	return st
 }
@@ -313,8 +319,8 @@ func (r *region) waits(peer uint64) bool {
 
 // reportStore is one store's heartbeat.
 func (s *Sim) reportStore(st *store) {
-	stats := &pdpb.StoreStats{StoreId: st.id, Capacity: s.cfg.CapacityBytes, ReceivingSnapCount: uint32(st.receiving),
-		Available: s.cfg.CapacityBytes - min(st.used, s.cfg.CapacityBytes), SlowScore: max(st.slowScore, 1)}
+	stats := &pdpb.StoreStats{StoreId: st.id, Capacity: st.capacity, ReceivingSnapCount: uint32(st.receiving),
+		Available: st.capacity - min(st.used, st.capacity), SlowScore: max(st.slowScore, 1)}
 	if secs := s.now.Sub(st.told).Seconds(); !st.told.IsZero() {
 		stats.Interval = &pdpb.TimeInterval{StartTimestamp: uint64(st.told.Unix()), EndTimestamp: uint64(s.now.Unix())}
 		stats.QueryStats = &pdpb.QueryStats{}

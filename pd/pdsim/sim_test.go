@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/copradb/copra/pd/core"
 	"github.com/copradb/copra/pd/schedule"
 )
 
@@ -72,4 +73,34 @@ func TestLarge(t *testing.T) {
 	cfg := config(200, 1_000_000, 1)
 	cfg.SizeSpread = 0.5
 	scenario(t, os.Stdout, New(cfg), 10, 4*time.Hour, 10*time.Minute)
+}
+
+// TestDifferentDisks has disks of two sizes, fairly full: the large ones get more,
+// and once the scores are even nothing moves any more.
+func TestDifferentDisks(t *testing.T) {
+	cfg := config(10, 5_000, 3)
+	cfg.Skew, cfg.SizeSpread, cfg.LargeDisks = 0, 0.3, 5
+	cfg.CapacityBytes = uint64(cfg.Regions) / uint64(cfg.Stores) * 3 * cfg.RegionBytes * 4 / 3
+	s := New(cfg)
+	s.Load()
+	s.Run(8 * time.Minute)
+	moves := s.Moves
+	s.Run(5 * time.Minute)
+	if moves != s.Moves || moves.Back > 0 {
+		t.Errorf("it does not come to rest: %+v, then %+v", moves, s.Moves)
+	}
+	score := func(id uint64) float64 {
+		st := s.Stores().Get(id)
+		return core.RegionScore(float64(s.known.StoreCounts(id).PeerBytes)/(1<<20),
+			float64(st.Stats.Capacity)/(1<<30), float64(st.Stats.Available)/(1<<30), 1)
+	}
+	low, high := score(1), score(1)
+	for id := uint64(1); id <= uint64(cfg.Stores); id++ {
+		low, high = min(low, score(id)), max(high, score(id))
+	}
+	large, small := s.known.StoreCounts(1).Peers, s.known.StoreCounts(10).Peers
+	t.Logf("%d peers moved; scores are %.0f to %.0f; a large disk has %d peers, a small one %d", moves.Peers, low, high, large, small)
+	if (high-low)/high > evenPart || float64(large) < 1.2*float64(small) {
+		t.Errorf("scores are %.0f to %.0f; a large disk has %d peers, a small one %d", low, high, large, small)
+	}
 }
