@@ -104,8 +104,11 @@ func (c *Config) setDefaults() error {
 	if c.StoreHeartbeatInterval <= 0 {
 		c.StoreHeartbeatInterval = heartbeatIntervalDefault
 	}
-	if c.ResolvedTSInterval <= 0 {
+	if c.ResolvedTSInterval == 0 {
 		c.ResolvedTSInterval = resolvedts.IntervalDefault
+	}
+	if c.ResolvedTSInterval < resolvedts.IntervalMin {
+		return fmt.Errorf("tikv: resolved timestamps cannot advance every %s: at least %s", c.ResolvedTSInterval, resolvedts.IntervalMin)
 	}
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// IntervalDefault is how often resolved timestamps advance.
+	// IntervalDefault is how often resolved timestamps advance. It can't be less
+	// than IntervalMin.
 	IntervalDefault = time.Second
+	IntervalMin     = 10 * time.Millisecond
 	// lockBytesMax is the memory for the locks of all regions of a store.
 	lockBytesMax = 128 << 20
 	// scanWorkers read the locks of regions that this store began to lead.
