@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
@@ -88,10 +89,17 @@ func errKeyNotInRegion(key []byte, r *metapb.Region) error {
 			Key: bytes.Clone(key), RegionId: r.GetId(), StartKey: r.GetStartKey(), EndKey: r.GetEndKey()}})
 }
 
-func errServerIsBusy(reason string) error {
+func errServerIsBusy(reason string) error { return errServerIsBusyFor(reason, busyBackoff) }
+
+// busyBackoff is what a client is told to wait where nothing better is known.
+const busyBackoff = 100 * time.Millisecond
+
+// errServerIsBusyFor says how long the client should wait.
+func errServerIsBusyFor(reason string, wait time.Duration) error {
+	ms := uint64(max(wait, busyBackoff) / time.Millisecond)
 	return regionError(&errorpb.Error{
 		Message:      "server is busy: " + reason,
-		ServerIsBusy: &errorpb.ServerIsBusy{Reason: reason, BackoffMs: 100}})
+		ServerIsBusy: &errorpb.ServerIsBusy{Reason: reason, BackoffMs: ms, EstimatedWaitMs: uint32(ms)}})
 }
 
 func errDiskFull(regionID uint64, stores []uint64, level disk.Level) error {

@@ -18,7 +18,10 @@ type flowState struct {
 	checkAfter atomic.Int64
 	flushWake  chan struct{} // holds a token when a flush is wanted
 
+	throttle throttle
+
 	diskFullRefusals prometheus.Counter
+	throttled        *prometheus.CounterVec
 	registerer       prometheus.Registerer
 	collectors       []prometheus.Collector
 }
@@ -28,7 +31,21 @@ func (f *flowState) init(o *Options) error {
 	f.diskWake, f.flushWake = make(chan struct{}, 1), make(chan struct{}, 1)
 	f.diskFullRefusals = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "tikv_raftstore_disk_full_refuse_total", Help: "Writes refused for lack of room on disks."})
-	return f.register(o.Registerer, f.diskFullRefusals)
+	f.throttled = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tikv_scheduler_throttle_total", Help: "Writes delayed or refused because compactions are behind."}, []string{"type"})
+	return f.register(o.Registerer, f.diskFullRefusals, f.throttled, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tikv_scheduler_throttle_flow", Help: "Limit of foreground writes in bytes a second; 0 is none."}, f.throttle.Rate))
+}
+
+// registerQueues exports how many bytes wait where. Each has a limit in Config.
+func (s *Store) registerQueues(reg prometheus.Registerer) error {
+	gauge := func(typ string, read func() int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_pending_bytes", Help: "Bytes that wait, by queue.",
+			ConstLabels: prometheus.Labels{"type": typ}}, func() float64 { return float64(read()) })
+	}
+	return s.register(reg, gauge("receive", s.received.Load), gauge("propose", s.proposalBytes.Load), gauge("log", s.logWriter.queued.Load),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_slow_score", Help: "1 is a fast disk, 100 a stuck one."},
+			func() float64 { return s.logWriter.disk.value() }))
 }
 
 func (f *flowState) register(reg prometheus.Registerer, collectors ...prometheus.Collector) error {
@@ -55,6 +72,10 @@ func (f *flowState) close() {
 
 func (s *Store) startFlow() {
 	s.workers.Go(s.flusher)
+	if !s.replayOnly {
+		s.workers.Go(s.watchSlowDisk)
+		s.workers.Go(s.watchPressure)
+	}
 	if s.space != nil {
 		s.workers.Go(s.watchDisk)
 	}

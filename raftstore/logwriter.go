@@ -32,6 +32,7 @@ type logWriter struct {
 	transport Transport
 	fatal     func(error)
 	metrics   *metrics
+	disk      *slowDisk
 	queued    atomic.Int64 // bytes of entries not yet written (hazard 16)
 
 	mu     sync.Mutex
@@ -41,7 +42,7 @@ type logWriter struct {
 }
 
 func newLogWriter(log *raftlog.Log, t Transport, fatal func(error), m *metrics) *logWriter {
-	w := &logWriter{log: log, transport: t, fatal: fatal, metrics: m}
+	w := &logWriter{log: log, transport: t, fatal: fatal, metrics: m, disk: newSlowDisk()}
 	w.cond.L = &w.mu
 	return w
 }
@@ -129,9 +130,11 @@ func (w *logWriter) write(batch *raftlog.Batch, tasks []*logTask) error {
 	if batch.Empty() {
 		return nil
 	}
+	w.disk.begin()
 	if err := w.log.Commit(batch, sync); err != nil {
 		return err
 	}
+	w.disk.end()
 	if sync {
 		w.metrics.logSyncs.Inc()
 		w.metrics.logSyncRegions.Add(float64(regions))

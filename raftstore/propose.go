@@ -38,6 +38,12 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 		return err
 	}
 	size := int64(b.Size())
+	if rc.GetDiskFullOpt() == kvrpcpb.DiskFullOpt_NotAllowedOnFull {
+		// What ends transactions, and is marked, frees more than it costs.
+		if err := s.slowDown(ctx, size); err != nil {
+			return err
+		}
+	}
 	if s.proposalBytes.Add(size) > s.cfg.ProposalBytesMax {
 		s.proposalBytes.Add(-size)
 		return errServerIsBusy("writes waiting for consensus exceed their memory")

@@ -181,8 +181,9 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.logWriter = newLogWriter(s.raftLog, s.transport, s.fatal, s.metrics)
-	if err := s.load(); err != nil {
+	if err := errors.Join(s.registerQueues(o.Registerer), s.load()); err != nil {
 		s.metrics.close()
+		s.flowState.close()
 		return nil, err
 	}
 	return s, nil

@@ -49,6 +49,7 @@ func (n *Node) startGossip(svc *gossip.Service) error {
 	n.onStop(g.Close)
 	n.wg.Go(n.refreshPeers)
 	n.wg.Go(n.tellDead)
+	n.wg.Go(n.tellHealth)
 	return nil
 }
 

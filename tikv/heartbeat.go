@@ -71,8 +71,10 @@ func (n *Node) stats(from, to time.Time) *pdpb.StoreStats {
 		StoreId: n.storeID, RegionCount: uint32(len(n.regions.Regions())),
 		StartTime: uint32(n.started.Unix()), UsedSize: used, Capacity: n.cfg.CapacityBytes,
 		Interval:  &pdpb.TimeInterval{StartTimestamp: uint64(from.Unix()), EndTimestamp: uint64(to.Unix())},
-		SlowScore: slowScoreHealthy,
+		SlowScore: n.regions.SlowScore(),
 	}
+	t := n.regions.SlowTrend()
+	st.SlowTrend = &pdpb.SlowTrend{CauseValue: t.CauseMicros, CauseRate: t.CauseRate, ResultValue: t.ResultPerSecond, ResultRate: t.ResultRate}
 	du := n.space.Usage()
 	if !du.Known {
 		// An in-memory file system: it is as large as it is said to be.

@@ -300,7 +300,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.onStop(m.unregister)
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
-		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, safe: n.regions, reset: n.resolved.Reset,
+		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
 		log: n.log, metrics: m, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	return nil

@@ -53,6 +53,7 @@ type Service struct {
 	log                *slog.Logger
 	metrics            *metrics
 
+	slowScore   func() uint64 // of the store, see raftstore.Store.SlowScore
 	feedbackSeq atomic.Uint64
 	batchSlots  chan struct{} // requests of BatchCommands streams being served
 }
@@ -173,12 +174,11 @@ func (s *Service) unsafeDestroyRange(ctx context.Context, req *kvrpcpb.UnsafeDes
 	return &kvrpcpb.UnsafeDestroyRangeResponse{}, nil
 }
 
-// slowScoreHealthy is TiKV's slow score of a store in good health; it goes up
-// to 100.
+// slowScoreHealthy is the slow score of a store that has written nothing yet.
 const slowScoreHealthy = 1
 
 func (s *Service) health() *kvrpcpb.HealthFeedback {
-	return &kvrpcpb.HealthFeedback{StoreId: s.storeID, FeedbackSeqNo: s.feedbackSeq.Add(1), SlowScore: slowScoreHealthy}
+	return &kvrpcpb.HealthFeedback{StoreId: s.storeID, FeedbackSeqNo: s.feedbackSeq.Add(1), SlowScore: int32(s.slowScore())}
 }
 
 // GetHealthFeedback implements tikvpb.TikvServer.

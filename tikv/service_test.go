@@ -64,7 +64,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	splits := &splitRecorder{}
-	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil), regions: splits, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
+	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil), regions: splits, slowScore: func() uint64 { return slowScoreHealthy }, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
 		log: slog.New(slog.DiscardHandler), metrics: m, batchSlots: make(chan struct{}, batchRequestsMax)}
 	server := newGRPCServer()
 	tikvpb.RegisterTikvServer(server, s)

@@ -189,6 +189,9 @@ func (e *Engine) FlushAsync() {
 	}
 }
 
+// MemTableBytesMax is what memtables may hold before writes wait.
+func (e *Engine) MemTableBytesMax() uint64 { return memTableCountMax * e.opts.MemTableSize }
+
 // Pressure says how far flushes and compactions are behind.
 func (e *Engine) Pressure() disk.Pressure { return disk.PressureOf(e.db) }
 
