@@ -47,7 +47,7 @@ func scenario(t *testing.T, w io.Writer, s *Sim, grow int, limit, settle time.Du
 	if err := s.Check(); err != nil {
 		t.Error(err)
 	}
-	if p := s.HeatStore(w, 2, 40, 4, limit); !p.Done {
+	if p := s.HeatStore(w, 2, 4*len(s.stores), 2, limit); !p.Done {
 		t.Errorf("still hot: %v, %.1f times the average", p, s.HotPart())
 	}
 	_, _ = fmt.Fprintf(w, "hot: %.1f times the average in the end; %d heartbeats, %v in them, %v in planning\n",
