@@ -45,7 +45,8 @@ type Server struct {
 	root                 string // etcd prefix of this cluster
 	leaderKey            string
 
-	grpc atomic.Pointer[grpc.Server]
+	grpc      atomic.Pointer[grpc.Server]
+	forwarder *forwarder
 	// gossiping is registered with grpc; gossip is this member's part in it,
 	// nil until it knows its cluster.
 	gossiping *gossip.Service
@@ -75,7 +76,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Logger.With("pd", cfg.Name), metrics: newMetrics(cfg.Registerer, cfg.Name),
 		gossiping: gossip.NewService(), failed: make(chan error, 1), ready: make(chan struct{}), startMS: time.Now().UnixMilli(),
 	}
-	s.http = s.newHTTP()
+	s.http, s.forwarder = s.newHTTP(), newForwarder(s)
 	if err := s.open(ctx); err != nil {
 		s.unlock()
 		s.metrics.close()
@@ -209,6 +210,7 @@ func (s *Server) Stop() {
 			// its time-out.
 			g.Stop()
 		}
+		s.forwarder.close()
 		_ = s.cli.Close()
 		s.etcd.Close()
 		s.unlock()
