@@ -39,12 +39,13 @@
 //   - A lease is valid only while a quorum is known to refuse other leaders
 //     (lease.go).
 //   - A peer id that has ended never comes back (destroy.go).
+//   - A peer that sleeps costs nothing; sleep neither makes a lease longer nor a
+//     promise not to vote shorter (hibernate.go, adr 5).
 //
 // # What it is not
 //
 // It knows nothing of transactions, MVCC or coprocessors, and speaks no gRPC:
-// Transport and PD are interfaces. Hibernation is not here yet; it is refused by
-// name.
+// Transport and PD are interfaces.
 //
 // # Files
 //
@@ -58,6 +59,10 @@
 //	merge.go, mergemsg.go, mergecommit.go, mergestop.go   two regions become one
 //	snapshot.go, snapshotrecv.go, mergesnap.go   peers that lag too far
 //	route.go, destroy.go     messages for peers that are not here, and the end
+//	hibernate.go, awake.go, signal.go   idle regions fall asleep and wake up
+//	liveness.go, patrol.go   who notices that a sleeper's leader is gone
+//	lazy.go                  peers that are loaded when they are needed
+//	handover.go              a store that stops gives its leaders away
 //	report.go                heartbeats to PD
 //
 // Read next: raftstore/engine and raftstore/raftlog (the two databases),

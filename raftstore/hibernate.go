@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"go.etcd.io/raft/v3"
@@ -14,8 +15,8 @@ import (
 // an election (adr 5 has the argument why that is safe).
 //
 //	leader                            followers
-//	idle for HibernateTicks, all peers have all of the log,
-//	all their stores are alive
+//	idle for HibernateTicks, all peers on stores that
+//	are alive have all of the log
 //	   ──── SignalSleep(term, index) ───► same log, all of it applied?
 //	                                      sleep
 //	   ◄─── SignalSleepAck ──────────────
@@ -130,7 +131,7 @@ func isActivity(m any) bool {
 	case *RaftMessage:
 		t := m.Msg.GetType()
 		return (m.Msg != nil || m.Merge != nil) && t != raftpb.MsgHeartbeat && t != raftpb.MsgHeartbeatResp
-	case *appendDone, *applyDone, *splitKeysFound:
+	case *appendDone, *applyDone, *splitKeysFound, mailUnreachable:
 		return false
 	}
 	return true
@@ -270,19 +271,30 @@ func (p *peer) onSleepAck(m *RaftMessage) {
 	if !s.offered || p.rn == nil || p.merge.stop != nil || m.Signal.Term != p.role.Load().term || m.Signal.Index != p.st.last {
 		return
 	}
-	for _, id := range s.acks {
-		if id == m.From.Id {
-			return
-		}
+	if !slices.Contains(s.acks, m.From.Id) {
+		s.acks = append(s.acks, m.From.Id)
 	}
-	s.acks = append(s.acks, m.From.Id)
 	p.handleReady()
 	p.sleepIfAgreed()
 }
 
 // sleepIfAgreed puts the leader to sleep when all others are.
 func (p *peer) sleepIfAgreed() {
-	if len(p.sleep.acks) == len(p.region.Load().Peers)-1 && p.idleLeader() {
+	var without []uint64
+	for _, peer := range p.region.Load().Peers {
+		switch {
+		case peer.Id == p.id:
+		case !p.present(peer):
+			without = append(without, peer.StoreId)
+		case !slices.Contains(p.sleep.acks, peer.Id):
+			return
+		}
+	}
+	if p.idleLeader() {
+		p.without.Store(nil)
+		if len(without) > 0 {
+			p.without.Store(&without)
+		}
 		p.fallAsleep()
 	}
 }
@@ -310,7 +322,8 @@ func (p *peer) settled() bool {
 		p.merging.Load() == nil && p.merge.stop == nil && p.apply.want.Load() == nil
 }
 
-// idleLeader: the region owes nobody anything, and everybody is there.
+// idleLeader: the region owes nobody anything who could take it. A quorum of
+// it is there.
 func (p *peer) idleLeader() bool {
 	r, region := p.role.Load(), p.region.Load()
 	if !r.leader || p.appliedTerm != r.term || !p.settled() || p.busyAdmin() || p.unmeasured() || len(p.failed) > 0 || p.consistency.busy {
@@ -319,17 +332,25 @@ func (p *peer) idleLeader() bool {
 	if p.rn.BasicStatus().LeadTransferee != raft.None {
 		return false
 	}
-	for _, peer := range region.Peers {
-		if _, ok := p.store.live.alive(peer.StoreId, p.now); !ok && peer.Id != p.id {
-			return false
-		}
-	}
-	equal, count := true, 0
-	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+	equal, count, voters := true, 0, 0
+	p.rn.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
 		count++
+		if id != p.id && !p.present(findPeer(region, id)) {
+			return
+		}
+		if typ == raft.ProgressTypePeer {
+			voters++
+		}
 		equal = equal && pr.Match == p.st.last && (id == p.id || (pr.State == tracker.StateReplicate && pr.RecentActive))
 	})
-	return equal && count == len(region.Peers)
+	return equal && count == len(region.Peers) && voters > len(confState(region).Voters)/2
+}
+
+// present: the peer's store is alive. The others cannot be asked to sleep, and
+// are woken for: the patrol wakes the leader when their store is back.
+func (p *peer) present(peer *metapb.Peer) bool {
+	_, ok := p.store.live.alive(peer.GetStoreId(), p.now)
+	return ok
 }
 
 // busyAdmin: a command of this store's own is on its way.

@@ -3,13 +3,16 @@ package raftstore_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/rafttest"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // manyRegions cuts the first region into n, led by the stores in turn if spread.
@@ -176,18 +179,24 @@ func TestHazard14_SleepersFailOver(t *testing.T) {
 		took := time.Since(start)
 		t.Logf("30 leaders replaced in %v", took)
 		require.Less(t, took, 4*time.Second)
+		require.LessOrEqual(t, sum(t, c, wakesMetric)-woken, 60.0, "only the peers of the lost leaders wake")
 		time.Sleep(30 * time.Second)
 		for _, id := range ids {
 			if leads[id] != 1 {
 				require.Equal(t, leads[id], c.LeaderOf(id), "region %d changed its leader for nothing", id)
 			}
 		}
+		require.Equal(t, 0, c.Node(2).Store.AwakeCount()+c.Node(3).Store.AwakeCount(), "a lost store keeps nobody awake")
+		for i := range 90 {
+			c.Put(fmt.Sprintf("k%06d", i), "x")
+		}
+		waitAsleep(c)
 		elected := c.Node(2).Events.Wins() - wins[2] + c.Node(3).Events.Wins() - wins[3]
 		require.Equal(t, 30, elected, "elections")
-		require.LessOrEqual(t, sum(t, c, wakesMetric)-woken, 60.0, "only the peers of the lost leaders wake")
 
 		wins[2], wins[3] = c.Node(2).Events.Wins(), c.Node(3).Events.Wins()
 		c.Restart(1)
+		c.Eventually("the returning store catches up", func() bool { return c.Local(1, "k000000") == "x" && c.Local(1, "k000089") == "x" })
 		waitAsleep(c)
 		time.Sleep(time.Minute)
 		require.Zero(t, c.Node(1).Events.Wins())
@@ -333,5 +342,143 @@ func TestPendingPeersClear(t *testing.T) {
 		start := time.Now()
 		c.Eventually("no peer is pending", func() bool { return len(c.PD.Beat(first).PendingPeers) == 0 })
 		require.Less(t, time.Since(start), time.Second)
+	})
+}
+
+// A peer that was never needed since the restart still knows what it voted.
+func TestHazard04_ColdPeerKeepsVote(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.Stop(2)
+		c.Stop(3)
+		var mu sync.Mutex
+		granted := map[uint64]bool{}
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.Msg.GetType() == raftpb.MsgVoteResp {
+				mu.Lock()
+				defer mu.Unlock()
+				granted[m.To.Id] = !m.Msg.GetReject()
+			}
+			return false
+		})
+		r, _ := c.Node(1).Store.Region(first)
+		ask := func(from uint64) bool {
+			require.NoError(t, c.Node(1).Store.Step(&raftstore.RaftMessage{
+				RegionID: first, From: metapb.Peer{Id: rafttest.FirstPeer + from, StoreId: from}, To: metapb.Peer{Id: r.PeerID, StoreId: 1},
+				Epoch: *r.Region.RegionEpoch,
+				Msg: &raftpb.Message{
+					Type: raftpb.MsgVote.Enum(), From: new(rafttest.FirstPeer + from), To: new(r.PeerID), Term: new(uint64(1000)),
+					LogTerm: new(uint64(1000)), Index: new(uint64(1000)), Context: []byte("CampaignTransfer")}}))
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			return granted[rafttest.FirstPeer+from]
+		}
+		require.True(t, ask(2))
+		c.Crash(1, 0)
+		c.Restart(1)
+		require.Equal(t, 1, c.Node(1).Store.ColdCount())
+		require.False(t, ask(3), "two votes in one term")
+		require.Zero(t, c.Node(1).Store.ColdCount())
+	})
+}
+
+// A cold follower that is asked for a pre-vote stands by the leader that it
+// knew, and does not vote against it.
+func TestHazard14_ColdPeerStandsByItsLeader(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		waitAsleep(c)
+		time.Sleep(2 * time.Minute)
+		lead := c.LeaderOf(first)
+		a, b := lead%3+1, (lead+1)%3+1
+		require.Equal(t, 1, c.Node(a).Store.ColdCount())
+		require.Equal(t, 1, c.Node(b).Store.ColdCount())
+		var mu sync.Mutex
+		var answers []bool
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if m.Msg.GetType() == raftpb.MsgPreVoteResp {
+				answers = append(answers, !m.Msg.GetReject())
+			}
+			return true
+		})
+		r, _ := c.Node(b).Store.Region(first)
+		require.NoError(t, c.Node(b).Store.Step(&raftstore.RaftMessage{
+			RegionID: first, From: metapb.Peer{Id: rafttest.FirstPeer + a, StoreId: a}, To: metapb.Peer{Id: r.PeerID, StoreId: b},
+			Epoch: *r.Region.RegionEpoch,
+			Msg: &raftpb.Message{
+				Type: raftpb.MsgPreVote.Enum(), From: new(rafttest.FirstPeer + a), To: new(r.PeerID), Term: new(r.Term + 1),
+				LogTerm: new(uint64(1000)), Index: new(uint64(1000))}}))
+		waitAsleep(c)
+		require.NotContains(t, answers, true)
+		require.Equal(t, lead, c.LeaderOf(first))
+	})
+}
+
+// What a failure detector outside says is believed when it is bad, and no beat
+// contradicts it.
+func TestOutsideLiveness(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		waitAsleep(c)
+		c.Node(1).Store.OnStoreLiveness(2, false)
+		require.True(t, c.Node(1).Store.StoreAlive(2), "it has just been heard of")
+		c.Stop(2)
+		c.Stop(3)
+		time.Sleep(1100 * time.Millisecond)
+		require.True(t, c.Node(1).Store.StoreAlive(3), "silent, but not for long enough")
+		c.Node(1).Store.OnStoreLiveness(3, true)
+		c.Node(1).Store.OnStoreLiveness(2, false)
+		require.False(t, c.Node(1).Store.StoreAlive(2))
+		time.Sleep(time.Second)
+		require.False(t, c.Node(1).Store.StoreAlive(3))
+		c.Restart(2)
+		c.Eventually("back", func() bool { return c.Node(1).Store.StoreAlive(2) })
+		require.Equal(t, "1", c.Get("a"))
+	})
+}
+
+// A leader of PD that is new hears of all regions soon.
+func TestReportAll(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		ids := manyRegions(t, c, 60, true)
+		waitAsleep(c)
+		before := map[uint64]int{}
+		for _, id := range ids {
+			before[id] = c.PD.Beats(id)
+		}
+		ticks := sum(t, c, ticksMetric)
+		start := time.Now()
+		for _, id := range c.IDs() {
+			c.Node(id).Store.ReportAll()
+		}
+		c.Eventually("all report", func() bool {
+			for _, id := range ids {
+				if c.PD.Beats(id) == before[id] {
+					return false
+				}
+			}
+			return true
+		})
+		require.Less(t, time.Since(start), time.Second)
+		require.Equal(t, ticks, sum(t, c, ticksMetric), "nobody was woken for it")
+	})
+}
+
+// The follower's store of a sleeping region is gone: PD hears that the peer is down.
+func TestSleeperReportsDownPeer(t *testing.T) {
+	cluster(t, 3, 3, raftstore.Config{PeerDownDuration: 30 * time.Second}, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		waitAsleep(c)
+		lead := c.LeaderOf(first)
+		c.Stop(lead%3 + 1)
+		time.Sleep(2 * time.Minute)
+		down := c.PD.Beat(first).DownPeers
+		require.Len(t, down, 1)
+		require.Equal(t, lead%3+1, down[0].Peer.StoreId)
+		c.Restart(lead%3 + 1)
+		c.Eventually("up again", func() bool { return len(c.PD.Beat(first).DownPeers) == 0 })
 	})
 }

@@ -30,6 +30,7 @@ type storeHealth struct {
 	lastBeat    atomic.Int64  // on this store's clock; 0: never
 	incarnation atomic.Uint64 // 0: unknown
 	gossipDead  atomic.Bool   // until the next beat
+	stopping    atomic.Bool   // it gives its leaders away
 	wasAlive    bool          // at the last look of the ticker
 	seen        uint64        // the incarnation at that look
 }
@@ -73,8 +74,9 @@ func (l *liveness) keep(wanted map[uint64]struct{}, now int64) {
 }
 
 // heard takes a beat; it reports whether the store is new, or was restarted.
-func (l *liveness) heard(storeID, incarnation uint64, now int64) (news bool) {
+func (l *liveness) heard(storeID, incarnation uint64, stopping bool, now int64) (news bool) {
 	h := l.add(storeID)
+	h.stopping.Store(stopping)
 	news = h.incarnation.Swap(incarnation) != incarnation
 	h.lastBeat.Store(max(now, 1))
 	h.gossipDead.Store(false)
@@ -151,7 +153,13 @@ func (s *Store) beat() {
 func (s *Store) beatTo(id uint64) {
 	s.transport.Send(&RaftMessage{
 		From: metapb.Peer{StoreId: s.id}, To: metapb.Peer{StoreId: id},
-		Signal: Signal{Kind: SignalBeat, Term: s.incarnation}})
+		Signal: Signal{Kind: SignalBeat, Term: s.incarnation, Index: s.stopping.Load()}})
+}
+
+// mayLead reports whether a store can take leaders over.
+func (s *Store) mayLead(storeID uint64, now int64) bool {
+	h := s.live.health(storeID)
+	return h != nil && h.isAlive(now, s.live.deadAfter) && !h.stopping.Load()
 }
 
 // watchStores reports whether a store has died or has come back, or has

@@ -13,8 +13,9 @@ const (
 	patrolAskCountMax    = 2048     // peers whose leaders are asked for
 	patrolReportCountMax = 512      // heartbeats to PD after its leader has changed
 	// patrolBacklogCountMax: with more peers than that still waiting for a Raft
-	// worker when the next tick comes, the patrol wakes nobody.
+	// worker when the next tick comes, the patrol goes on every patrolBusyTicks only.
 	patrolBacklogCountMax = 4096
+	patrolBusyTicks       = 5
 )
 
 // patrol visits sleeping peers, for the few things that they cannot do
@@ -131,6 +132,11 @@ func (s *Store) visit(p *peer, now int64) {
 	}
 	if r.leader {
 		p.leaderlessSince = 0
+		if s.anyBack(p.without.Load(), now) {
+			t.woken++
+			p.send(mailWake{})
+			return
+		}
 		if t.reportAll || now-p.reportedAt >= int64(s.cfg.HibernateHeartbeatInterval)*3/4 {
 			p.reportedAt = now
 			t.reported++
@@ -151,6 +157,20 @@ func (s *Store) visit(p *peer, now int64) {
 		return
 	}
 	s.visitLeaderless(p, region, r, now)
+}
+
+// anyBack reports whether one of the stores is alive again: its peer may lack
+// something.
+func (s *Store) anyBack(stores *[]uint64, now int64) bool {
+	if stores == nil {
+		return false
+	}
+	for _, id := range *stores {
+		if _, ok := s.live.alive(id, now); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // visitLeaderless does what the time since the first look asks for.

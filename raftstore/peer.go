@@ -56,13 +56,14 @@ type peer struct {
 	// Sleep, see hibernate.go and patrol.go. leadIncarnation is that of the
 	// leader's store when the peer fell asleep, or was told who leads.
 	leadIncarnation atomic.Uint64
-	sleptAt         atomic.Int64 // when it fell asleep; 0: not yet, or cold
-	warm            atomic.Bool  // nothing of its log waits to be applied
-	nudged          atomic.Bool  // a nudge is in the mail
-	listed          bool         // owned by awakeSet
-	cold            atomic.Bool  // Raft's state is on disk only
-	askedAt         atomic.Int64 // when the others were asked who leads; 0: not yet
-	leaderlessSince int64        // owned by the ticker, as the next
+	sleptAt         atomic.Int64             // when it fell asleep; 0: not yet, or cold
+	without         atomic.Pointer[[]uint64] // stores that were gone when the leader fell asleep
+	warm            atomic.Bool              // nothing of its log waits to be applied
+	nudged          atomic.Bool              // a nudge is in the mail
+	listed          bool                     // owned by awakeSet
+	cold            atomic.Bool              // Raft's state is on disk only
+	askedAt         atomic.Int64             // when the others were asked who leads; 0: not yet
+	leaderlessSince int64                    // owned by the ticker, as the next
 	reportedAt      int64
 
 	waiters waiterTable
@@ -290,6 +291,8 @@ func (p *peer) handle(m any) {
 	case mailNudge:
 		p.nudged.Store(false)
 		p.onNudge(m)
+	case mailHandOver:
+		p.onHandOver()
 	case mailOperator:
 		p.onOperator(m.resp)
 	case *mailCatchUp:

@@ -11,8 +11,8 @@ type SignalKind byte
 
 // The signals. They travel in order with the messages of the control class.
 const (
-	// SignalBeat: the store of From is up; Term is its incarnation. It belongs
-	// to no region.
+	// SignalBeat: the store of From is up; Term is its incarnation, Index 1 if it
+	// is about to stop. It belongs to no region.
 	SignalBeat SignalKind = 1 + iota
 	// SignalSleep: the leader of Term, whose log ends at Index, wants the peer
 	// to sleep until the next message.
@@ -55,9 +55,10 @@ func (d *decoder) signal() (g Signal) {
 func (s *Store) onSignal(m *RaftMessage) {
 	switch m.Signal.Kind {
 	case SignalLeader:
-		s.live.heard(m.From.StoreId, m.Signal.Index, s.now())
+		h := s.live.health(m.From.StoreId)
+		s.live.heard(m.From.StoreId, m.Signal.Index, h != nil && h.stopping.Load(), s.now())
 	case SignalBeat:
-		if s.live.heard(m.From.StoreId, m.Signal.Term, s.now()) && s.state.Load() == stateRunning {
+		if s.live.heard(m.From.StoreId, m.Signal.Term, m.Signal.Index != 0, s.now()) && s.state.Load() == stateRunning {
 			s.beatTo(m.From.StoreId) // it need not wait to know that this store is up
 		}
 		return

@@ -84,6 +84,7 @@ type Store struct {
 	live      *liveness
 	patrol    patrol // owned by the ticker
 	reportAll atomic.Bool
+	stopping  atomic.Uint64 // 1: HandOver was called
 	// incarnation tells one start of the store from the next.
 	incarnation uint64
 	// proposalBytes are the writes that wait for consensus.
@@ -268,7 +269,7 @@ func (s *Store) tick(n int) {
 	if s.watchStores(now) {
 		s.patrol.hurry()
 	}
-	if !busy {
+	if !busy || n%patrolBusyTicks == 0 {
 		s.patrolTick(now)
 	}
 }

@@ -64,11 +64,35 @@ func (n *Node) heartbeat(from, to time.Time) error {
 	return err
 }
 
+// HandOver gives the store's leaders to other stores; it is for a store that is
+// about to stop while the others go on. PD is told first, so that it doesn't
+// give them back. It takes a few seconds at most; ctx can make it less.
+func (n *Node) HandOver(ctx context.Context) {
+	n.stopping.Store(true)
+	told, cancel := context.WithTimeout(ctx, stoppingTimeout)
+	_, err := n.pd.StoreHeartbeat(told, n.stats(time.Now(), time.Now()))
+	cancel()
+	if err != nil {
+		n.log.Warn("PD does not know that the store is about to stop", "err", err)
+	}
+	n.regions.HandOver(ctx)
+}
+
+// stoppingTimeout is how long a store that stops waits for PD to hear of it.
+const stoppingTimeout = time.Second
+
+// reportAll tells all regions to a leader of PD that may be new.
+func (n *Node) reportAll() {
+	if s := n.reporter.Load(); s != nil {
+		s.ReportAll()
+	}
+}
+
 // stats is the store's report for [from, to).
 func (n *Node) stats(from, to time.Time) *pdpb.StoreStats {
 	used := n.data.Pressure().DiskUsageBytes + n.raftLog.Pressure().DiskUsageBytes
 	st := &pdpb.StoreStats{
-		StoreId: n.storeID, RegionCount: uint32(len(n.regions.Regions())),
+		StoreId: n.storeID, RegionCount: uint32(n.regions.RegionCount()), IsStopping: n.stopping.Load(),
 		StartTime: uint32(n.started.Unix()), UsedSize: used, Capacity: n.cfg.CapacityBytes,
 		Interval:  &pdpb.TimeInterval{StartTimestamp: uint64(from.Unix()), EndTimestamp: uint64(to.Unix())},
 		SlowScore: n.regions.SlowScore(),

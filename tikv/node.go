@@ -55,7 +55,9 @@ type Node struct {
 	resolved  *resolvedts.Manager
 	health    *health.Server
 	gossip    atomic.Pointer[gossip.Node]
-	seeds     atomic.Pointer[[]string] // addresses at which gossip may find others
+	reporter  atomic.Pointer[raftstore.Store] // regions, once it is there
+	stopping  atomic.Bool                     // as told to PD
+	seeds     atomic.Pointer[[]string]        // addresses at which gossip may find others
 	listener  net.Listener
 	addr      string // as told to others
 	status    *http.Server
@@ -191,7 +193,7 @@ func (n *Node) openData(context.Context) error {
 // connectPD finds PD and settles who this store is.
 func (n *Node) connectPD(ctx context.Context) (err error) {
 	n.pd, err = pdclient.New(ctx, n.cfg.PDEndpoints, pdclient.Options{
-		Logger: n.log, Registerer: n.cfg.Registerer, DialOptions: n.cfg.DialOptions,
+		Logger: n.log, Registerer: n.cfg.Registerer, DialOptions: n.cfg.DialOptions, OnHeartbeatStream: n.reportAll,
 	})
 	if err != nil {
 		return err
@@ -279,6 +281,7 @@ func (n *Node) buildStore(context.Context) error {
 		return err
 	}
 	n.onStop(n.waitCalls)
+	n.reporter.Store(n.regions)
 	n.onStop(n.regions.Stop)
 	front := steered{n.regions, n}
 	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})

@@ -34,6 +34,8 @@ type observer struct {
 	unsynced map[uint64]uint64
 	// firstMoved says that the leader of the first region may have changed.
 	firstMoved bool
+	// first is the region with the empty start key, if it is here.
+	first uint64
 }
 
 var (
@@ -79,7 +81,9 @@ func (o *observer) RoleChanged(regionID uint64, leader bool, term uint64) {
 	} else {
 		delete(o.unsynced, regionID)
 	}
-	o.firstMoved = true
+	if regionID == o.first {
+		o.firstMoved = true
+	}
 	o.mu.Unlock()
 	o.signal()
 	for _, e := range o.n.cfg.Observers {
@@ -89,9 +93,13 @@ func (o *observer) RoleChanged(regionID uint64, leader bool, term uint64) {
 
 // RegionChanged implements raftstore.Observer.
 func (o *observer) RegionChanged(region *metapb.Region, removed bool) {
-	if len(region.GetStartKey()) == 0 || removed {
+	leftmost := len(region.GetStartKey()) == 0 && len(region.GetPeers()) > 0
+	if leftmost || removed {
 		o.mu.Lock()
 		o.firstMoved = true
+		if leftmost && !removed {
+			o.first = region.GetId()
+		}
 		if removed {
 			delete(o.unsynced, region.GetId())
 		}
@@ -140,15 +148,16 @@ func (o *observer) checkFirst() {
 	o.mu.Lock()
 	moved := o.firstMoved
 	o.firstMoved = false
+	first := o.first
 	o.mu.Unlock()
 	if !moved {
 		return
 	}
 	leads := false
-	for _, r := range o.store.Load().Regions() {
-		if r.Leader && len(r.Region.GetStartKey()) == 0 {
-			leads = true
-		}
+	// A split or a merge may just have given the start to another region; then
+	// that one's change is the next.
+	if r, ok := o.store.Load().Region(first); ok {
+		leads = r.Leader && len(r.Region.GetPeers()) > 0 && len(r.Region.GetStartKey()) == 0
 	}
 	o.n.detector.SetLeader(leads)
 }

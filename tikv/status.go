@@ -44,7 +44,7 @@ func (n *Node) statusHandler() http.Handler {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]any{
 			"cluster_id": n.clusterID, "store_id": n.storeID, "address": n.addr, "version": Version,
-			"started": n.started, "regions": len(n.regions.Regions()),
+			"started": n.started, "regions": n.regions.RegionCount(), "regions_awake": n.regions.AwakeCount(),
 			"disk": n.space.Usage(), "kv_engine": n.data.Pressure(), "raft_log": n.raftLog.Pressure(),
 		})
 	})

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -22,6 +23,7 @@ func newTiKV(version string) *cobra.Command {
 		maxSize   config.Bytes
 		reserve   config.Bytes
 		capacity  config.Bytes
+		hibernate bool
 	)
 	cmd := &cobra.Command{
 		Use:   "tikv",
@@ -58,6 +60,7 @@ them hold three replicas of everything and survive the loss of one.
 				o.RegionMaxBytes = o.RegionSplitBytes / 2 * 3
 			}
 			o.ReserveBytes, o.CapacityBytes = int64(reserve), uint64(capacity)
+			o.Raft.NoHibernation = !hibernate
 			o.Registerer = cluster.NewRegistry()
 			cluster.TuneGC()
 			fatal := make(chan error, 1)
@@ -79,6 +82,7 @@ them hold three replicas of everything and survive the loss of one.
 			case <-cmd.Context().Done():
 			}
 			started := time.Now()
+			node.HandOver(context.WithoutCancel(cmd.Context()))
 			node.Stop()
 			o.Logger.Info("tikv: stopped", "took", time.Since(started))
 			return nil
@@ -96,6 +100,7 @@ them hold three replicas of everything and survive the loss of one.
 	f.Var(&capacity, "capacity", "what the store may use of the disk (default all of it)")
 	f.Var(&reserve, "reserve-space", "room on the disk that clients don't get (default 5 % of the capacity, at most 5GiB)")
 	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
+	f.BoolVar(&hibernate, "hibernate-regions", true, "let idle regions sleep: no ticks, no heartbeats")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
 	f.DurationVar(&o.ResolvedTSInterval, "resolved-ts-interval", time.Second, "how often the timestamp advances up to which replicas serve stale reads")
 	f.DurationVar(&o.Raft.ConsistencyCheckInterval, "consistency-check-interval", 0, "how often the replicas of a region are compared; 0 is never (copra ctl region check compares one)")
