@@ -3,10 +3,15 @@ package raftstore_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/rafttest"
@@ -110,8 +115,12 @@ func TestMergeCrashAllBehind(t *testing.T) {
 }
 
 // slow delays every message by d, so that a merge takes some steps of time.
+// Snapshots pass.
 func slow(c *rafttest.Cluster, d time.Duration) {
-	c.Net.SetFilter(func(_ *raftstore.RaftMessage, deliver func()) bool {
+	c.Net.SetFilter(func(m *raftstore.RaftMessage, deliver func()) bool {
+		if m.Msg.GetType() == raftpb.MsgSnap {
+			return true
+		}
 		time.AfterFunc(d, deliver)
 		return false
 	})
@@ -420,6 +429,67 @@ func TestHazard09_SnapshotBehindMerge(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Crashes at every sync of a store's disk around a merge that it takes part in,
+// or that a snapshot brings: it comes back with both regions as they were, or
+// with the target alone.
+func TestHazard10_CrashAtEverySyncOfMerge(t *testing.T) {
+	for _, bySnapshot := range []bool{false, true} {
+		for n := range int64(14) {
+			t.Run(fmt.Sprint("snapshot=", bySnapshot, " sync=", n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var left atomic.Int64
+					left.Store(-1)
+					c := rafttest.NewCluster(t, 3, 3, smallLog, func(c *rafttest.Cluster) {
+						c.WrapFS = func(id uint64, fs vfs.FS) vfs.FS {
+							return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+								sync := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
+								if id == 3 && sync && left.Load() >= 0 && left.Add(-1) == -1 {
+									c.Kill(3, int(n)*29%101, rand.New(rand.NewPCG(1, uint64(n))))
+								}
+								return nil
+							}))
+						}
+					})
+					crashInMerge(t, c, bySnapshot, func() { left.Store(n) })
+					c.Close()
+				})
+			})
+		}
+	}
+}
+
+func crashInMerge(t *testing.T, c *rafttest.Cluster, bySnapshot bool, arm func()) {
+	source, target := mergePair(t, c)
+	if bySnapshot {
+		mergeWithout(c, source, target)
+		compacted(t, c, target, "a", "z")
+		arm()
+		c.Heal()
+	} else {
+		apart(c, source, target)
+		arm()
+		c.Eventually("merge", func() bool {
+			c.PD.TryMerge(source, target)
+			_, two := c.Node(2).Store.Region(source)
+			return !two || !c.Node(3).Up.Load()
+		})
+	}
+	for end := time.Now().Add(20 * time.Second); c.Node(3).Up.Load() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_ = c.TryPut(ctx, "z", "x") // something to sync
+		cancel()
+	}
+	require.False(t, c.Node(3).Up.Load(), "there were fewer syncs")
+	c.Bury(3)
+	c.Restart(3)
+	settled(c, source, target)
+	c.PD.Merge(source, target)
+	c.Put("a1", "new")
+	c.Eventually("data", func() bool {
+		return c.Local(3, "a1") == "new" && c.Local(3, "a2") == "2" && c.Local(3, "z2") == "2"
+	})
 }
 
 // The target's peer is removed from the store that lags: nobody will ever need

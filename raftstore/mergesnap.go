@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"log/slog"
 
 	"github.com/copradb/copra/internal/kv"
@@ -55,7 +56,15 @@ func (s *Store) mergedIntoSnapshot(id uint64, st *raft_serverpb.RegionLocalState
 
 // overlapping lists the regions other than id that have a part of [start, end).
 func (m *rangeMap) overlapping(id uint64, start, end []byte) (ids []uint64) {
-	for _, r := range m.sorted {
+	i, found := m.find(start)
+	if !found && i > 0 {
+		i--
+	}
+	for ; i < len(m.sorted); i++ {
+		r := m.sorted[i]
+		if len(end) > 0 && bytes.Compare(r.start, end) >= 0 {
+			break
+		}
 		if r.id != id && rangesOverlap(r.start, r.end, start, end) {
 			ids = append(ids, r.id)
 		}
