@@ -155,6 +155,9 @@ func (p *peer) sendMessage(m *raftpb.Message) {
 
 // wrap addresses a message, or returns nil if nobody knows its receiver.
 func (p *peer) wrap(m *raftpb.Message) *RaftMessage {
+	if isVoteAnswer(m) {
+		p.tellCommit(m)
+	}
 	region := p.region.Load()
 	rm := p.newMessage(region)
 	rm.Msg = m

@@ -242,6 +242,9 @@ func (p *peer) onMessage(m *RaftMessage) {
 		p.missing = 0
 	}
 	p.quietSince = p.now
+	if isVoteAnswer(m.Msg) {
+		p.learnCommit(m.Msg)
+	}
 	p.step(m.Msg)
 	if m.Msg.GetType() == raftpb.MsgSnap {
 		p.afterSnapshotStep(m)
