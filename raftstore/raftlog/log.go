@@ -106,7 +106,7 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 		Cache:                       o.Cache,
 		EventListener:               disk.Events(o.Logger, fatal, metrics),
 		FormatMajorVersion:          pebble.FormatNewest,
-		FS:                          o.FS,
+		FS:                          &walFS{FS: o.FS, fatal: fatal},
 		L0CompactionThreshold:       l0SublevelsCompaction,
 		L0StopWritesThreshold:       l0SublevelsStopWrites,
 		Logger:                      disk.Logger{Log: o.Logger, Fatal: fatal},
