@@ -12,6 +12,7 @@ import (
 // TestForwarding asks a follower to pass calls on to the leader, as clients do
 // that cannot reach it.
 func TestForwarding(t *testing.T) {
+	t.Parallel()
 	members := startThree(t)
 	leader, follower := members[0], members[1]
 	c := pdpb.NewPDClient(rpc(t, follower))

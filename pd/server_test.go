@@ -254,6 +254,7 @@ func startThree(t *testing.T) []*Server {
 }
 
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	first := startPD(t, nil)
 	second := startPD(t, func(c *Config) { c.Name, c.Join = "pd2", first.ClientURL() })
 	if second.ClusterID() != first.ClusterID() || second.IsLeader() || len(second.members()) != 2 {
@@ -266,6 +267,7 @@ func TestJoin(t *testing.T) {
 }
 
 func TestThreeMembers(t *testing.T) {
+	t.Parallel()
 	members := startThree(t)
 	ctx := testContext(t)
 	bootstrap(t, members[0], 1)
@@ -407,6 +409,7 @@ func TestEtcdOnTheSamePort(t *testing.T) {
 
 // TestForceNewCluster goes on with one of three members when the others are lost.
 func TestForceNewCluster(t *testing.T) {
+	t.Parallel()
 	members := startThree(t)
 	bootstrap(t, members[0], 1)
 	last := grant(t, members[0])
@@ -455,6 +458,7 @@ func TestForceNewCluster(t *testing.T) {
 
 // TestMembersOverHTTP moves the leader and refuses what makes no sense.
 func TestMembersOverHTTP(t *testing.T) {
+	t.Parallel()
 	members := startThree(t)
 	leader := members[0]
 	call := func(s *Server, method, path, body string) (int, string) {
