@@ -188,14 +188,18 @@ func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int
 		p.leaderlessSince = now
 	}
 	since := now - p.leaderlessSince
-	chosen, quorum := s.chooses(region, now)
 	switch {
 	case first && r.lead == nil:
 		t.asked++
 		p.askedAt.Store(max(now, 1))
 		p.signalOthers(Signal{Kind: SignalPeek})
-	case s.votesRefused():
-	case quorum && chosen == p.id && (r.lead != nil || since >= timeout), quorum && since >= 3*timeout+2*t.roundTook:
+		return
+	case s.votesRefused(), r.lead == nil && since < timeout:
+		return
+	}
+	chosen, quorum := s.chooses(region, now)
+	switch {
+	case quorum && chosen == p.id, quorum && since >= 3*timeout+2*t.roundTook:
 		t.woken++
 		p.send(mailNudge{asked: true})
 	case since >= missingLeaderElections*timeout:
@@ -206,16 +210,19 @@ func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int
 // chooses returns the voter that is to stand for election, the same on all
 // stores that see the same stores alive, and whether a quorum is alive.
 func (s *Store) chooses(region *metapb.Region, now int64) (chosen uint64, quorum bool) {
-	cs := confState(region)
-	var up []uint64
-	for _, id := range cs.Voters {
-		peer := findPeer(region, id)
-		if _, ok := s.live.alive(peer.GetStoreId(), now); ok || peer.GetStoreId() == s.id {
-			up = append(up, id)
+	var array [8]uint64
+	up, voters := array[:0], 0
+	for _, peer := range region.GetPeers() {
+		if peer.Role != metapb.PeerRole_Voter && peer.Role != metapb.PeerRole_IncomingVoter {
+			continue
+		}
+		voters++
+		if _, ok := s.live.alive(peer.StoreId, now); ok || peer.StoreId == s.id {
+			up = append(up, peer.Id)
 		}
 	}
 	slices.Sort(up)
-	if len(up) == 0 || len(up) <= len(cs.Voters)/2 {
+	if len(up) == 0 || len(up) <= voters/2 {
 		return 0, false
 	}
 	return up[region.Id%uint64(len(up))], true
