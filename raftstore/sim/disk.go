@@ -18,7 +18,6 @@ type disk struct {
 	gate    *gate
 	latency atomic.Int64 // of a sync; fake time
 	failing atomic.Bool  // all syncs fail
-	full    atomic.Bool  // no file grows
 	failed  atomic.Bool  // a failure was seen
 
 	mu sync.Mutex
@@ -64,14 +63,6 @@ func (d *disk) sync(path string, do func() error) error {
 	return err
 }
 
-func (d *disk) grow(op, path string) error {
-	if d.full.Load() {
-		d.failed.Store(true)
-		return &vfsError{op, path, syscall.ENOSPC}
-	}
-	return nil
-}
-
 type vfsError struct {
 	op, path string
 	err      error
@@ -96,9 +87,6 @@ func (f diskFS) file(path string, file vfs.File, err error) (vfs.File, error) {
 }
 
 func (f diskFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := f.d.grow("create", name); err != nil {
-		return nil, err
-	}
 	file, err := f.FS.Create(name, c)
 	return f.file(name, file, err)
 }
@@ -127,13 +115,6 @@ type diskFile struct {
 	vfs.File
 	d    *disk
 	path string
-}
-
-func (f *diskFile) Write(p []byte) (int, error) {
-	if err := f.d.grow("write", f.path); err != nil {
-		return 0, err
-	}
-	return f.File.Write(p)
 }
 
 func (f *diskFile) Sync() error     { return f.d.sync(f.path, f.File.Sync) }

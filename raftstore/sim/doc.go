@@ -34,13 +34,14 @@
 //
 // Every actor (a client, a link of the network, the faults of a store) draws
 // from a PCG stream of its own, so that one more draw here changes nothing
-// there. Time is fake and only passes when everybody waits. Faults, and what
-// clients try, repeat exactly until they depend on an answer. What happens
-// within one instant of fake time depends on Go's scheduler, on select and on
-// the order of maps, which no program can fix; with GOMAXPROCS=1, which
-// "make sim" sets, most seeds take the same course most of the time, and a
-// failing one fails again within a few runs. That is why the event log is written
-// as the run goes: the failure can be read even if it does not come again.
+// there; so does each region on each link. Raft's election timeouts come from
+// crypto/rand, which the run seeds. Time is fake and only passes when everybody
+// waits. What happens within one instant of it depends on Go's scheduler, on
+// select and on the order of maps, which no program can fix; with GOMAXPROCS=1,
+// which the tests set, and without asynchronous preemption, which "make sim"
+// switches off, about two seeds of three repeat to the last event, the others
+// part ways somewhere, and what fails usually fails again. The event log is
+// written as the run goes: a failure can be read even if it does not come again.
 //
 // # What it is not
 //

@@ -40,6 +40,7 @@ func (w *world) storeFaults(n *node) {
 	add(w.shape.pause, 3, w.pauseOne)
 	add(w.shape.slowDisk, 2, w.slowDisk)
 	add(w.shape.syncError, 2, w.breakDisk)
+	add(w.shape.fullDisk, 2, w.fillDisk)
 	for w.sleep(rng, time.Second, 12*time.Second) {
 		if len(menu) == 0 {
 			continue
@@ -72,7 +73,6 @@ func (w *world) crash(n *node, rng *rand.Rand) {
 // bury takes what remains of a process apart.
 func (w *world) bury(n *node) {
 	n.disk.failing.Store(false)
-	n.disk.full.Store(false)
 	n.disk.latency.Store(0)
 	n.forgetInbox()
 	n.resume()
@@ -135,6 +135,24 @@ func (w *world) slowDisk(n *node, rng *rand.Rand) {
 	rest(rng, time.Second, 6*time.Second)
 	n.disk.latency.Store(0)
 	w.log.add(n.id, 0, "disk is fast again")
+}
+
+// Sizes of disks in runs in which they fill up.
+const (
+	diskBytes        = 256 << 20
+	diskReserveBytes = 4 << 20
+)
+
+// fillDisk leaves less room than the store wants: it refuses what it must, and
+// recovers without a restart.
+func (w *world) fillDisk(n *node, rng *rand.Rand) {
+	left := rng.Int64N(2 * diskReserveBytes)
+	w.log.add(n.id, 0, "disk is nearly full: %d bytes are left", left)
+	d := w.c.Node(n.id).Disk
+	d.Resize(d.Used() + left)
+	rest(rng, time.Second, 8*time.Second)
+	d.Resize(diskBytes)
+	w.log.add(n.id, 0, "disk has room again")
 }
 
 // breakDisk makes syncs fail: the process must stop (hazard 2).

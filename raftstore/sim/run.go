@@ -42,7 +42,7 @@ type shape struct {
 	config                        raftstore.Config
 	faultTime                     time.Duration
 	crash, pause, slowDisk        bool
-	syncError, drift              bool
+	syncError, drift, fullDisk    bool
 	weather, partition            bool
 	split, members, transfer      bool
 	merge                         bool
@@ -124,9 +124,29 @@ func (w *world) makeShape() {
 		NoHibernation:           !often(),
 		HibernateTicks:          2 + rng.IntN(30),
 	}
+	s.fullDisk = !often()
+	s.leaveOut(os.Getenv("COPRA_SIM_WITHOUT"))
 	w.shape = s
 	for i := range s.keys {
 		w.keys = append(w.keys, fmt.Sprintf("%c%d", 'b'+i*24/s.keys, i))
+	}
+}
+
+// leaveOut switches off what a list names, to find out what a failure needs.
+func (s *shape) leaveOut(list string) {
+	parts := map[string]*bool{
+		"crash": &s.crash, "pause": &s.pause, "slowdisk": &s.slowDisk, "syncerror": &s.syncError, "fulldisk": &s.fullDisk, "drift": &s.drift,
+		"weather": &s.weather, "partition": &s.partition, "split": &s.split, "members": &s.members, "transfer": &s.transfer,
+		"merge": &s.merge, "flush": &s.flush, "stop": &s.gracefulStop}
+	for name := range strings.SplitSeq(list, ",") {
+		switch part := parts[name]; {
+		case part != nil:
+			*part = false
+		case name == "hibernation":
+			s.config.NoHibernation = true
+		case name != "":
+			panic(fmt.Sprintf("sim: COPRA_SIM_WITHOUT names %q, which is not one of its parts", name))
+		}
 	}
 }
 
@@ -187,6 +207,9 @@ func (w *world) startCluster() {
 	w.c = rafttest.NewCluster(w.t, w.shape.stores, w.shape.voters, w.shape.config, func(c *rafttest.Cluster) {
 		c.WrapFS = func(id uint64, fs vfs.FS) vfs.FS { return w.nodes[id].disk.wrap(fs) }
 		c.FatalOf = w.fatal
+		if w.shape.fullDisk {
+			c.DiskBytes, c.DiskReserve, c.LogMemTableBytes = diskBytes, diskReserveBytes, 1<<20
+		}
 		c.Customize = func(o *raftstore.Options) { w.nodes[o.StoreID].customize(o) }
 	})
 	w.c.Net.SetFilter(w.net.filter)
