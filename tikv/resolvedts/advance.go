@@ -27,14 +27,15 @@ type leading struct {
 	sure   bool
 }
 
-// pass advances all regions that this store leads.
-func (m *Manager) pass(ctx context.Context) {
+// pass advances all regions that this store leads, and returns how many these
+// are.
+func (m *Manager) pass(ctx context.Context) int {
 	ts, err := m.o.Timestamp(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			m.o.Logger.Warn("resolved timestamps do not advance: no timestamp from PD", "err", err)
 		}
-		return
+		return 0
 	}
 	floor := m.o.Txn.ResolveFloor(ts)
 	regions := m.reconcile()
@@ -59,6 +60,7 @@ func (m *Manager) pass(ctx context.Context) {
 	if m.o.Report != nil {
 		m.o.Report(ctx, m.o.Regions.MinSafeTS(nil, nil))
 	}
+	return len(regions)
 }
 
 // reconcile gives every region that this store leads a tracker, ends those of

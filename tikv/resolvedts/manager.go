@@ -21,6 +21,8 @@ const (
 	// than IntervalMin.
 	IntervalDefault = time.Second
 	IntervalMin     = 10 * time.Millisecond
+	// intervalRegionCount is how many regions a store advances in an interval.
+	intervalRegionCount = 8192
 	// lockBytesMax is the memory for the locks of all regions of a store.
 	lockBytesMax = 128 << 20
 	// scanWorkers read the locks of regions that this store began to lead.
@@ -133,16 +135,24 @@ func (m *Manager) Close() {
 }
 
 func (m *Manager) run() {
-	ticker := time.NewTicker(m.o.Interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(m.o.Interval)
+	defer timer.Stop()
 	for {
 		select {
-		case <-ticker.C:
-			m.pass(m.ctx)
+		case <-timer.C:
+			regions := m.pass(m.ctx)
+			timer.Reset(pause(m.o.Interval, regions))
 		case <-m.ctx.Done():
 			return
 		}
 	}
+}
+
+// pause is how long to wait behind a pass over so many regions. A region costs
+// the same in every pass, so a store with many has fewer passes: its timestamps
+// lag an interval more for every intervalRegionCount.
+func pause(interval time.Duration, regions int) time.Duration {
+	return interval * time.Duration(1+regions/intervalRegionCount)
 }
 
 func (m *Manager) tracker(regionID uint64) *tracker {

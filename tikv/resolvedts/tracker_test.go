@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore"
@@ -231,5 +232,13 @@ func TestQuorum(t *testing.T) {
 			region.Peers = append(region.Peers, &metapb.Peer{Id: uint64(100 + i), StoreId: uint64(1 + i), Role: r})
 		}
 		require.Equal(t, c.want, quorum(region, c.agreed), "%v %v", c.roles, c.agreed)
+	}
+}
+
+func TestPauseGrowsWithRegions(t *testing.T) {
+	for regions, want := range map[int]time.Duration{0: time.Second, 8191: time.Second, 8192: 2 * time.Second, 100_000: 13 * time.Second} {
+		if got := pause(time.Second, regions); got != want {
+			t.Errorf("%d regions: pause of %s, want %s", regions, got, want)
+		}
 	}
 }
