@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -238,7 +239,11 @@ func split(c *rafttest.Cluster, rng *rand.Rand) {
 // Random crashes, partitions, delays, transfers and splits, and what the
 // clients saw must look as if one register per key had served them in turn.
 func TestLinearizable(t *testing.T) {
-	for seed := range uint64(8) {
+	seeds := uint64(4)
+	if os.Getenv("COPRA_TEST_LONG") != "" {
+		seeds = 32
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			h := &history{}
 			cluster(t, 4, 3, smallLog, func(t *testing.T, c *rafttest.Cluster) {

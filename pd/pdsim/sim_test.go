@@ -54,9 +54,13 @@ func scenario(t *testing.T, w io.Writer, s *Sim, grow int, limit, settle time.Du
 		s.HotPart(), s.Reports, s.ReportTime, s.PlanTime)
 }
 
-// TestSmall runs the whole scenario with 20 stores and 20,000 regions.
+// TestSmall runs the whole scenario with 20 stores and 8,000 regions, or 20,000
+// with COPRA_TEST_LONG=1.
 func TestSmall(t *testing.T) {
-	cfg := config(20, 20_000, 1)
+	cfg := config(20, 8_000, 1)
+	if os.Getenv("COPRA_TEST_LONG") != "" {
+		cfg = config(20, 20_000, 1)
+	}
 	cfg.SizeSpread = 0.5
 	scenario(t, t.Output(), New(cfg), 2, 20*time.Minute, time.Minute)
 }
@@ -64,8 +68,8 @@ func TestSmall(t *testing.T) {
 // TestLarge runs it with 200 stores and 1,000,000 regions.
 func TestLarge(t *testing.T) {
 	if os.Getenv("COPRA_TEST_LONG") == "" {
-		t.Log("COPRA_TEST_LONG=1 (make pd-sim) runs 200 stores with 1,000,000 regions; here 40 with 10,000")
-		cfg := config(40, 10_000, 2)
+		t.Log("COPRA_TEST_LONG=1 (make pd-sim) runs 200 stores with 1,000,000 regions; here 30 with 5,000")
+		cfg := config(30, 5_000, 2)
 		cfg.SizeSpread = 0.1 // so few regions a store that their sizes do not even out
 		scenario(t, t.Output(), New(cfg), 4, 20*time.Minute, time.Minute)
 		return
@@ -78,7 +82,7 @@ func TestLarge(t *testing.T) {
 // TestDifferentDisks has disks of two sizes, fairly full: the large ones get more,
 // and once the scores are even nothing moves any more.
 func TestDifferentDisks(t *testing.T) {
-	cfg := config(10, 5_000, 3)
+	cfg := config(10, 4_000, 3)
 	cfg.Skew, cfg.SizeSpread, cfg.LargeDisks = 0, 0.3, 5
 	cfg.CapacityBytes = uint64(cfg.Regions) / uint64(cfg.Stores) * 3 * cfg.RegionBytes * 4 / 3
 	s := New(cfg)
