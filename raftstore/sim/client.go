@@ -125,14 +125,13 @@ func (c *client) write(ctx context.Context, store uint64, rc *kvrpcpb.Context, k
 	}
 	call := c.w.hist.now()
 	n := c.w.c.Node(store)
-	err := rafttest.ErrCrashed
-	if n.Up.Load() {
-		if err = n.Store.Write(ctx, rc, &b); err == nil && !n.Up.Load() {
-			err = rafttest.ErrCrashed
-		}
-	} else {
+	if !n.Up.Load() {
 		c.forget(key)
 		return // never sent
+	}
+	err := n.Store.Write(ctx, rc, &b)
+	if err == nil && !n.Up.Load() {
+		err = rafttest.ErrCrashed
 	}
 	op := operation{client: c.id, key: key, write: true, value: value, call: call, returned: c.w.hist.now(), store: store, region: rc.RegionId}
 	re := kv.AsRegionError(err)
