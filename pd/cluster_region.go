@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -28,13 +29,37 @@ func (c *cluster) putRegion(r *core.Region) error {
 	return nil
 }
 
+// checkHeartbeat refuses what a leader can't say of its region.
+func checkHeartbeat(hb *pdpb.RegionHeartbeatRequest) error {
+	is := func(p *metapb.Peer) bool {
+		return p != nil && slices.ContainsFunc(hb.Region.Peers, func(q *metapb.Peer) bool { return p.Id == q.Id && p.StoreId == q.StoreId })
+	}
+	if hb.Leader == nil || hb.Leader.Id == 0 {
+		return fmt.Errorf("pd: the heartbeat of region %d names no leader", hb.Region.Id)
+	}
+	if !is(hb.Leader) {
+		return fmt.Errorf("pd: the heartbeat of region %d names a leader that is none of its peers: %v", hb.Region.Id, hb.Leader)
+	}
+	for _, d := range hb.DownPeers {
+		if !is(d.GetPeer()) {
+			return fmt.Errorf("pd: the heartbeat of region %d says that a peer is down that is none of its own: %v", hb.Region.Id, d.GetPeer())
+		}
+	}
+	for _, p := range hb.PendingPeers {
+		if !is(p) {
+			return fmt.Errorf("pd: the heartbeat of region %d says that a peer is pending that is none of its own: %v", hb.Region.Id, p)
+		}
+	}
+	return nil
+}
+
 // regionHeartbeat takes in a leader's report and drives the region's operator.
 func (c *cluster) regionHeartbeat(hb *pdpb.RegionHeartbeatRequest) error {
 	if err := core.CheckMeta(hb.Region); err != nil {
 		return err
 	}
-	if hb.Leader == nil || hb.Leader.Id == 0 {
-		return fmt.Errorf("pd: the heartbeat of region %d names no leader", hb.Region.Id)
+	if err := checkHeartbeat(hb); err != nil {
+		return err
 	}
 	r := core.FromHeartbeat(hb, time.Now())
 	if err := c.putRegion(r); err != nil {

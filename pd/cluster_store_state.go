@@ -50,6 +50,8 @@ func (c *cluster) setStoreState(ctx context.Context, id uint64, state metapb.Sto
 			return fmt.Errorf("store %d is %v: take it offline first", id, old.Meta.State)
 		case state == metapb.StoreState_Tombstone && c.regions.StoreCounts(id).Peers > 0:
 			return fmt.Errorf("store %d still has %d peers", id, c.regions.StoreCounts(id).Peers)
+		case state == metapb.StoreState_Tombstone && c.holdsRegions(old):
+			return fmt.Errorf("store %d says that it still has %d peers", id, old.Stats.GetRegionCount())
 		case state == metapb.StoreState_Offline:
 			if err := c.canMiss(id); err != nil {
 				return err
@@ -58,6 +60,13 @@ func (c *cluster) setStoreState(ctx context.Context, id uint64, state metapb.Sto
 		m.State, m.NodeState = state, nodeStates[state]
 		return nil
 	})
+}
+
+// holdsRegions reports whether a store has peers by what it says itself. What PD
+// knows of regions may be older: a new leader has it from etcd, until their
+// leaders report. A store that is silent is taken at PD's word.
+func (c *cluster) holdsRegions(s *core.Store) bool {
+	return s.Stats.GetRegionCount() > 0 && !s.Meta.PhysicallyDestroyed && s.IsConnected(time.Now())
 }
 
 // removeStore drains a store. A physically destroyed one has lost its data for
@@ -313,7 +322,8 @@ const labelExpiryInterval = time.Minute
 // been filled.
 func (c *cluster) advanceStore(ctx context.Context, s *core.Store, now time.Time) error {
 	switch {
-	case s.IsOffline() && c.regions.StoreCounts(s.ID()).Peers == 0 && c.sched.Prepared():
+	case s.IsOffline() && c.regions.StoreCounts(s.ID()).Peers == 0 && c.sched.Prepared() && !c.holdsRegions(s) &&
+		(s.Reported || !s.IsConnected(now)):
 		return c.setStoreState(ctx, s.ID(), metapb.StoreState_Tombstone)
 	case s.IsUp() && s.Meta.NodeState == metapb.NodeState_Preparing && c.prepared(s, now):
 		return c.changeStore(ctx, s.ID(), func(_ *core.Store, m *metapb.Store) error {

@@ -159,7 +159,13 @@ func (s *Server) followLeader(value []byte) {
 func (s *Server) lead(ctx context.Context, l *election.Lease, rev int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t, err := s.newTerm(ctx, l, etcdkv.NewFence(s.cli, s.leaderKey, rev))
+	fence := etcdkv.NewFence(ctx, s.cli, s.leaderKey, rev, func(err error) {
+		if ctx.Err() == nil {
+			s.log.Warn("pd: giving up leading: a write has an unknown outcome", "err", err)
+		}
+		l.Revoke()
+	})
+	t, err := s.newTerm(ctx, l, fence)
 	if err != nil {
 		return fmt.Errorf("load the cluster's state: %w", err)
 	}

@@ -12,6 +12,9 @@ import (
 // known.
 var ErrStale = errors.New("the region's report is stale")
 
+// RegionPeersMax is how many peers of a region are taken in.
+const RegionPeersMax = 64
+
 // CheckMeta refuses a region that cannot be right, whoever sent it.
 func CheckMeta(m *metapb.Region) error {
 	switch {
@@ -23,6 +26,8 @@ func CheckMeta(m *metapb.Region) error {
 		return fmt.Errorf("pd: region %d has no epoch", m.Id)
 	case len(m.Peers) == 0:
 		return fmt.Errorf("pd: region %d has no peers", m.Id)
+	case len(m.Peers) > RegionPeersMax:
+		return fmt.Errorf("pd: region %d has %d peers, more than %d", m.Id, len(m.Peers), RegionPeersMax)
 	case len(m.EndKey) > 0 && bytes.Compare(m.StartKey, m.EndKey) >= 0:
 		return fmt.Errorf("pd: region %d is empty: it starts at %x and ends at %x", m.Id, m.StartKey, m.EndKey)
 	}

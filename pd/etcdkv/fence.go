@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 )
 
 // Limits of one request. etcd is started with the same numbers (pd/etcd.go).
@@ -33,20 +35,39 @@ type Fence struct {
 	kv        clientv3.KV
 	leaderKey string
 	rev       int64
+	term      context.Context
+	unknown   func(error)
 }
 
 // NewFence returns the fence of the leader whose election created leaderKey at
-// revision rev.
-func NewFence(kv clientv3.KV, leaderKey string, rev int64) *Fence {
-	return &Fence{kv: kv, leaderKey: leaderKey, rev: rev}
+// revision rev. Writes are given up when term ends. unknown is called when the
+// outcome of a write is unknown: it must end the term. The write may still
+// arrive, and would replace what this leader writes after it; the next one's
+// fence keeps it out.
+func NewFence(term context.Context, kv clientv3.KV, leaderKey string, rev int64, unknown func(error)) *Fence {
+	return &Fence{kv: kv, leaderKey: leaderKey, rev: rev, term: term, unknown: unknown}
 }
 
 // Rev is the revision at which the leader key was created.
 func (f *Fence) Rev() int64 { return f.rev }
 
 // Txn applies the operations atomically, or none of them and returns
-// ErrNotLeader. On any other error the outcome is unknown.
+// ErrNotLeader. Once it has begun it ends with the term or after
+// requestTimeout, not with the caller: who gave up would leave an unknown
+// outcome behind.
 func (f *Fence) Txn(ctx context.Context, ops ...clientv3.Op) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("pd: write to etcd: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(f.term, cancel)()
+	return f.TxnUntil(ctx, ops...)
+}
+
+// TxnUntil is Txn for the leader's own writes, which end with ctx. Where that
+// leaves the outcome unknown, the term ends.
+func (f *Fence) TxnUntil(ctx context.Context, ops ...clientv3.Op) error {
 	if len(ops) == 0 {
 		return nil
 	}
@@ -60,12 +81,29 @@ func (f *Fence) Txn(ctx context.Context, ops ...clientv3.Op) error {
 		Then(ops...).
 		Commit()
 	if err != nil {
-		return fmt.Errorf("pd: write to etcd: %w", err)
+		err = fmt.Errorf("pd: write to etcd: %w", err)
+		if !refused(err) {
+			f.unknown(err)
+		}
+		return err
 	}
 	if !resp.Succeeded {
 		return ErrNotLeader
 	}
 	return nil
+}
+
+// refused reports whether etcd looked at a request and did not take it.
+func refused(err error) bool {
+	var e rpctypes.EtcdError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() {
+	case codes.InvalidArgument, codes.ResourceExhausted:
+		return true
+	}
+	return false
 }
 
 // Put writes one key.
@@ -74,8 +112,7 @@ func (f *Fence) Put(ctx context.Context, key string, value []byte) error {
 }
 
 // PutLarger writes one key, unless its value is larger already (by bytes: give
-// numbers a fixed width). It is for what may only grow: a write that was given
-// up can still arrive, after another one that came later.
+// numbers a fixed width). It is for what may only grow, whatever else goes wrong.
 func (f *Fence) PutLarger(ctx context.Context, key string, value []byte) error {
 	larger := clientv3.Compare(clientv3.Value(key), ">", string(value)) // false where there is no key
 	return f.Txn(ctx, clientv3.OpTxn([]clientv3.Cmp{larger}, nil, []clientv3.Op{clientv3.OpPut(key, string(value))}))
