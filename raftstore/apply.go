@@ -52,8 +52,9 @@ type appliedAdmin struct {
 type applier struct {
 	p *peer
 
-	mu    sync.Mutex
-	queue []*applyTask
+	mu      sync.Mutex
+	queue   []*applyTask
+	backlog atomic.Int64 // bytes of entries in the queue, and of this round
 
 	// Owned by the apply worker, or by the Raft worker while nothing is queued
 	// and a snapshot is being applied.
@@ -73,6 +74,7 @@ type applier struct {
 	results []applyResult
 	writes  []*raftpb.Entry // of this round that took effect, for the observer
 	count   int             // entries of this round
+	settled int64           // bytes of them, as backlog counts
 	bytes   int
 	keys    int
 }
@@ -100,6 +102,7 @@ func mergeStateOf(st *raft_serverpb.RegionLocalState) *raft_serverpb.MergeState 
 }
 
 func (a *applier) put(t *applyTask) {
+	a.took(t)
 	a.mu.Lock()
 	a.queue = append(a.queue, t)
 	a.mu.Unlock()
@@ -192,6 +195,7 @@ func (a *applier) ready() bool { return !a.held.Load() && !a.paused() && a.waiti
 
 func (a *applier) run(batch *engine.Batch, t *applyTask) {
 	if a.ended {
+		a.settled += entriesCost(t.entries)
 		return
 	}
 	if t.destroy {
@@ -209,7 +213,9 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 			return
 		}
 		a.applyEntry(batch, e)
+		a.settled += int64(entryCost(e))
 		if a.ended {
+			a.settled += entriesCost(t.entries[i+1:])
 			return
 		}
 	}
@@ -393,6 +399,7 @@ func (a *applier) finish() {
 		r.prop.finish(r.err)
 	}
 	p.readers.release(a.state.index)
+	a.settleBacklog()
 	a.account()
 	out, entries, reached := a.out, a.count, a.reached
 	out.index, out.term, out.region = a.state.index, a.state.term, a.region

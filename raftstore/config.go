@@ -63,6 +63,10 @@ type Config struct {
 	// stepped or written (hazard 16); ProposalBytesMax the writes waiting for
 	// consensus on this store.
 	ReceiveBytesMax, ProposalBytesMax int64
+	// ApplyBytesMax bounds the entries of all regions that are committed and not
+	// applied: above it neither writes nor appends are taken. EntryCacheBytesMax
+	// bounds the entries that all regions together keep in memory for others.
+	ApplyBytesMax, EntryCacheBytesMax int64
 
 	// DiskCheckInterval is how often free space is looked at.
 	DiskCheckInterval time.Duration
@@ -76,7 +80,7 @@ const (
 	raftInflightBytesMax      = 32 << 20
 	committedBytesPerReadyMax = 16 << 20 // entries handed to apply and not yet applied, per region
 	uncommittedBytesMax       = 64 << 20 // per region
-	entryCacheBytesMax        = 8 << 20  // per region
+	entryCacheBytesMax        = 8 << 20  // per region; of all: Config.EntryCacheBytesMax
 	applyRoundBytesMax        = 4 << 20  // one engine batch
 	applyRoundRegionsMax      = 64
 	logRoundBytesMax          = 16 << 20 // one raft log commit
@@ -134,6 +138,8 @@ func (c *Config) setDefaults() {
 	orDefault(&c.ReadTimeoutTicks, 50)
 	orDefault(&c.ReceiveBytesMax, 256<<20)
 	orDefault(&c.ProposalBytesMax, 256<<20)
+	orDefault(&c.ApplyBytesMax, 256<<20)
+	orDefault(&c.EntryCacheBytesMax, 256<<20)
 	orDefault(&c.DiskCheckInterval, time.Second)
 }
 

@@ -83,6 +83,9 @@ func (p *peer) leave(err, outcome error) {
 		prop.finish(err)
 	}
 	p.props = nil
+	if p.st != nil {
+		p.st.cache.clear()
+	}
 	p.failReads(err)
 	for _, prop := range p.waiters.takeOlder(old.term + 1) {
 		prop.finish(outcome)

@@ -44,6 +44,9 @@ func (s *Store) registerQueues(reg prometheus.Registerer) error {
 			ConstLabels: prometheus.Labels{"type": typ}}, func() float64 { return float64(read()) })
 	}
 	return s.register(reg, gauge("receive", s.received.Load), gauge("propose", s.proposalBytes.Load), gauge("log", s.logWriter.queued.Load),
+		gauge("apply", s.applyBytes.Load),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raft_entries_caches", Help: "Bytes of log entries that all regions keep in memory."},
+			func() float64 { return float64(s.caches.used.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_slow_score", Help: "1 is a fast disk, 100 a stuck one."},
 			func() float64 { return s.logWriter.disk.value() }))
 }

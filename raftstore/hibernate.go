@@ -303,7 +303,7 @@ func (p *peer) fallAsleep() {
 	p.awake.Store(false)
 	p.sleptAt.Store(p.now)
 	p.sleep = sleepState{}
-	p.st.cache = entryCache{}
+	p.st.cache.clear()
 	p.report.lastActive = nil
 	p.leases.marks = nil
 	p.store.metrics.sleeps.Inc()

@@ -37,7 +37,7 @@ func (p *peer) startFrom(rs raftlog.RaftState) error {
 	if err != nil {
 		return err
 	}
-	p.st = newPeerStorage(p.regionID, p.store.raftLog, rs, members)
+	p.st = newPeerStorage(p.regionID, p.store.raftLog, newEntryCache(&p.store.caches, &p.cacheBytes), rs, members)
 	p.hs = hardState{
 		term: rs.HardState.GetTerm(), vote: rs.HardState.GetVote(),
 		commit: max(rs.HardState.GetCommit(), p.appliedIndex, rs.TruncatedIndex),
@@ -114,6 +114,7 @@ func (p *peer) unload() {
 	if p.rn == nil || p.awake.Load() || p.role.Load().leader || p.now-p.quietSince < p.store.unloadAfter() || !p.settled() {
 		return
 	}
+	p.st.cache.clear()
 	p.rn, p.st = nil, nil
 	p.cold.Store(true)
 	p.selfSteps, p.props, p.reads = nil, nil, nil

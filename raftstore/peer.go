@@ -52,6 +52,8 @@ type peer struct {
 	stats      peerStats
 	hash       atomic.Pointer[RegionHash] // of the last consistency check
 	progress   readProgress               // of stale reads
+	cacheBytes atomic.Int64               // of the entry cache
+	cacheTrim  atomic.Int64               // what the entry cache is to be cut to, in bytes; 0: nothing
 
 	// Sleep, see hibernate.go and patrol.go. leadIncarnation is that of the
 	// leader's store when the peer fell asleep, or was told who leads.
@@ -224,6 +226,9 @@ func (p *peer) process(buf []any) []any {
 	if !p.awake.Load() {
 		p.mail.trim()
 		return mails
+	}
+	if !p.gone {
+		p.trimIfAsked()
 	}
 	if due && !p.gone {
 		p.tick()

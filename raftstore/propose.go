@@ -37,6 +37,9 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 	if err := p.admitDisk(region, rc.GetDiskFullOpt(), b); err != nil {
 		return err
 	}
+	if err := s.admitBacklog(); err != nil {
+		return err
+	}
 	size := int64(b.Size())
 	if rc.GetDiskFullOpt() == kvrpcpb.DiskFullOpt_NotAllowedOnFull {
 		// What ends transactions, and is marked, frees more than it costs.

@@ -27,6 +27,10 @@ func (s *Store) Step(m *RaftMessage) error {
 		s.drop("disk_full")
 		return ErrBusy
 	}
+	if s.refusedByBacklog(m) {
+		s.drop("apply_full")
+		return ErrBusy
+	}
 	size := int64(m.bytesSize())
 	if s.received.Add(size)+s.logWriter.queued.Load() > s.cfg.ReceiveBytesMax {
 		s.received.Add(-size)

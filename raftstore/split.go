@@ -354,7 +354,8 @@ func (p *peer) initialize(m mailInitialize) {
 		p.store.fatal(err)
 		return
 	}
-	p.st = newPeerStorage(p.regionID, p.store.raftLog, rs, members)
+	p.st.cache.clear()
+	p.st = newPeerStorage(p.regionID, p.store.raftLog, newEntryCache(&p.store.caches, &p.cacheBytes), rs, members)
 	p.st.hardState = p.hs.proto()
 	p.region.Store(m.region)
 	p.store.knowStores(m.region)

@@ -30,9 +30,9 @@ type peerStorage struct {
 
 var _ raft.Storage = (*peerStorage)(nil)
 
-func newPeerStorage(regionID uint64, log *raftlog.Log, st raftlog.RaftState, cs *raftpb.ConfState) *peerStorage {
+func newPeerStorage(regionID uint64, log *raftlog.Log, cache entryCache, st raftlog.RaftState, cs *raftpb.ConfState) *peerStorage {
 	return &peerStorage{
-		regionID: regionID, log: log, hardState: st.HardState, confState: cs,
+		regionID: regionID, log: log, cache: cache, hardState: st.HardState, confState: cs,
 		truncatedIndex: st.TruncatedIndex, truncatedTerm: st.TruncatedTerm,
 		last: st.LastIndex, written: st.LastIndex,
 	}
@@ -110,87 +110,5 @@ func (s *peerStorage) truncate(index, term uint64) {
 func (s *peerStorage) reset(index, term uint64) {
 	s.truncatedIndex, s.truncatedTerm = index, term
 	s.last, s.written = index, index
-	s.cache = entryCache{}
+	s.cache.clear()
 }
-
-// entryCache keeps the newest entries, so that neither sending nor applying
-// reads the disk. They are contiguous.
-type entryCache struct {
-	ents  []*raftpb.Entry
-	bytes int
-}
-
-// first is the index of the first cached entry, or 0.
-func (c *entryCache) first() uint64 {
-	if len(c.ents) == 0 {
-		return 0
-	}
-	return c.ents[0].GetIndex()
-}
-
-func (c *entryCache) get(i uint64) *raftpb.Entry {
-	if first := c.first(); first != 0 && i >= first && i < first+uint64(len(c.ents)) {
-		return c.ents[i-first]
-	}
-	return nil
-}
-
-// append takes entries that replace cached ones from their first index on.
-func (c *entryCache) append(ents []*raftpb.Entry) {
-	if len(ents) == 0 {
-		return
-	}
-	at, first := ents[0].GetIndex(), c.first()
-	switch {
-	case first == 0:
-	case at < first || at > first+uint64(len(c.ents)):
-		c.ents, c.bytes = nil, 0
-	default:
-		for _, e := range c.ents[at-first:] {
-			c.bytes -= entryCost(e)
-		}
-		c.ents = c.ents[: at-first : at-first]
-	}
-	for _, e := range ents {
-		c.bytes += entryCost(e)
-	}
-	c.ents = append(c.ents, ents...)
-	for c.bytes > entryCacheBytesMax && len(c.ents) > 1 {
-		c.bytes -= entryCost(c.ents[0])
-		c.ents = c.ents[1:]
-	}
-}
-
-// slice returns [lo, hi) cut off at maxSize bytes, but at least one entry.
-func (c *entryCache) slice(lo, hi, maxSize uint64) ([]*raftpb.Entry, bool) {
-	first := c.first()
-	if first == 0 || lo < first || hi > first+uint64(len(c.ents)) {
-		return nil, false
-	}
-	ents := c.ents[lo-first : hi-first : hi-first]
-	var size uint64
-	for i, e := range ents {
-		if size += uint64(entryCost(e)); size > maxSize && i > 0 {
-			return ents[:i:i], true
-		}
-	}
-	return ents, true
-}
-
-// dropTo forgets entries up to index.
-func (c *entryCache) dropTo(index uint64) {
-	first := c.first()
-	if first == 0 || index < first {
-		return
-	}
-	n := min(index-first+1, uint64(len(c.ents)))
-	for _, e := range c.ents[:n] {
-		c.bytes -= entryCost(e)
-	}
-	// The array is shared with slices that were handed out: never clear it.
-	if c.ents = c.ents[n:]; len(c.ents) == 0 {
-		c.ents = nil
-	}
-}
-
-func entryCost(e *raftpb.Entry) int { return len(e.GetData()) + 48 }

@@ -89,6 +89,8 @@ type Store struct {
 	incarnation uint64
 	// proposalBytes are the writes that wait for consensus.
 	proposalBytes atomic.Int64
+	applyBytes    atomic.Int64 // of committed entries that are not applied, see backlog.go
+	caches        cacheBudget
 	flowState
 
 	raftSched, applySched *scheduler[peer]
@@ -157,6 +159,7 @@ func New(o Options) (*Store, error) {
 		s.clock = systemClock{time.Now()}
 	}
 	s.start = s.clock.Now()
+	s.caches.bytesMax = s.cfg.EntryCacheBytesMax
 	if s.observer == nil {
 		s.observer = NoObserver{}
 	}
@@ -262,6 +265,7 @@ func (s *Store) tick(n int) {
 		}
 	})
 	s.metrics.peerTicks.Add(float64(ticked))
+	s.trimCaches()
 	if n%max(s.cfg.ElectionTicks/2, 1) == 0 {
 		s.beat()
 	}
