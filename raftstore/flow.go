@@ -37,10 +37,14 @@ func (f *flowState) init(o *Options) error {
 		Name: "tikv_scheduler_throttle_flow", Help: "Limit of foreground writes in bytes a second; 0 is none."}, f.throttle.Rate))
 }
 
+// PendingBytesHelp describes the gauge tikv_raftstore_pending_bytes, which the
+// transport has a part of.
+const PendingBytesHelp = "Bytes that wait, by queue."
+
 // registerQueues exports how many bytes wait where. Each has a limit in Config.
 func (s *Store) registerQueues(reg prometheus.Registerer) error {
 	gauge := func(typ string, read func() int64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_pending_bytes", Help: "Bytes that wait, by queue.",
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_pending_bytes", Help: PendingBytesHelp,
 			ConstLabels: prometheus.Labels{"type": typ}}, func() float64 { return float64(read()) })
 	}
 	return s.register(reg, gauge("receive", s.received.Load), gauge("propose", s.proposalBytes.Load), gauge("log", s.logWriter.queued.Load),

@@ -1,14 +1,18 @@
 package transport
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/copradb/copra/raftstore"
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	reg                                       prometheus.Registerer
 	sent, flushed, received, refused, dropped prometheus.Counter
 	snapshotsSent, snapshotsReceived          prometheus.Counter
+	queued                                    prometheus.Collector
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, queued func() int64) (*metrics, error) {
 	counter := func(name, help string, labels prometheus.Labels) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
 	}
@@ -21,6 +25,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		dropped:           counter("tikv_server_report_failure_msg_total", "Raft messages dropped.", prometheus.Labels{"type": "unreachable"}),
 		snapshotsSent:     counter(snapshots, snapshotsHelp, prometheus.Labels{"direction": "send"}),
 		snapshotsReceived: counter(snapshots, snapshotsHelp, prometheus.Labels{"direction": "recv"}),
+		queued: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tikv_raftstore_pending_bytes", Help: raftstore.PendingBytesHelp,
+			ConstLabels: prometheus.Labels{"type": "send"}}, func() float64 { return float64(queued()) }),
 	}
 	if reg == nil {
 		return m, nil
@@ -37,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.sent, m.flushed, m.received, m.refused, m.dropped, m.snapshotsSent, m.snapshotsReceived}
+	return []prometheus.Collector{m.sent, m.flushed, m.received, m.refused, m.dropped, m.snapshotsSent, m.snapshotsReceived, m.queued}
 }
 
 func (m *metrics) unregister() {

@@ -52,7 +52,7 @@ func newSender(t *Transport, key senderKey) *sender {
 func (s *sender) push(m *raftstore.RaftMessage) bool {
 	size := messageBytes(m)
 	s.mu.Lock()
-	if s.down || len(s.queue) >= queueCountMax || s.bytes+size > queueBytesMax && len(s.queue) > 0 {
+	if s.down || len(s.queue) >= queueCountMax || s.bytes+size > queueBytesMax && len(s.queue) > 0 || !s.t.reserve(s.key.class, size) {
 		s.mu.Unlock()
 		return false
 	}
@@ -126,7 +126,9 @@ func (s *sender) setDown(down bool) {
 	if !down {
 		return
 	}
-	s.drop(s.take(nil))
+	lost := s.take(nil)
+	s.t.release(lost)
+	s.drop(lost)
 	for _, m := range s.sentTo {
 		s.t.unreachable(m)
 	}
@@ -170,11 +172,13 @@ func (s *sender) stream() (sent bool, err error) {
 			n := s.encode(&frame, rest)
 			// A failed SendMsg says only EOF; the cause comes from RecvMsg.
 			if len(frame) > 0 && stream.SendMsg(wrapperspb.Bytes(frame)) != nil {
+				s.t.release(rest)
 				s.drop(rest)
 				cancel()
 				return sent, <-broken
 			}
 			sent = true
+			s.t.release(rest[:n])
 			rest = rest[n:]
 		}
 		clear(pending)

@@ -33,6 +33,9 @@ type Transport struct {
 	handler atomic.Pointer[raftstore.Handler]
 	metrics *metrics
 
+	queued         atomic.Int64 // bytes of messages that are not with gRPC yet
+	queuesBytesMax int64        // queuesBytesMax, less in tests
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -72,15 +75,15 @@ func New(o Options) (*Transport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(o.Registerer)
-	if err != nil {
-		return nil, fmt.Errorf("raft transport: register metrics: %w", err)
-	}
 	t := &Transport{
-		o: o, metrics: m,
+		o: o, queuesBytesMax: queuesBytesMax,
 		senders: map[senderKey]*sender{},
 		sendSem: make(chan struct{}, snapshotSendCountMax),
 		recvSem: make(chan struct{}, snapshotRecvCountMax),
+	}
+	var err error
+	if t.metrics, err = newMetrics(o.Registerer, t.queued.Load); err != nil {
+		return nil, fmt.Errorf("raft transport: register metrics: %w", err)
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t, nil
@@ -106,6 +109,28 @@ func (t *Transport) Send(m *raftstore.RaftMessage) {
 		t.metrics.dropped.Inc()
 		t.unreachable(m)
 	}
+}
+
+// reserve takes room in all queues for a message of this class.
+func (t *Transport) reserve(c class, bytes int) bool {
+	limit := t.queuesBytesMax
+	if c == control {
+		limit += queuesControlBytesMax
+	}
+	if t.queued.Add(int64(bytes)) > limit {
+		t.queued.Add(-int64(bytes))
+		return false
+	}
+	return true
+}
+
+// release gives the room of messages back.
+func (t *Transport) release(messages []*raftstore.RaftMessage) {
+	n := 0
+	for _, m := range messages {
+		n += messageBytes(m)
+	}
+	t.queued.Add(-int64(n))
 }
 
 // sender returns the sender of key, which it starts if there is none; nil

@@ -30,10 +30,14 @@ var (
 
 // Limits.
 const (
-	frameBytesTarget      = 1 << 20   // a batch frame takes no further message beyond this
-	frameBytesMax         = 128 << 20 // what a receiver accepts
-	queueBytesMax         = 64 << 20  // per store and class
-	queueCountMax         = 16 << 10
+	frameBytesTarget = 1 << 20   // a batch frame takes no further message beyond this
+	frameBytesMax    = 128 << 20 // what a receiver accepts
+	queueBytesMax    = 64 << 20  // per store and class
+	queueCountMax    = 16 << 10
+	// All queues together, and what is being sent of them; the rest above it is
+	// for messages without entries, on which elections and leases depend.
+	queuesBytesMax        = 256 << 20
+	queuesControlBytesMax = 32 << 20
 	snapshotChunkBytes    = 1 << 20
 	snapshotFileCountMax  = 4096
 	snapshotSendCountMax  = 4
