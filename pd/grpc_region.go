@@ -3,6 +3,7 @@ package pd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -13,7 +14,9 @@ import (
 	"github.com/copradb/copra/pd/core"
 )
 
-func regionNotFound(id uint64) error { return fmt.Errorf("region %d is not known", id) }
+var errRegionUnknown = errors.New("is not known")
+
+func regionNotFound(id uint64) error { return fmt.Errorf("region %d %w", id, errRegionUnknown) }
 
 // regionResponse is the answer for one region; for none (a hole, not reported
 // yet) it is empty, and clients ask again.

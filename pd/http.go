@@ -7,8 +7,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
-
-	"github.com/copradb/copra/pd/statistics"
 )
 
 const (
@@ -35,62 +33,6 @@ type handler func(r *http.Request) (any, error)
 
 // termHandler is a handler that only the leader can answer.
 type termHandler func(t *term, r *http.Request) (any, error)
-
-func (s *Server) newHTTP() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", s.metrics.handler())
-	mux.Handle("GET /health", s.local(s.httpSelfHealth))
-	mux.Handle("GET /ping", s.local(func(*http.Request) (any, error) { return nil, nil }))
-	for pattern, h := range map[string]handler{
-		"GET /pd/api/v1/members": s.httpMembers, "GET /pd/api/v1/leader": s.httpLeader,
-		"GET /pd/api/v1/health": s.httpHealth, "GET /pd/api/v1/gossip": s.httpGossip, "GET /pd/api/v1/version": s.httpVersion,
-		"GET /pd/api/v1/status": s.httpStatus, "GET /pd/api/v1/ping": func(*http.Request) (any, error) { return nil, nil },
-	} {
-		mux.Handle(pattern, s.local(h))
-	}
-	for pattern, h := range map[string]termHandler{
-		"GET /pd/api/v1/stores":                     s.httpStores,
-		"GET /pd/api/v1/store/{id}":                 s.httpStore,
-		"DELETE /pd/api/v1/store/{id}":              s.httpDeleteStore,
-		"POST /pd/api/v1/store/{id}/state":          s.httpStoreState,
-		"DELETE /pd/api/v1/stores/remove-tombstone": s.httpRemoveTombstones,
-		"GET /pd/api/v1/regions":                    s.httpRegions,
-		"GET /pd/api/v1/regions/key":                s.httpRegionsByKey,
-		"GET /pd/api/v1/regions/store/{id}":         s.httpRegionsByStore,
-		"GET /pd/api/v1/region/id/{id}":             s.httpRegionByID,
-		"GET /pd/api/v1/region/key/{key...}":        s.httpRegionByKey,
-		"GET /pd/api/v1/config":                     s.httpConfig,
-		"POST /pd/api/v1/config":                    s.httpSetConfig,
-		"GET /pd/api/v1/config/schedule":            s.httpScheduleConfig,
-		"GET /pd/api/v1/config/replicate":           s.httpReplicateConfig,
-		"GET /pd/api/v1/config/cluster-version":     func(*term, *http.Request) (any, error) { return Version, nil },
-		"GET /pd/api/v1/schedulers":                 s.httpSchedulers,
-		"GET /pd/api/v1/operators":                  s.httpOperators,
-		"GET /pd/api/v1/operators/{id}":             s.httpOperator,
-		"DELETE /pd/api/v1/operators/{id}":          s.httpDeleteOperator,
-		"GET /pd/api/v1/hotspot/regions/read":       s.httpHot(statistics.Read),
-		"GET /pd/api/v1/hotspot/regions/write":      s.httpHot(statistics.Write),
-		"GET /pd/api/v1/min-resolved-ts":            s.httpMinResolvedTS,
-		"GET /pd/api/v1/min-resolved-ts/{id}":       s.httpStoreMinResolvedTS,
-		"GET /pd/api/v1/cluster":                    s.httpCluster,
-		"GET /pd/api/v1/cluster/status":             s.httpClusterStatus,
-		"GET /pd/api/v1/gc/safepoint":               s.httpSafePoints,
-		"POST /pd/api/v1/leader/resign":             s.httpResign,
-		"POST /pd/api/v1/leader/transfer/{name}":    s.httpTransfer,
-		"POST /pd/api/v1/members":                   s.httpAddMember,
-		"POST /pd/api/v1/members/name/{name}":       s.httpSetPriority,
-		"DELETE /pd/api/v1/members/name/{name}":     s.httpRemoveMember,
-		"DELETE /pd/api/v1/members/id/{id}":         s.httpRemoveMember,
-		"GET /pd/api/v2/keyspaces":                  s.httpKeyspaces,
-		"POST /pd/api/v2/keyspaces":                 s.httpCreateKeyspace,
-		"GET /pd/api/v2/keyspaces/{name}":           s.httpKeyspace,
-		"GET /pd/api/v2/keyspaces/id/{id}":          s.httpKeyspaceByID,
-		"PUT /pd/api/v2/keyspaces/{name}/state":     s.httpKeyspaceState,
-	} {
-		mux.Handle(pattern, s.leaderOnly(h))
-	}
-	return mux
-}
 
 // local serves a handler on every member.
 func (s *Server) local(h handler) http.Handler {

@@ -1,12 +1,10 @@
 package pd
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/copradb/copra/pd/gcstate"
@@ -81,122 +79,6 @@ func (s *Server) httpClusterStatus(t *term, _ *http.Request) (any, error) {
 	return out, nil
 }
 
-func (s *Server) httpScheduleConfig(t *term, _ *http.Request) (any, error) {
-	o := t.cluster.Options()
-	return map[string]any{
-		"max-store-down-time": o.MaxStoreDownTime.String(), "leader-schedule-limit": o.LeaderLimit,
-		"region-schedule-limit": o.RegionLimit, "replica-schedule-limit": o.ReplicaLimit,
-		"merge-schedule-limit": o.MergeLimit, "hot-region-schedule-limit": o.HotRegionLimit,
-		"max-merge-region-size": o.MaxMergeRegionMiB, "max-merge-region-keys": o.MaxMergeRegionKeys,
-		"region-max-size": o.RegionMaxMiB, "split-merge-interval": o.SplitMergeInterval.String(),
-		"enable-one-way-merge": o.OneWayMerge, "enable-cross-table-merge": !o.DisableCrossTableMerge,
-		"leader-schedule-policy": o.LeaderPolicy, "tolerant-size-ratio": o.TolerantSizeRatio,
-		"hot-region-cache-hits-threshold": o.HotCacheHits,
-		"max-snapshot-count":              o.MaxSnapshots, "max-pending-peer-count": o.MaxPendingPeers,
-		"low-space-ratio": o.LowSpaceRatio, "store-limit": o.StoreRates, "default-store-limit": o.StoreRate,
-		"store-adding-peers-limit": o.StoreLimit, "patrol-region-interval": o.PatrolInterval.String(),
-		"balance-interval": o.BalanceInterval.String(), "disable-balance": o.DisableBalance,
-	}, nil
-}
-
-func (s *Server) httpReplicateConfig(t *term, _ *http.Request) (any, error) {
-	o := t.cluster.Options()
-	return map[string]any{
-		"max-replicas": o.Replicas, "location-labels": strings.Join(o.LocationLabels, ","), "strictly-match-label": "false",
-		"enable-placement-rules": strconv.FormatBool(!o.DisablePlacementRules), "isolation-level": o.IsolationLevel,
-	}, nil
-}
-
-func (s *Server) httpConfig(t *term, r *http.Request) (any, error) {
-	sched, err := s.httpScheduleConfig(t, r)
-	if err != nil {
-		return nil, err
-	}
-	repl, err := s.httpReplicateConfig(t, r)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]any{
-		"name": s.cfg.Name, "data-dir": s.cfg.DataDir, "client-urls": "http://" + s.clientAddr,
-		"peer-urls": "http://" + s.peerAddr, "advertise-client-urls": s.clientURL,
-		"lease": s.cfg.LeaderLeaseSeconds, "cluster-version": Version,
-		"schedule": sched, "replication": repl,
-	}, nil
-}
-
-func (s *Server) httpSetConfig(t *term, r *http.Request) (any, error) {
-	changes := map[string]any{}
-	if err := json.NewDecoder(r.Body).Decode(&changes); err != nil {
-		return nil, badRequest(fmt.Errorf("pd: the settings are no JSON object: %w", err))
-	}
-	flat := map[string]any{}
-	for k, v := range changes {
-		// pd-ctl sends "schedule.x" or {"schedule": {"x": …}}, too.
-		if sub, ok := v.(map[string]any); ok && (k == "schedule" || k == "replication") {
-			for k, v := range sub {
-				flat[k] = v
-			}
-			continue
-		}
-		for _, section := range []string{"schedule.", "replication."} {
-			if len(k) > len(section) && k[:len(section)] == section {
-				k = k[len(section):]
-			}
-		}
-		flat[k] = v
-	}
-	if _, err := applyOptions(t.cluster.Options(), flat); err != nil {
-		return nil, badRequest(err)
-	}
-	if err := t.cluster.setOptions(r.Context(), flat); err != nil {
-		return nil, err
-	}
-	return "The config is updated.", nil
-}
-
-func (s *Server) httpSchedulers(t *term, _ *http.Request) (any, error) {
-	names := []string{}
-	for _, info := range t.cluster.sched.ListSchedulers() {
-		names = append(names, info.Name)
-	}
-	return names, nil
-}
-
-func (s *Server) httpOperators(t *term, _ *http.Request) (any, error) {
-	return t.cluster.sched.List(), nil
-}
-
-func pathID(r *http.Request) (uint64, error) {
-	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
-	if err != nil {
-		return 0, badRequest(fmt.Errorf("pd: %q is no id", r.PathValue("id")))
-	}
-	return id, nil
-}
-
-func (s *Server) httpOperator(t *term, r *http.Request) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	rec, ok := t.cluster.sched.Status(id)
-	if !ok {
-		return nil, notFound(fmt.Errorf("pd: no operator on region %d is known", id))
-	}
-	return fmt.Sprintf("status: %v, operator: %s %s", rec.Status, rec.Op.Desc, rec.Reason), nil
-}
-
-func (s *Server) httpDeleteOperator(t *term, r *http.Request) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	if !t.cluster.sched.Cancel(id, "cancelled by an administrator") {
-		return nil, notFound(fmt.Errorf("pd: no operator runs on region %d", id))
-	}
-	return "The pending operator is canceled.", nil
-}
-
 func (s *Server) httpSafePoints(t *term, r *http.Request) (any, error) {
 	st, err := t.gc.Get(r.Context(), gcstate.NullKeyspace)
 	if err != nil {
@@ -207,7 +89,7 @@ func (s *Server) httpSafePoints(t *term, r *http.Request) (any, error) {
 		ExpiredAt int64  `json:"expired_at"`
 		SafePoint uint64 `json:"safe_point"`
 	}
-	list := []service{{ID: "gc_worker", ExpiredAt: gcstate.TTLForever, SafePoint: st.TxnSafePoint}}
+	list := []service{{ID: gcWorker, ExpiredAt: gcstate.TTLForever, SafePoint: st.TxnSafePoint}}
 	for _, b := range append(st.Barriers, st.Global...) {
 		expires := b.Expires
 		if expires == 0 {
@@ -219,6 +101,62 @@ func (s *Server) httpSafePoints(t *term, r *http.Request) (any, error) {
 		"service_gc_safe_points": list, "min_service_gc_safe_point": st.TxnSafePoint, "gc_safe_point": st.GCSafePoint,
 	}, nil
 }
+
+// httpDeleteBarrier removes a service's safe point.
+func (s *Server) httpDeleteBarrier(t *term, r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	if name == gcWorker {
+		return nil, badRequest(fmt.Errorf("pd: %s is the transaction safe point itself: it cannot be deleted", gcWorker))
+	}
+	_, ok, err := t.gc.DeleteBarrier(r.Context(), gcstate.NullKeyspace, name)
+	if err == nil && !ok {
+		err = notFound(fmt.Errorf("pd: service %q has no safe point", name))
+	}
+	return done("Delete service GC safepoint successfully.", err)
+}
+
+type barrierJSON struct {
+	ID         string `json:"barrier_id"`
+	TS         uint64 `json:"barrier_ts"`
+	TTLSeconds int64  `json:"ttl_seconds"` // -1 for ever
+}
+
+// httpGCState tells up to where versions may be removed, and who holds that
+// back, for the keyspace keyspace_id or for those without a GC of their own.
+func (s *Server) httpGCState(t *term, r *http.Request) (any, error) {
+	ks := gcstate.NullKeyspace
+	if text := r.URL.Query().Get("keyspace_id"); text != "" {
+		id, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, badRequest(fmt.Errorf("pd: %q is no keyspace id", text))
+		}
+		ks = uint32(id)
+		if _, err := t.keyspaces.ByID(ks); err != nil {
+			return keyspaceAnswer(nil, err)
+		}
+	}
+	st, err := t.gc.Get(r.Context(), ks)
+	if err != nil {
+		return nil, err
+	}
+	list := func(barriers []gcstate.Barrier) []barrierJSON {
+		out := make([]barrierJSON, len(barriers))
+		for i, b := range barriers {
+			out[i] = barrierJSON{b.ID, b.TS, b.TTLSeconds(time.Now())}
+			if b.Expires == 0 {
+				out[i].TTLSeconds = -1
+			}
+		}
+		return out
+	}
+	return map[string]any{
+		"keyspace_id": st.Keyspace, "is_keyspace_level": st.OwnGC, "txn_safe_point": st.TxnSafePoint,
+		"gc_safe_point": st.GCSafePoint, "gc_barriers": list(st.Barriers), "global_gc_barriers": list(st.Global),
+	}, nil
+}
+
+// gcWorker is the service that PD's own safe point is shown as.
+const gcWorker = "gc_worker"
 
 // Interface checks: what PD's packages see of each other.
 var (

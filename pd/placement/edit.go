@@ -2,6 +2,7 @@ package placement
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sort"
 	"strings"
@@ -23,6 +24,24 @@ type RuleOp struct {
 	// DeleteByIDPrefix makes a deletion take all rules of the group whose ids
 	// start with the rule's.
 	DeleteByIDPrefix bool `json:"delete_by_id_prefix"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler: that of Rule, which would be taken
+// for the whole otherwise, decodes the rule alone, into nil.
+func (o *RuleOp) UnmarshalJSON(raw []byte) error {
+	o.Rule = &Rule{}
+	if err := o.Rule.UnmarshalJSON(raw); err != nil {
+		return err
+	}
+	var how struct {
+		Action           Action `json:"action"`
+		DeleteByIDPrefix bool   `json:"delete_by_id_prefix"`
+	}
+	if err := json.Unmarshal(raw, &how); err != nil {
+		return err
+	}
+	o.Action, o.DeleteByIDPrefix = how.Action, how.DeleteByIDPrefix
+	return nil
 }
 
 // Rule returns a rule, or nil.

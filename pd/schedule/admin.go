@@ -2,12 +2,17 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/pingcap/kvproto/pkg/pdpb"
 
 	"github.com/copradb/copra/pd/core"
 )
+
+// ErrHasOperator is wrapped where a region is busy with something that is not
+// less urgent.
+var ErrHasOperator = errors.New("has an operator already")
 
 // Admin starts an operator that somebody asked for.
 func (c *Controller) Admin(desc string, r *core.Region) *Builder {
@@ -72,3 +77,6 @@ func (c *Controller) AddSplit(r *core.Region, policy pdpb.CheckPolicy, keys [][]
 	}
 	return nil
 }
+
+// CheckSoon has the region checked before others.
+func (c *Controller) CheckSoon(r *core.Region) { c.wait(r) }

@@ -173,7 +173,7 @@ func (o *Operator) fits(r *core.Region) error {
 // admit is called with the lock held.
 func (c *Controller) admit(op *Operator, r *core.Region) error {
 	if old := c.ops[op.Region]; old != nil && old.Priority >= op.Priority {
-		return fmt.Errorf("region %d has an operator already: %s", op.Region, old.Desc)
+		return fmt.Errorf("region %d %w: %s", op.Region, ErrHasOperator, old.Desc)
 	}
 	if !c.withinLimits(op) {
 		return fmt.Errorf("as many operators of kind %v run as may", op.Kind)
