@@ -13,6 +13,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/pdpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 
 	"github.com/copradb/copra/internal/gossip"
 )
@@ -118,6 +119,9 @@ func (s *Server) httpRemoveMember(_ *term, r *http.Request) (any, error) {
 	}
 	if err := s.whenHealthy(ctx, func() error {
 		_, err := s.cli.MemberRemove(ctx, m.MemberId)
+		if m.MemberId == s.memberID() && (errors.Is(err, etcderrors.ErrStopped) || errors.Is(err, rpctypes.ErrStopped)) {
+			err = nil // etcd stops when it has applied its own removal, at times before it answers
+		}
 		return err
 	}); err != nil {
 		return nil, fmt.Errorf("pd: remove member %s: %w", m.Name, err)

@@ -10,7 +10,7 @@ import (
 // TestDrainStore empties a store that leads, while somebody writes: its peers
 // and leaders go elsewhere, and it becomes a tombstone by itself.
 func TestDrainStore(t *testing.T) {
-	c := start(t, 4, nil)
+	c := start(t, 4, mayBeRemoved)
 	cl := c.txnClient()
 	var leader uint64
 	c.eventually("a region with three peers", func() bool {

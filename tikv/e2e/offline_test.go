@@ -14,18 +14,22 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+// mayBeRemoved lets a store hear that it was removed: its process would end with
+// a line that says so.
+func mayBeRemoved(cfg *tikv.Config) {
+	cfg.OnFatal = func(err error) {
+		if !pdclient.IsTombstone(err) {
+			panic(err)
+		}
+	}
+}
+
 // TestSingleReplicaLeavesOfflineStore: with one replica a region, a store that
 // goes offline hands its regions over, though nobody else votes in them.
 func TestSingleReplicaLeavesOfflineStore(t *testing.T) {
 	// The store that has become empty is told that it is no longer a member,
 	// before or after the test's end.
-	c := start(t, 2, func(cfg *tikv.Config) {
-		cfg.OnFatal = func(err error) {
-			if !pdclient.IsTombstone(err) {
-				panic(err)
-			}
-		}
-	})
+	c := start(t, 2, mayBeRemoved)
 	raw := c.rawClient(kvrpcpb.APIVersion_V1)
 	c.must(raw.Put(c.ctx, []byte("k"), []byte("v")))
 	cc, err := grpc.NewClient(c.pdURL[len("http://"):], grpc.WithTransportCredentials(insecure.NewCredentials()))
