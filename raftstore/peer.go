@@ -101,6 +101,8 @@ type peer struct {
 	missing int      // ticks without a word from a leader
 	failed  []uint64 // stores that are gone for good, while the region recovers
 	sleep   sleepState
+	// deposedTicks counts since the peer lost its office with writes in the log.
+	deposedTicks int
 	// quietSince is when the last message of Raft's came.
 	quietSince int64
 
@@ -340,6 +342,7 @@ func (p *peer) tick() {
 	p.rn.Tick()
 	p.tickReads()
 	p.tickMissing()
+	p.tickDeposed()
 	if r := p.role.Load(); r.leader {
 		p.tickReport()
 		p.tickSplitCheck()

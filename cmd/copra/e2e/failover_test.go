@@ -21,6 +21,7 @@ type pulse struct {
 type pulseClient struct {
 	gap     gapMeter
 	success atomic.Int64
+	lastErr atomic.Pointer[error]
 }
 
 // startPulse runs op on n connections until stop; an error is tried again.
@@ -41,10 +42,12 @@ func startPulse(addr, name string, n int, stop *atomic.Bool, op func(ctx context
 					err = op(ctx, conn)
 				}
 				cancel()
-				if err == nil {
-					client.gap.success()
-					client.success.Add(1)
+				if err != nil {
+					client.lastErr.Store(&err)
+					continue
 				}
+				client.gap.success()
+				client.success.Add(1)
 			}
 			if conn != nil {
 				_ = conn.Close(context.Background())
@@ -75,6 +78,11 @@ func (p *pulse) awaitAll(t *testing.T, n int64) {
 	for i, c := range p.clients {
 		before[i] = c.success.Load()
 	}
+	defer func() {
+		if t.Failed() {
+			p.report(t)
+		}
+	}()
 	poll(t, time.Minute, p.name, func() bool {
 		for i, c := range p.clients {
 			if c.success.Load() < before[i]+n {
@@ -83,6 +91,16 @@ func (p *pulse) awaitAll(t *testing.T, n int64) {
 		}
 		return true
 	})
+}
+
+// report says what the clients saw last.
+func (p *pulse) report(t *testing.T) {
+	t.Helper()
+	for _, c := range p.clients {
+		if err := c.lastErr.Load(); err != nil {
+			t.Logf("%s: %d successes, last error: %v", p.name, c.success.Load(), *err)
+		}
+	}
 }
 
 // failoverGapMax is generous: machines under test are busy. On an idle one with

@@ -47,6 +47,7 @@ type role struct {
 	p       *process
 	outputs []*process // with the ones before
 	ended   atomic.Bool
+	started func(*process) // told of each start, or nil
 }
 
 func startRole(t *testing.T, ready string, args ...string) *role {
@@ -60,6 +61,9 @@ func startRole(t *testing.T, ready string, args ...string) *role {
 
 func (r *role) launch() {
 	r.p = launch(r.t, r.args...)
+	if r.started != nil {
+		r.started(r.p)
+	}
 	r.outputs = append(r.outputs, r.p)
 	r.ended.Store(false)
 }
