@@ -177,27 +177,6 @@ func (c *faultCluster) answering() {
 	}
 }
 
-// pdLeader is the placement driver that leads.
-func (c *faultCluster) pdLeader() *member {
-	c.t.Helper()
-	var found *member
-	poll(c.t, time.Minute, "a leader of PD", func() bool {
-		var leader struct {
-			Name string `json:"name"`
-		}
-		c.answering()
-		if c.get("/pd/api/v1/leader", &leader) {
-			for _, m := range c.pds {
-				if m.name == leader.Name {
-					found = m
-				}
-			}
-		}
-		return found != nil
-	})
-	return found
-}
-
 // ask sends a request to PD's HTTP API that changes something.
 func (c *faultCluster) ask(method, path, body string) {
 	c.t.Helper()

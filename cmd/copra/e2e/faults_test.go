@@ -229,7 +229,7 @@ func TestLostQuorum(t *testing.T) {
 	left.kill()
 	args := []string{"ctl", "offline", "unsafe-recover", "--data-dir", left.dir, "--failed-stores", strings.Join(ids, ",")}
 	out, err := exec.Command(binary, args...).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "accept-data-loss") {
+	if err == nil || !strings.Contains(string(out), "nothing was changed: pass --accept-data-loss") {
 		t.Fatalf("unsafe-recover without the flag: %v\n%s", err, out)
 	}
 	if out, err = exec.Command(binary, append(args, "--accept-data-loss")...).CombinedOutput(); err != nil {
