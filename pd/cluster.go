@@ -125,6 +125,7 @@ func (c *cluster) start() {
 	c.t.wg.Go(func() { c.saver.run(c.t.ctx, c.s.cfg.RegionSaveInterval) })
 	c.t.wg.Go(func() { c.sched.Run(c.t.ctx) })
 	c.t.wg.Go(func() { c.watchStores(c.t.ctx) })
+	c.t.wg.Go(func() { c.watchStoreConfigs(c.t.ctx) })
 }
 
 // bootstrapped returns nil once the cluster has its first store.

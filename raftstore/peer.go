@@ -129,6 +129,8 @@ type peerStats struct {
 	// sizeBytes is the region's approximate size; sizeDelta what was written
 	// since it was measured.
 	sizeBytes, sizeDelta atomic.Uint64
+	// sizeGuessed says that sizeDelta is all there is, guessed at a split.
+	sizeGuessed atomic.Bool
 	// sizeKeys is the same for entries, 0 until they were counted; sizeKeysAt is
 	// writtenKeys at that time.
 	sizeKeys, sizeKeysAt atomic.Uint64

@@ -106,7 +106,7 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 		Region: region, Leader: &self, Term: p.role.Load().term,
 		BytesWritten: written - r.written, KeysWritten: writtenKeys - r.writtenKeys,
 		BytesRead: read - r.read, KeysRead: readKeys - r.readKeys,
-		ApproximateSize: st.sizeBytes.Load() + st.sizeDelta.Load(), ApproximateKeys: p.approxKeys(),
+		ApproximateSize: p.approxSize(), ApproximateKeys: p.approxKeys(),
 		Interval: &pdpb.TimeInterval{StartTimestamp: now - uint64((p.now-r.last)/int64(time.Second)), EndTimestamp: now},
 	}
 	r.written, r.writtenKeys, r.read, r.readKeys = written, writtenKeys, read, readKeys
@@ -124,6 +124,16 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 	})
 	r.pending, r.down = len(hb.PendingPeers), len(hb.DownPeers)
 	return hb
+}
+
+// approxSize is the region's size, 0 where it has not been measured since the
+// store started: what was written since says nothing about what is there.
+func (p *peer) approxSize() uint64 {
+	measured := p.stats.sizeBytes.Load()
+	if measured == 0 && !p.stats.sizeGuessed.Load() {
+		return 0
+	}
+	return measured + p.stats.sizeDelta.Load()
 }
 
 // approxKeys is how many entries the region has: as counted, with what was

@@ -252,6 +252,7 @@ func (p *peer) onSplits(splits []splitResult, region *metapb.Region) {
 			return
 		}
 		child.stats.sizeDelta.Store(size)
+		child.stats.sizeGuessed.Store(size > 0)
 		child.stats.sizeKeys.Store(entries)
 		created = append(created, child)
 	}

@@ -68,6 +68,9 @@ func (p *peer) onSplitKeys(m *splitKeysFound) {
 	}
 	if m.version == 0 { // only measured on disk: what is in memory is in the delta
 		st.sizeBytes.Store(max(m.Bytes, 1))
+		if st.sizeGuessed.CompareAndSwap(true, false) {
+			st.sizeDelta.Add(-min(m.Bytes, st.sizeDelta.Load())) // it was part of the guess
+		}
 		return
 	}
 	if m.version != region.RegionEpoch.GetVersion() {
@@ -75,6 +78,7 @@ func (p *peer) onSplitKeys(m *splitKeysFound) {
 	}
 	st.sizeBytes.Store(max(m.Bytes, 1))
 	st.sizeDelta.Store(0)
+	st.sizeGuessed.Store(false)
 	st.sizeKeys.Store(max(m.EntryCount, 1))
 	st.sizeKeysAt.Store(m.writtenKeys)
 	large := m.Bytes >= c.RegionMaxBytes || m.EntryCount >= c.RegionMaxKeys

@@ -119,6 +119,7 @@ func (rs *Regions) refresh(r *Region) (bool, error) {
 	if r.ReportedAt.IsZero() && !old.ReportedAt.IsZero() {
 		return true, nil // told by somebody else than its leader: it has no figures
 	}
+	inheritSize(r, old)
 	// The report's own copy of what did not change is garbage now.
 	r.Meta, r.Leader = old.Meta, old.Leader
 	e.count(old, -1)
@@ -127,6 +128,14 @@ func (rs *Regions) refresh(r *Region) (bool, error) {
 	rs.countReported(r, 1)
 	e.region.Store(r)
 	return true, nil
+}
+
+// inheritSize keeps the size that is known where the report has none: a new
+// leader has not measured the region yet.
+func inheritSize(r, old *Region) {
+	if r.SizeBytes == 0 {
+		r.SizeBytes, r.Keys = old.SizeBytes, max(r.Keys, old.Keys)
+	}
 }
 
 // replace takes in a report that changes more than figures.
@@ -177,6 +186,9 @@ func (rs *Regions) swap(r *Region) (Change, *Region, error) {
 	old := e.region.Load()
 	if err := staleAgainst(r, old); err != nil {
 		return Change{}, nil, err
+	}
+	if r.Epoch().Version == old.Epoch().Version {
+		inheritSize(r, old)
 	}
 	if r.Leader == nil && old.Leader != nil {
 		r.Leader = r.Peer(old.Leader.Id)

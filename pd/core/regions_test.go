@@ -332,3 +332,34 @@ func TestReportWithoutFigures(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 }
+
+// TestSizeThatIsNotKnown: a new leader has not measured its region yet, and
+// reports 0. What is known stays, as long as the range does.
+func TestSizeThatIsNotKnown(t *testing.T) {
+	rs := NewRegions()
+	put := func(version, leader, size uint64, want uint64) {
+		t.Helper()
+		r := &Region{ReportedAt: time.Unix(1, 0), SizeBytes: size, Leader: &metapb.Peer{Id: leader, StoreId: leader},
+			Meta: &metapb.Region{Id: 1, RegionEpoch: &metapb.RegionEpoch{Version: version, ConfVer: 1},
+				Peers: []*metapb.Peer{{Id: 1, StoreId: 1}, {Id: 2, StoreId: 2}}}}
+		if _, err := rs.Put(r); err != nil {
+			t.Fatal(err)
+		}
+		if got := rs.ByID(1).SizeBytes; got != want {
+			t.Fatalf("size %d, want %d", got, want)
+		}
+		n := uint64(0)
+		for id := uint64(1); id <= 2; id++ {
+			n += rs.StoreCounts(id).PeerBytes
+		}
+		if n != 2*rs.ByID(1).ScoreBytes() {
+			t.Fatalf("the stores have %d bytes", n)
+		}
+	}
+	put(1, 1, 0, 0)
+	put(1, 1, 50<<20, 50<<20)
+	put(1, 1, 0, 50<<20)
+	put(1, 2, 0, 50<<20)
+	put(2, 2, 0, 0) // split or merged: it has another range
+	put(2, 2, 7<<20, 7<<20)
+}

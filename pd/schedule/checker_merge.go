@@ -51,8 +51,9 @@ func (c *Controller) splitLately(id uint64) bool {
 // checkMerge merges a small region into the smaller of its neighbours.
 func (c *Controller) checkMerge(ctx context.Context, r *core.Region, fit *placement.Fit) []*Operator {
 	o := c.cluster.Options()
+	small, limit := c.mergeSizes()
 	if c.now().Sub(c.started) < o.SplitMergeInterval || c.room(KindMerge) <= 0 ||
-		r.SizeBytes > uint64(o.MaxMergeRegionMiB)<<20 || r.Keys > o.mergeKeys() ||
+		r.SizeBytes == 0 || r.SizeBytes > small || r.Keys > o.mergeKeys() || // 0: not measured yet
 		!isHealthy(r) || !fit.Satisfied() || c.isHot(r) || c.splitLately(r.ID()) {
 		return nil
 	}
@@ -63,7 +64,7 @@ func (c *Controller) checkMerge(ctx context.Context, r *core.Region, fit *placem
 			target = prev
 		}
 	}
-	if target == nil || r.SizeBytes+target.SizeBytes >= uint64(o.RegionMaxMiB)<<20 ||
+	if target == nil || r.SizeBytes+target.SizeBytes >= limit ||
 		r.Keys+target.Keys >= uint64(o.RegionMaxMiB)*mergeKeysPerMiB {
 		return nil
 	}
@@ -93,7 +94,7 @@ func (c *Controller) nextRegion(r *core.Region) *core.Region {
 // mergeTarget returns the neighbour, or nil where the region can't be merged
 // into it.
 func (c *Controller) mergeTarget(r, n *core.Region) *core.Region {
-	if n == nil || c.busy(n.ID()) || !isHealthy(n) || c.isHot(n) || c.splitLately(n.ID()) || c.mergeRefused(r, n) != nil {
+	if n == nil || n.SizeBytes == 0 || c.busy(n.ID()) || !isHealthy(n) || c.isHot(n) || c.splitLately(n.ID()) || c.mergeRefused(r, n) != nil {
 		return nil
 	}
 	if !c.Fit(n).Satisfied() || c.cluster.Labels().ScheduleDenied(n) {

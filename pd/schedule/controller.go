@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/pdpb"
@@ -59,6 +60,8 @@ type Controller struct {
 	plans   schedulers
 	hot     *statistics.Hot
 	metrics *Metrics // may be nil
+	// regionBytes is the size at which stores split regions, 0: not known.
+	regionBytes atomic.Uint64
 
 	mu        sync.Mutex
 	ops       map[uint64]*Operator // by region

@@ -49,6 +49,7 @@ func (c *Controller) states(r *core.Region, fit *placement.Fit) []RegionState {
 		offline = offline || s == nil || !s.IsUp()
 	}
 	o := c.cluster.Options()
+	small, limit := c.mergeSizes()
 	is(MissPeer, missing)
 	is(ExtraPeer, wanted > 0 && len(r.Meta.Peers) > wanted)
 	is(DownPeer, len(r.Down) > 0)
@@ -57,8 +58,8 @@ func (c *Controller) states(r *core.Region, fit *placement.Fit) []RegionState {
 	is(LearnerPeer, len(r.Learners()) > learners)
 	if !r.ReportedAt.IsZero() {
 		is(EmptyRegion, r.SizeBytes <= emptyRegionBytes)
-		is(Oversized, r.SizeBytes >= uint64(o.RegionMaxMiB)<<20)
-		is(Undersized, r.SizeBytes <= uint64(o.MaxMergeRegionMiB)<<20 && r.Keys <= o.mergeKeys())
+		is(Oversized, r.SizeBytes >= limit)
+		is(Undersized, r.SizeBytes <= small && r.Keys <= o.mergeKeys())
 	}
 	return out
 }
