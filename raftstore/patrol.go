@@ -123,7 +123,7 @@ func (s *Store) visit(p *peer, now int64) {
 		}
 	}
 	if !p.isAsleep() {
-		p.leaderlessSince = 0
+		p.leaderlessSince, p.cutOff = 0, false
 		if t.reportAll && r.leader {
 			t.reported++
 			p.send(mailReport{})
@@ -137,6 +137,7 @@ func (s *Store) visit(p *peer, now int64) {
 			p.send(mailWake{})
 			return
 		}
+		s.noteCutOff(p, region, now)
 		if t.reportAll || now-p.reportedAt >= int64(s.cfg.HibernateHeartbeatInterval)*3/4 {
 			p.reportedAt = now
 			t.reported++
@@ -146,6 +147,14 @@ func (s *Store) visit(p *peer, now int64) {
 	}
 	if r.lead != nil && !s.lost(r.lead, p.leadIncarnation.Load(), now) {
 		p.leaderlessSince = 0
+		if p.cutOff {
+			// It may have been removed meanwhile: then nobody has a reason to wake it
+			// (hazard 15).
+			p.cutOff = false
+			t.woken++
+			p.send(mailNudge{asked: true})
+			return
+		}
 		if slept := p.sleptAt.Load(); slept == 0 && !p.warm.Load() {
 			t.woken++
 			p.send(mailWarm{})
@@ -173,10 +182,30 @@ func (s *Store) anyBack(stores *[]uint64, now int64) bool {
 	return false
 }
 
+// noteCutOff makes a sleeping leader wake when the stores are back that it
+// cannot be without: the others may have elected another one meanwhile, and even
+// have removed this peer. They would not tell it then (hazard 15).
+func (s *Store) noteCutOff(p *peer, region *metapb.Region, now int64) {
+	if _, quorum := s.chooses(region, now); quorum || s.votesRefused() {
+		return
+	}
+	old, gone := p.without.Load(), []uint64(nil)
+	if old != nil {
+		gone = *old
+	}
+	for _, peer := range region.Peers {
+		if _, ok := s.live.alive(peer.StoreId, now); !ok && peer.StoreId != s.id && !slices.Contains(gone, peer.StoreId) {
+			gone = append(slices.Clip(gone), peer.StoreId)
+		}
+	}
+	p.without.CompareAndSwap(old, &gone) // or it has woken meanwhile
+}
+
 // visitLeaderless does what the time since the first look asks for.
 func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int64) {
 	t := &s.patrol
 	t.leaderless++
+	p.cutOff = p.cutOff || r.lead != nil
 	if p.votesAlone(region) {
 		t.woken++
 		p.send(mailNudge{asked: true})

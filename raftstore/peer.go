@@ -65,7 +65,8 @@ type peer struct {
 	listed          bool                     // owned by awakeSet
 	cold            atomic.Bool              // Raft's state is on disk only
 	askedAt         atomic.Int64             // when the others were asked who leads; 0: not yet
-	leaderlessSince int64                    // owned by the ticker, as the next
+	leaderlessSince int64                    // owned by the ticker, as the next two
+	cutOff          bool                     // it slept while the store of its leader was not alive
 	reportedAt      int64
 
 	waiters waiterTable
