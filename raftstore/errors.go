@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
-	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -73,7 +73,7 @@ func errStaleCommand(regionID uint64) error {
 func errEpochNotMatch(regions ...*metapb.Region) error {
 	var shown []*metapb.Region
 	for _, r := range regions {
-		if !engine.InPocket(r.GetStartKey()) && !engine.InPocket(r.GetEndKey()) {
+		if !codec.InPocket(r.GetStartKey()) && !codec.InPocket(r.GetEndKey()) {
 			shown = append(shown, r)
 		}
 	}

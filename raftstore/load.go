@@ -118,6 +118,9 @@ func (s *Store) loadRegion(st *raft_serverpb.RegionLocalState, found *foundRegio
 	p := s.newColdPeer(region, self.Id, applied)
 	p.apply.restore(st)
 	p.merging.Store(p.apply.merge)
+	if err := p.dropOldMark(); err != nil {
+		return err
+	}
 	if s.overlapsLocked(region.Id, region.StartKey, region.EndKey) {
 		return fmt.Errorf("raftstore: region %d overlaps another region of the store", region.Id)
 	}

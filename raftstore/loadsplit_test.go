@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/rafttest"
 	"github.com/stretchr/testify/require"
@@ -87,5 +88,31 @@ func TestPocketsStayHidden(t *testing.T) {
 		require.NotNil(t, re.GetEpochNotMatch())
 		require.Len(t, re.GetEpochNotMatch().CurrentRegions, 1, "the left neighbour begins inside a pocket")
 		require.Equal(t, guard, string(re.GetEpochNotMatch().CurrentRegions[0].StartKey))
+	})
+}
+
+// A piece of a pocket is merged with others in it, and not with what lies outside:
+// transactional clients could not decode where that would end.
+func TestPocketsAreMergedWithinThemselves(t *testing.T) {
+	cluster(t, 1, 1, raftstore.Config{}, func(t *testing.T, c *rafttest.Cluster) {
+		p, ok := codec.PocketOf([]byte("usertable:5"))
+		require.True(t, ok)
+		r := splitAt(t, c, rafttest.FirstRegion, string(p.Start), "usertable:5", string(p.End))
+		require.Len(t, r, 4)
+		for _, region := range r {
+			c.WaitLeader(region.Id)
+		}
+		for _, pair := range [][2]int{{1, 0}, {0, 1}, {2, 3}, {3, 2}} {
+			c.PD.TryMerge(r[pair[0]].Id, r[pair[1]].Id)
+			time.Sleep(time.Second)
+			_, ok := c.Node(1).Store.Region(r[pair[0]].Id)
+			require.True(t, ok, "%v", pair)
+		}
+		c.PD.Merge(r[1].Id, r[2].Id)
+		c.PD.Merge(r[2].Id, r[3].Id)
+		c.PD.Merge(r[0].Id, r[3].Id)
+		whole := c.RegionAt("a")
+		require.Empty(t, whole.StartKey)
+		require.Empty(t, whole.EndKey)
 	})
 }

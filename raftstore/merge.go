@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_cmdpb"
@@ -88,6 +89,10 @@ func (p *peer) checkMerge(region, target *metapb.Region) error {
 		return fmt.Errorf("the target's epoch is %s here, not %s", local.RegionEpoch, target.GetRegionEpoch())
 	case !adjacent(region, local):
 		return fmt.Errorf("the regions are no neighbours")
+	case !decodableTogether(region, local):
+		return fmt.Errorf("the merged region would have a boundary that transactional clients can't decode")
+	case len(p.failed) > 0 || len(p.store.failedOf(local.Id)) > 0:
+		return fmt.Errorf("a region is recovering from the loss of its quorum")
 	case !samePlaces(region, local):
 		return fmt.Errorf("the regions are on different stores, or in different roles")
 	case isJoint(region) || isJoint(local):
@@ -117,6 +122,16 @@ func (p *peer) checkFollowers() (err error) {
 // adjacent reports whether one region begins where the other ends.
 func adjacent(a, b *metapb.Region) bool {
 	return (len(a.EndKey) > 0 && bytes.Equal(a.EndKey, b.StartKey)) || (len(b.EndKey) > 0 && bytes.Equal(b.EndKey, a.StartKey))
+}
+
+// decodableTogether reports whether transactional clients can decode what two
+// neighbours would be as one region. One that lies in a pocket of raw keys, and
+// ends there, stays apart from those outside of it.
+func decodableTogether(a, b *metapb.Region) bool {
+	if len(a.EndKey) > 0 && bytes.Equal(a.EndKey, b.StartKey) {
+		return codec.RegionDecodable(a.StartKey, b.EndKey)
+	}
+	return codec.RegionDecodable(b.StartKey, a.EndKey)
 }
 
 // samePlaces reports whether two regions have peers on the same stores, in the

@@ -161,10 +161,22 @@ func (p *peer) followRecovery(region *metapb.Region) {
 	if len(p.failed) == 0 || p.role.Load().leader {
 		return
 	}
-	for _, peer := range region.Peers {
-		if slices.Contains(p.failed, peer.StoreId) {
-			return
-		}
+	if !p.hasFailed(region) {
+		p.recovered()
 	}
-	p.recovered()
+}
+
+func (p *peer) hasFailed(region *metapb.Region) bool {
+	return slices.ContainsFunc(region.Peers, func(peer *metapb.Peer) bool { return slices.Contains(p.failed, peer.StoreId) })
+}
+
+// dropOldMark forgets, at the start, the mark of a region that had recovered when
+// a crash came. It must not leave out peers that are put on those stores later.
+func (p *peer) dropOldMark() error {
+	if len(p.failed) == 0 || p.hasFailed(p.region.Load()) {
+		return nil
+	}
+	p.failed = nil
+	p.store.failed.Delete(p.regionID)
+	return p.store.commitLog(func(b *raftlog.Batch) { b.DeleteMeta(metaKey(recoverKind, p.regionID)) })
 }

@@ -114,6 +114,8 @@ func (c *Controller) mergeRefused(a, b *core.Region) error {
 	}
 	start, end, o := left.Meta.StartKey, right.Meta.EndKey, c.cluster.Options()
 	switch {
+	case !codec.RegionDecodable(start, end):
+		return fmt.Errorf("regions %d and %d together would begin or end at a raw key that transactional clients can't decode", a.ID(), b.ID())
 	case !o.DisablePlacementRules && len(c.cluster.Rules().SplitKeys(start, end)) > 0:
 		return fmt.Errorf("regions %d and %d are under different placement rules", a.ID(), b.ID())
 	case len(c.cluster.Labels().SplitKeys(start, end)) > 0:

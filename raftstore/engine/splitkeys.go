@@ -61,54 +61,12 @@ func (e *Engine) SplitKeys(start, end []byte, l SplitLimits) (out Split, err err
 	return Split{Keys: sp.keys, Bytes: sp.bytes, EntryCount: sp.entries}, nil
 }
 
-// A pocket is the range of the raw keys that share their first eight bytes and
-// go on with a byte that no memcomparable encoding has there. No
-// transactional key lies in it, so that a region inside it may begin and end
-// at any raw key: no transactional client ever asks for it. Its own ends are
-// encodings, as the neighbours' clients need them.
-type pocket struct{ start, end []byte }
-
-const (
-	pocketPrefixBytes = 8
-	// encMarkerMin is the smallest byte that ends a group of an encoding.
-	encMarkerMin = 0xFF - 8
-)
-
-// pocketOf returns the pocket of a raw key, if it lies in one.
-func pocketOf(key []byte) (p pocket, ok bool) {
-	if !InPocket(key) {
-		return p, false
-	}
-	prefix := key[:pocketPrefixBytes]
-	// The end is the smallest encoding that begins with the prefix.
-	p.end = codec.EncodeBytes(nil, bytes.TrimRight(prefix, "\x00"))
-	// The start is an encoding that nothing but keys of sixteen bytes 0xFF can
-	// follow before the prefix.
-	before := bytes.Clone(prefix)
-	i := len(before) - 1
-	for ; i >= 0 && before[i] == 0; i-- {
-		before[i] = 0xFF
-	}
-	if i < 0 {
-		return p, true // nothing is smaller than eight zeros
-	}
-	before[i]--
-	p.start = codec.EncodeBytes(nil, append(before, bytes.Repeat([]byte{0xFF}, pocketPrefixBytes)...))
-	return p, true
-}
-
-// InPocket reports whether a boundary lies inside a pocket: it is a raw key that
-// transactional clients cannot decode.
-func InPocket(boundary []byte) bool {
-	return len(boundary) > pocketPrefixBytes && boundary[pocketPrefixBytes] < encMarkerMin
-}
-
 // Boundaries returns where to cut [start, end) so that a piece begins at key of
 // a family: one boundary, or up to three in a pocket. It is empty if no
 // boundary inside the range belongs to the key.
 func Boundaries(start, end []byte, cf kv.CF, key []byte) [][]byte {
 	sp := splitter{start: start, end: end, limits: SplitLimits{Bytes: 1, CutCountMax: 1}}
-	if p, ok := pocketOf(key); ok && cf == kv.CFRaw && !isEncoding(key) {
+	if p, ok := codec.PocketOf(key); ok && cf == kv.CFRaw && !isEncoding(key) {
 		sp.cutInPocket(p, key)
 		sp.finish()
 		return sp.keys
@@ -128,11 +86,11 @@ type splitter struct {
 	keys           [][]byte
 	cuts           int
 	bytes, entries uint64
-	piece, pieceN  uint64  // bytes and entries since the last boundary
-	pending        []byte  // the next boundary, if the keys have not reached it yet
-	prev           []byte  // the last key, which must stay left of a new boundary
-	open           *pocket // it has a cut inside, so its end must be a boundary
-	fixed          bool    // the last boundary is the end of a pocket
+	piece, pieceN  uint64        // bytes and entries since the last boundary
+	pending        []byte        // the next boundary, if the keys have not reached it yet
+	prev           []byte        // the last key, which must stay left of a new boundary
+	open           *codec.Pocket // it has a cut inside, so its end must be a boundary
+	fixed          bool          // the last boundary is the end of a pocket
 }
 
 func (s *splitter) add(cf kv.CF, key []byte, size uint64) {
@@ -147,7 +105,7 @@ func (s *splitter) add(cf kv.CF, key []byte, size uint64) {
 		s.pending = nil
 		s.cuts++
 	case s.overdue() && cf == kv.CFRaw:
-		if p, ok := pocketOf(key); ok {
+		if p, ok := codec.PocketOf(key); ok {
 			s.pending = nil
 			s.cutInPocket(p, key)
 		}
@@ -182,12 +140,12 @@ func (s *splitter) last() []byte {
 	return s.start
 }
 
-func (s *splitter) cutInPocket(p pocket, key []byte) {
+func (s *splitter) cutInPocket(p codec.Pocket, key []byte) {
 	if bytes.Compare(key, s.last()) <= 0 {
 		return
 	}
-	if bytes.Compare(p.start, s.last()) > 0 {
-		s.cut(p.start)
+	if bytes.Compare(p.Start, s.last()) > 0 {
+		s.cut(p.Start)
 	}
 	s.cut(bytes.Clone(key))
 	s.cuts++
@@ -196,10 +154,10 @@ func (s *splitter) cutInPocket(p pocket, key []byte) {
 
 // leavePocket ends the open pocket before a key behind it.
 func (s *splitter) leavePocket(key []byte) {
-	if s.open == nil || bytes.Compare(key, s.open.end) < 0 {
+	if s.open == nil || bytes.Compare(key, s.open.End) < 0 {
 		return
 	}
-	s.cut(s.open.end)
+	s.cut(s.open.End)
 	s.open, s.fixed = nil, true
 }
 
@@ -216,7 +174,7 @@ func (s *splitter) propose(cf kv.CF, key []byte) {
 		return
 	default:
 		b = codec.EncodeBytes(nil, key)
-		if p, ok := pocketOf(key); ok && bytes.Compare(p.start, s.last()) <= 0 && len(s.end) > 0 && bytes.Compare(s.end, p.end) <= 0 {
+		if p, ok := codec.PocketOf(key); ok && bytes.Compare(p.Start, s.last()) <= 0 && len(s.end) > 0 && bytes.Compare(s.end, p.End) <= 0 {
 			b = bytes.Clone(key) // the region lies in the pocket as a whole
 		}
 	}
@@ -235,8 +193,8 @@ func isEncoding(b []byte) bool {
 func (s *splitter) finish() {
 	switch n := len(s.keys); {
 	case s.open != nil:
-		if len(s.end) == 0 || bytes.Compare(s.open.end, s.end) < 0 {
-			s.cut(s.open.end)
+		if len(s.end) == 0 || bytes.Compare(s.open.End, s.end) < 0 {
+			s.cut(s.open.End)
 		}
 		s.open = nil
 	case n > 0 && !s.fixed && !s.full(splitRestFraction):

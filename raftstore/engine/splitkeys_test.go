@@ -126,14 +126,14 @@ func checkPockets(t *testing.T, keys [][]byte, insideMin int) {
 			continue
 		}
 		inside++
-		p, ok := pocketOf(k)
+		p, ok := codec.PocketOf(k)
 		if !ok || i == 0 || i == len(keys)-1 {
 			t.Fatalf("boundary %q has no pocket (%d of %d)", k, i, len(keys))
 		}
-		if before := keys[i-1]; isEncoding(before) && !bytes.Equal(before, p.start) {
+		if before := keys[i-1]; isEncoding(before) && !bytes.Equal(before, p.Start) {
 			t.Fatalf("left of %q: %q", k, before)
 		}
-		if after := keys[i+1]; isEncoding(after) && !bytes.Equal(after, p.end) {
+		if after := keys[i+1]; isEncoding(after) && !bytes.Equal(after, p.End) {
 			t.Fatalf("right of %q: %q", k, after)
 		}
 	}
@@ -156,16 +156,16 @@ func TestPocketHoldsNoEncoding(t *testing.T) {
 	pockets := 0
 	for range 20_000 {
 		key := random(9 + rng.IntN(4))
-		p, ok := pocketOf(key)
+		p, ok := codec.PocketOf(key)
 		if !ok {
 			continue
 		}
 		pockets++
-		if p.start != nil && !isEncoding(p.start) || !isEncoding(p.end) || bytes.Compare(p.start, key) >= 0 || bytes.Compare(key, p.end) >= 0 {
-			t.Fatalf("pocket of %x is [%x, %x)", key, p.start, p.end)
+		if p.Start != nil && !isEncoding(p.Start) || !isEncoding(p.End) || bytes.Compare(p.Start, key) >= 0 || bytes.Compare(key, p.End) >= 0 {
+			t.Fatalf("pocket of %x is [%x, %x)", key, p.Start, p.End)
 		}
 		near := append(bytes.Clone(key[:rng.IntN(9)]), random(rng.IntN(12))...)
-		if enc := codec.EncodeBytes(nil, near); bytes.Compare(enc, p.start) > 0 && bytes.Compare(enc, p.end) < 0 &&
+		if enc := codec.EncodeBytes(nil, near); bytes.Compare(enc, p.Start) > 0 && bytes.Compare(enc, p.End) < 0 &&
 			!bytes.HasPrefix(near[8:], bytes.Repeat([]byte{0xFF}, 8)) {
 			t.Fatalf("%x, the encoding of %x, lies in the pocket of %x", enc, near, key)
 		}
