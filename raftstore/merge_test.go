@@ -555,6 +555,9 @@ func chainOfMerges(t *testing.T, c *rafttest.Cluster, how string, early bool) {
 	if how == "snapshot" {
 		compacted(t, c, z, "a", "f", "z")
 	}
+	if how == "replay" { // it knows from its log that all of it is committed
+		c.Eventually("store 3 has the last write", func() bool { return c.Local(3, "a2") == "newer" })
+	}
 	c.Crash(3, 0)
 	if how == "replay" {
 		offline(t, c, 3, func(o *raftstore.Offline) { require.NoError(t, o.Replay(t.Context(), c.Node(3).FS, "snap")) })
