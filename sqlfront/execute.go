@@ -73,6 +73,7 @@ func kindOf(st ast.Stmt) string {
 
 // run runs a statement. A streaming result takes finish over.
 func (s *session) run(ctx context.Context, p *prepared, params []sqltypes.Datum, finish func()) (Result, error) {
+	s.frees = freesRoom(p.body)
 	switch x := p.body.(type) {
 	case *ast.Select:
 		if s.needsLocks(p) {

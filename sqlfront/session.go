@@ -24,6 +24,7 @@ type session struct {
 	user     string
 	settings *settings.Settings
 	txn      *txn // nil when idle
+	frees    bool // the statement that runs frees room on disks
 	// prepared are SQL-level PREPARE's statements, cursors DECLARE's.
 	prepared map[string]*prepared
 	cursors  map[string]*cursor

@@ -54,6 +54,7 @@ type txn struct {
 	// ON CONFLICT must see it.
 	conflictRetry bool
 
+	takesRoom  bool // a statement was none of those that free room
 	savepoints []savepoint
 	onCommit   []func()
 }

@@ -77,6 +77,7 @@ func (s *session) writeStaged(ctx context.Context, t *txn, fn func(w *writing) e
 	if err != nil {
 		return err
 	}
+	t.markDiskUse(tx)
 	if !t.repeatable {
 		tx.GetSnapshot().SetSnapshotTS(ts)
 	}
@@ -126,6 +127,7 @@ func (s *session) writeOnce(ctx context.Context, t *txn, fn func(w *writing) err
 	if err != nil {
 		return err
 	}
+	t.markDiskUse(tx)
 	if !t.pessimistic {
 		// A commit cannot be cancelled and knows no lock_timeout. Waiting for a
 		// lock can, and does: that is the next try's.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+
 	"github.com/copradb/copra/internal/pgerror"
 )
 
@@ -50,6 +52,7 @@ func (s *Store) DeleteRange(ctx context.Context, r DropRange) error {
 	if err != nil {
 		return err
 	}
+	txn.SetDiskFullOpt(kvrpcpb.DiskFullOpt_AllowedOnAlmostFull) // this is what makes room
 	for _, key := range append(r.Counters, idKey(dropPrefix, r.ID)) {
 		if err := txn.Delete(key); err != nil {
 			return rollback(txn, err)
