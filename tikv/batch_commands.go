@@ -15,9 +15,10 @@ import (
 
 // Limits of BatchCommands.
 const (
-	// batchRequestsMax requests of all streams are served at a time; further
-	// ones wait in the transport. Most of them wait for the disk or for locks.
-	batchRequestsMax = 16 << 10
+	// batchRequestsMax requests of all streams are served, or refused, or have
+	// answers that the client does not read, at a time; further ones wait in the
+	// transport. requestCountMax comes first where clients read their answers.
+	batchRequestsMax = 2 * requestCountMax
 	// batchResponsesMax answers go into one message.
 	batchResponsesMax = 256
 	// healthInterval is how often the store's health rides along.

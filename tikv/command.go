@@ -55,6 +55,7 @@ func isV1(rc *kvrpcpb.Context) bool { return rc.GetApiVersion() != kvrpcpb.APIVe
 // request is what kvproto's requests have in common.
 type request interface {
 	GetContext() *kvrpcpb.Context
+	Size() int
 }
 
 // command describes one method of the Tikv service: what it is called in
@@ -66,6 +67,8 @@ type command[Q request, R any] struct {
 	// has no keys, or looks after itself.
 	forbidden func(Q) bool
 	run       func(*Service, context.Context, Q) (R, error)
+	// ending: it ends transactions, or lets them live; see inflight.go.
+	ending bool
 	// refuse makes a response that says why there is no other; it is final for
 	// the client.
 	refuse func(why string) R
@@ -86,6 +89,12 @@ func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, e
 	if c.forbidden != nil && isV1(rc) && c.forbidden(req) {
 		return c.refuse(sqlRefusal), nil
 	}
+	size := int64(req.Size())
+	if why := s.inFlight.admit(size, c.ending); why != "" {
+		s.metrics.refusals.WithLabelValues(c.name).Inc()
+		return c.busy(why)
+	}
+	defer s.inFlight.done(size)
 	resp, err = c.run(s, ctx, req)
 	s.metrics.observe(c.name, time.Since(start), err)
 	if err != nil {

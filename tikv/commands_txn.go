@@ -70,6 +70,7 @@ func (s *Service) KvPrewrite(ctx context.Context, q *kvrpcpb.PrewriteRequest) (*
 
 var kvCommitCommand = command[*kvrpcpb.CommitRequest, *kvrpcpb.CommitResponse]{
 	name:      "kv_commit",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.CommitRequest) bool { return anyInSQL(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CommitRequest) (*kvrpcpb.CommitResponse, error) {
 		return s.txn.KvCommit(ctx, q)
@@ -104,6 +105,7 @@ func (s *Service) KvPessimisticLock(ctx context.Context, q *kvrpcpb.PessimisticL
 
 var kvPessimisticRollbackCommand = command[*kvrpcpb.PessimisticRollbackRequest, *kvrpcpb.PessimisticRollbackResponse]{
 	name:      "kv_pessimistic_rollback",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.PessimisticRollbackRequest) bool { return anyInSQL(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.PessimisticRollbackRequest) (*kvrpcpb.PessimisticRollbackResponse, error) {
 		return s.txn.KVPessimisticRollback(ctx, q)
@@ -123,6 +125,7 @@ func (s *Service) KVPessimisticRollback(ctx context.Context, q *kvrpcpb.Pessimis
 
 var kvTxnHeartBeatCommand = command[*kvrpcpb.TxnHeartBeatRequest, *kvrpcpb.TxnHeartBeatResponse]{
 	name:      "kv_txn_heart_beat",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.TxnHeartBeatRequest) bool { return inSQL(q.GetPrimaryLock()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.TxnHeartBeatRequest) (*kvrpcpb.TxnHeartBeatResponse, error) {
 		return s.txn.KvTxnHeartBeat(ctx, q)
@@ -142,6 +145,7 @@ func (s *Service) KvTxnHeartBeat(ctx context.Context, q *kvrpcpb.TxnHeartBeatReq
 
 var kvCheckTxnStatusCommand = command[*kvrpcpb.CheckTxnStatusRequest, *kvrpcpb.CheckTxnStatusResponse]{
 	name:      "kv_check_txn_status",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.CheckTxnStatusRequest) bool { return inSQL(q.GetPrimaryKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CheckTxnStatusRequest) (*kvrpcpb.CheckTxnStatusResponse, error) {
 		return s.txn.KvCheckTxnStatus(ctx, q)
@@ -161,6 +165,7 @@ func (s *Service) KvCheckTxnStatus(ctx context.Context, q *kvrpcpb.CheckTxnStatu
 
 var kvCheckSecondaryLocksCommand = command[*kvrpcpb.CheckSecondaryLocksRequest, *kvrpcpb.CheckSecondaryLocksResponse]{
 	name:      "kv_check_secondary_locks",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.CheckSecondaryLocksRequest) bool { return anyInSQL(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CheckSecondaryLocksRequest) (*kvrpcpb.CheckSecondaryLocksResponse, error) {
 		return s.txn.KvCheckSecondaryLocks(ctx, q)
@@ -180,6 +185,7 @@ func (s *Service) KvCheckSecondaryLocks(ctx context.Context, q *kvrpcpb.CheckSec
 
 var kvCleanupCommand = command[*kvrpcpb.CleanupRequest, *kvrpcpb.CleanupResponse]{
 	name:      "kv_cleanup",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.CleanupRequest) bool { return inSQL(q.GetKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CleanupRequest) (*kvrpcpb.CleanupResponse, error) {
 		return s.txn.KvCleanup(ctx, q)
@@ -195,6 +201,7 @@ func (s *Service) KvCleanup(ctx context.Context, q *kvrpcpb.CleanupRequest) (*kv
 
 var kvBatchRollbackCommand = command[*kvrpcpb.BatchRollbackRequest, *kvrpcpb.BatchRollbackResponse]{
 	name:      "kv_batch_rollback",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.BatchRollbackRequest) bool { return anyInSQL(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.BatchRollbackRequest) (*kvrpcpb.BatchRollbackResponse, error) {
 		return s.txn.KvBatchRollback(ctx, q)
@@ -226,6 +233,7 @@ func (s *Service) KvScanLock(ctx context.Context, q *kvrpcpb.ScanLockRequest) (*
 
 var kvResolveLockCommand = command[*kvrpcpb.ResolveLockRequest, *kvrpcpb.ResolveLockResponse]{
 	name:      "kv_resolve_lock",
+	ending:    true,
 	forbidden: func(q *kvrpcpb.ResolveLockRequest) bool { return anyInSQL(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.ResolveLockRequest) (*kvrpcpb.ResolveLockResponse, error) {
 		return s.txn.KvResolveLock(ctx, q)

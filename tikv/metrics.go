@@ -1,6 +1,7 @@
 package tikv
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,9 +13,14 @@ type metrics struct {
 	duration  *prometheus.HistogramVec
 	failures  *prometheus.CounterVec
 	batchSize prometheus.Histogram
+	refusals  *prometheus.CounterVec
+	inFlight  []prometheus.Collector
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
+	gauge := func(name, help string, v *atomic.Int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(v.Load()) })
+	}
 	m := &metrics{
 		reg: reg,
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -26,6 +32,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "tikv_grpc_msg_fail_total",
 			Help: "gRPC requests that got no answer, by method.",
 		}, []string{"type"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tikv_grpc_msg_refuse_total",
+			Help: "gRPC requests refused because too many are being served, by method.",
+		}, []string{"type"}),
+		inFlight: []prometheus.Collector{
+			gauge("tikv_grpc_msg_in_flight", "gRPC requests being served.", &f.count),
+			gauge("tikv_grpc_msg_in_flight_bytes", "Bytes of the gRPC requests being served.", &f.bytes)},
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tikv_server_request_batch_size",
 			Help:    "Requests in one message of a BatchCommands stream.",
@@ -45,7 +58,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.duration, m.failures, m.batchSize}
+	return append([]prometheus.Collector{m.duration, m.failures, m.batchSize, m.refusals}, m.inFlight...)
 }
 
 func (m *metrics) observe(method string, d time.Duration, err error) {

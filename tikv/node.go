@@ -296,7 +296,8 @@ func (n *Node) buildStore(context.Context) error {
 		n.cfg.LocalTransport.Attach(n.storeID, n.regions)
 		n.onStop(func() { n.cfg.LocalTransport.Detach(n.storeID) })
 	}
-	m, err := newMetrics(n.cfg.Registerer)
+	flight := newInFlight()
+	m, err := newMetrics(n.cfg.Registerer, flight)
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
@@ -304,7 +305,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
 		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
-		log: n.log, metrics: m, batchSlots: make(chan struct{}, batchRequestsMax),
+		log: n.log, metrics: m, inFlight: flight, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/copradb/copra/tikv/deadlock"
 	"github.com/copradb/copra/tikv/raw"
 	"github.com/copradb/copra/txn"
+	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
@@ -52,6 +53,7 @@ type Service struct {
 	reset              func() // the locks of all regions are to be read again
 	log                *slog.Logger
 	metrics            *metrics
+	inFlight           *inFlight
 
 	slowScore   func() uint64 // of the store, see raftstore.Store.SlowScore
 	feedbackSeq atomic.Uint64
@@ -64,6 +66,9 @@ const splitKeysMax = 1024
 var splitRegionCommand = command[*kvrpcpb.SplitRegionRequest, *kvrpcpb.SplitRegionResponse]{
 	name: "split_region",
 	run:  (*Service).splitRegion,
+	regionError: func(e *errorpb.Error) *kvrpcpb.SplitRegionResponse {
+		return &kvrpcpb.SplitRegionResponse{RegionError: e}
+	},
 }
 
 // SplitRegion cuts a region at plain keys. Boundaries are memcomparable
@@ -102,8 +107,9 @@ func (s *Service) splitRegion(ctx context.Context, req *kvrpcpb.SplitRegionReque
 }
 
 var readIndexCommand = command[*kvrpcpb.ReadIndexRequest, *kvrpcpb.ReadIndexResponse]{
-	name: "read_index",
-	run:  (*Service).readIndex,
+	name:        "read_index",
+	run:         (*Service).readIndex,
+	regionError: func(e *errorpb.Error) *kvrpcpb.ReadIndexResponse { return &kvrpcpb.ReadIndexResponse{RegionError: e} },
 }
 
 // ReadIndex returns an index whose state includes every write that was

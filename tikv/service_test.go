@@ -59,13 +59,14 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	store := txn.NewStore(eng, txn.Options{})
-	m, err := newMetrics(nil)
+	flight := newInFlight()
+	m, err := newMetrics(nil, flight)
 	if err != nil {
 		t.Fatal(err)
 	}
 	splits := &splitRecorder{}
 	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil), regions: splits, slowScore: func() uint64 { return slowScoreHealthy }, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
-		log: slog.New(slog.DiscardHandler), metrics: m, batchSlots: make(chan struct{}, batchRequestsMax)}
+		log: slog.New(slog.DiscardHandler), metrics: m, inFlight: flight, batchSlots: make(chan struct{}, batchRequestsMax)}
 	server := newGRPCServer()
 	tikvpb.RegisterTikvServer(server, s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
