@@ -368,9 +368,13 @@ func (p *peer) unmeasured() bool {
 
 // onLeaderSignal notes who leads, for a cold peer that does not know.
 func (p *peer) onLeaderSignal(m *RaftMessage) {
+	if p.rn != nil {
+		p.wakeDeposed(m)
+		return
+	}
 	r := p.role.Load()
 	lead := findPeer(p.region.Load(), m.From.Id)
-	if p.rn != nil || lead == nil || m.Signal.Term < r.term {
+	if lead == nil || m.Signal.Term < r.term {
 		return
 	}
 	rs, _, err := p.coldLog()

@@ -33,6 +33,7 @@ type storeHealth struct {
 	stopping    atomic.Bool   // it gives its leaders away
 	wasAlive    bool          // at the last look of the ticker
 	seen        uint64        // the incarnation at that look
+	backAt      int64         // when the ticker saw it come back; owned by the ticker
 }
 
 func newLiveness(deadAfter int64) *liveness {
@@ -173,6 +174,9 @@ func (s *Store) watchStores(now int64) (changed bool) {
 		s.log.Info("store liveness changed", slog.Uint64("other", id), slog.Bool("alive", alive),
 			slog.Bool("restarted", h.seen != 0 && h.seen != incarnation))
 		h.wasAlive, h.seen = alive, incarnation
+		if alive {
+			h.backAt = now
+		}
 		changed = true
 	}
 	return changed

@@ -20,7 +20,8 @@ const (
 
 // patrol visits sleeping peers, for the few things that they cannot do
 // themselves: to report to PD, to notice that the leader is gone, to find a
-// leader after a restart. It runs on the ticker, and goes around once in
+// leader after a restart, to ask whether they are still members (sleepcheck.go).
+// It runs on the ticker, and goes around once in
 // HibernateHeartbeatInterval. When stores have died or come back it goes
 // faster, but wakes patrolWakeCountMax peers a tick at most.
 //
@@ -45,7 +46,7 @@ type patrol struct {
 	reportAll bool
 	reportEnd int // visits left until then
 	// What this tick has done.
-	woken, asked, reported int
+	woken, asked, reported, checked int
 
 	roundStart, roundTook int64
 }
@@ -73,7 +74,7 @@ func (s *Store) patrolTick(now int64) {
 	if t.urgent > 0 || t.reportAll {
 		n = patrolVisitCountMax
 	}
-	t.woken, t.asked, t.reported = 0, 0, 0
+	t.woken, t.asked, t.reported, t.checked = 0, 0, 0, 0
 	for n = min(n, total); n > 0 && !t.exhausted(); {
 		t.buf = s.rangeIDs(t.buf[:0], t.next, min(n, 256))
 		if len(t.buf) == 0 {
@@ -123,7 +124,7 @@ func (s *Store) visit(p *peer, now int64) {
 		}
 	}
 	if !p.isAsleep() {
-		p.leaderlessSince, p.cutOff = 0, false
+		p.leaderlessSince, p.checkedAt = 0, now // tickMissing does it
 		if t.reportAll && r.leader {
 			t.reported++
 			p.send(mailReport{})
@@ -137,7 +138,7 @@ func (s *Store) visit(p *peer, now int64) {
 			p.send(mailWake{})
 			return
 		}
-		s.noteCutOff(p, region, now)
+		s.checkSleeper(p, region, r, now, leaderCheckRounds)
 		if t.reportAll || now-p.reportedAt >= int64(s.cfg.HibernateHeartbeatInterval)*3/4 {
 			p.reportedAt = now
 			t.reported++
@@ -147,14 +148,6 @@ func (s *Store) visit(p *peer, now int64) {
 	}
 	if r.lead != nil && !s.lost(r.lead, p.leadIncarnation.Load(), now) {
 		p.leaderlessSince = 0
-		if p.cutOff {
-			// It may have been removed meanwhile: then nobody has a reason to wake it
-			// (hazard 15).
-			p.cutOff = false
-			t.woken++
-			p.send(mailNudge{asked: true})
-			return
-		}
 		if slept := p.sleptAt.Load(); slept == 0 && !p.warm.Load() {
 			t.woken++
 			p.send(mailWarm{})
@@ -163,6 +156,7 @@ func (s *Store) visit(p *peer, now int64) {
 			p.warm.Store(true)
 			p.send(mailUnload{})
 		}
+		s.checkSleeper(p, region, r, now, followerCheckRounds)
 		return
 	}
 	s.visitLeaderless(p, region, r, now)
@@ -182,30 +176,10 @@ func (s *Store) anyBack(stores *[]uint64, now int64) bool {
 	return false
 }
 
-// noteCutOff makes a sleeping leader wake when the stores are back that it
-// cannot be without: the others may have elected another one meanwhile, and even
-// have removed this peer. They would not tell it then (hazard 15).
-func (s *Store) noteCutOff(p *peer, region *metapb.Region, now int64) {
-	if _, quorum := s.chooses(region, now); quorum || s.votesRefused() {
-		return
-	}
-	old, gone := p.without.Load(), []uint64(nil)
-	if old != nil {
-		gone = *old
-	}
-	for _, peer := range region.Peers {
-		if _, ok := s.live.alive(peer.StoreId, now); !ok && peer.StoreId != s.id && !slices.Contains(gone, peer.StoreId) {
-			gone = append(slices.Clip(gone), peer.StoreId)
-		}
-	}
-	p.without.CompareAndSwap(old, &gone) // or it has woken meanwhile
-}
-
 // visitLeaderless does what the time since the first look asks for.
 func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int64) {
 	t := &s.patrol
 	t.leaderless++
-	p.cutOff = p.cutOff || r.lead != nil
 	if p.votesAlone(region) {
 		t.woken++
 		p.send(mailNudge{asked: true})
@@ -221,10 +195,13 @@ func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int
 	case first && r.lead == nil:
 		t.asked++
 		p.askedAt.Store(max(now, 1))
+		p.checkedAt = now
 		p.signalOthers(Signal{Kind: SignalPeek})
 		return
 	case s.votesRefused(), r.lead == nil && since < timeout:
 		return
+	case r.lead != nil && s.backSince(region, now-timeout/2):
+		return // where one store's beat comes through again, the leader's may be about to
 	}
 	chosen, quorum := s.chooses(region, now)
 	switch {
@@ -233,6 +210,9 @@ func (s *Store) visitLeaderless(p *peer, region *metapb.Region, r *role, now int
 		p.send(mailNudge{asked: true})
 	case since >= missingLeaderElections*timeout:
 		p.leaderlessSince = 0 // ask again: there may be new members, or a tombstone
+		if r.lead != nil {
+			s.checkSleeper(p, region, r, now, leaderlessCheckRounds)
+		}
 	}
 }
 

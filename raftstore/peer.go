@@ -65,9 +65,10 @@ type peer struct {
 	listed          bool                     // owned by awakeSet
 	cold            atomic.Bool              // Raft's state is on disk only
 	askedAt         atomic.Int64             // when the others were asked who leads; 0: not yet
-	leaderlessSince int64                    // owned by the ticker, as the next two
-	cutOff          bool                     // it slept while the store of its leader was not alive
+	leaderlessSince int64                    // owned by the ticker, as the next
 	reportedAt      int64
+	checkedAt       int64        // when it last asked whether it is a member, see sleepcheck.go
+	leaderToldAt    atomic.Int64 // when a leader last said that it leads
 
 	waiters waiterTable
 	readers readerTable

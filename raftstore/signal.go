@@ -74,7 +74,7 @@ func (s *Store) onSignal(m *RaftMessage) {
 		p.onPeek(m)
 		return
 	}
-	if m.To.Id == p.id {
+	if m.To.Id == p.id && !(m.Signal.Kind == SignalLeader && p.toldLeader(m)) {
 		p.send(m)
 	}
 }
