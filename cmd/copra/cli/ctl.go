@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -31,33 +32,65 @@ func newCtl() *cobra.Command {
 	c := &ctl{}
 	cmd := &cobra.Command{
 		Use:   "ctl",
-		Short: "Look at a cluster: members, stores, regions, health, operators, configuration",
-		Long: `Looks at a cluster through the HTTP API of its placement drivers: tables for people,
---json for programs.
+		Short: "Look at a cluster and change it: stores, regions, operators, schedulers, rules, settings",
+		Long: `Looks at a cluster and changes it through the HTTP API of its placement drivers (PDs): tables
+for people, --json for programs.
 
-  copra ctl store
-  copra ctl region --json
-  copra ctl health --pd 127.0.0.1:2379`,
+Is all well?          copra ctl doctor
+Who is there?         copra ctl store            copra ctl member         copra ctl gossip
+Drain a store         copra ctl store delete 4   (copra ctl store up 4 takes it back)
+What moves?           copra ctl operator         copra ctl operator history
+What is hot?          copra ctl hot write        copra ctl region top write
+Who decides?          copra ctl scheduler        copra ctl rules          copra ctl config show
+
+All take --pd (default 127.0.0.1:2379); any member of PD will do.`,
 	}
-	add := func(name, short, path string, print func(io.Writer, []byte) error) {
-		sub := &cobra.Command{
-			Use: name, Short: short, Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd, path, print) },
-		}
-		c.register(sub)
-		cmd.AddCommand(sub)
-		if name == "region" {
-			sub.AddCommand(newCtlCheck(c))
-		}
-	}
-	add("store", "List the stores", "/pd/api/v1/stores", printStores)
-	add("region", "List the regions", "/pd/api/v1/regions", printRegions)
-	add("health", "Show the health of the placement drivers", "/pd/api/v1/health", printHealth)
-	add("operator", "Show the scheduling operators that are running", "/pd/api/v1/operators", nil)
-	add("config", "Show PD's configuration", "/pd/api/v1/config", nil)
-	cmd.AddCommand(newCtlMember(c), newCtlGossip(c))
-	cmd.AddCommand(newCtlOffline())
+	cmd.AddCommand(newCtlStore(c), newCtlRegion(c), newCtlOperator(c), newCtlScheduler(c), newCtlRules(c), newCtlLabelRule(c),
+		newCtlConfig(c), newCtlHot(c), newCtlGC(c), newCtlMember(c), newCtlGossip(c), newCtlOffline(), newCtlDoctor(c))
+	c.command(cmd, "health", "Show which placement drivers are up", "", cobra.NoArgs, c.shows("/pd/api/v1/health", printHealth))
 	return cmd
+}
+
+// command makes a subcommand of parent.
+func (c *ctl) command(parent *cobra.Command, use, short, example string, args cobra.PositionalArgs,
+	run func(cmd *cobra.Command, args []string) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: example, RunE: run, Args: func(cmd *cobra.Command, given []string) error {
+		if err := args(cmd, given); err != nil {
+			return fmt.Errorf("%w (want: %s)", err, strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+		}
+		return nil
+	}}
+	c.register(cmd)
+	if parent != nil {
+		parent.AddCommand(cmd)
+	}
+	return cmd
+}
+
+// shows is a command that shows what is at a path.
+func (c *ctl) shows(path string, print func(io.Writer, []byte) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error { return c.run(cmd, path, print) }
+}
+
+// ids reads arguments that are ids, named for the error.
+func ids(args []string, names ...string) ([]uint64, error) {
+	out := make([]uint64, len(args))
+	for i, arg := range args {
+		id, err := parseID(names[min(i, len(names)-1)], arg)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = id
+	}
+	return out, nil
+}
+
+// decode reads an answer.
+func decode(body []byte, v any) error {
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("PD's answer: %w", err)
+	}
+	return nil
 }
 
 // register adds the flags that all subcommands have.
@@ -89,11 +122,16 @@ func (c *ctl) print(cmd *cobra.Command, body []byte, print func(io.Writer, []byt
 	return print(cmd.OutOrStdout(), body)
 }
 
-// fetchAny asks the placement drivers in turn.
+// fetchAny asks the placement drivers in turn. The path is escaped and may have a
+// query.
 func fetchAny(ctx context.Context, pds []string, path string) ([]byte, error) {
 	var last error
 	for _, pd := range pds {
-		body, err := fetch(ctx, url.URL{Scheme: "http", Host: pd, Path: path})
+		u, err := url.Parse("http://" + pd + path)
+		if err != nil {
+			return nil, err
+		}
+		body, err := fetch(ctx, *u)
 		if err == nil {
 			return body, nil
 		}
@@ -121,9 +159,18 @@ func send(ctx context.Context, method string, u url.URL) ([]byte, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", resp.Status, body)
+		return nil, fmt.Errorf("%s: %s", resp.Status, refusal(body))
 	}
 	return body, nil
+}
+
+// refusal is the text of an error: PD sends it as a JSON string.
+func refusal(body []byte) string {
+	var text string
+	if json.Unmarshal(body, &text) == nil {
+		return text
+	}
+	return strings.TrimSpace(string(body))
 }
 
 func table(w io.Writer, header string, rows func(t io.Writer)) error {
@@ -156,64 +203,6 @@ func printMembers(w io.Writer, body []byte) error {
 				leader = "yes"
 			}
 			fmt.Fprintf(t, "%s\t%x\t%v\t%v\t%d\t%s\n", m.Name, m.MemberID, m.ClientURLs, m.PeerURLs, m.Priority, leader)
-		}
-	})
-}
-
-func printStores(w io.Writer, body []byte) error {
-	var reply struct {
-		Stores []struct {
-			Store struct {
-				ID      uint64 `json:"id"`
-				Address string `json:"address"`
-				State   string `json:"state_name"`
-			} `json:"store"`
-			Status struct {
-				Capacity  string    `json:"capacity"`
-				Available string    `json:"available"`
-				Leaders   int       `json:"leader_count"`
-				Regions   int       `json:"region_count"`
-				Heartbeat time.Time `json:"last_heartbeat_ts"`
-			} `json:"status"`
-		} `json:"stores"`
-	}
-	if err := json.Unmarshal(body, &reply); err != nil {
-		return fmt.Errorf("PD's answer: %w", err)
-	}
-	return table(w, "STORE\tADDRESS\tSTATE\tREGIONS\tLEADERS\tAVAILABLE\tCAPACITY", func(t io.Writer) {
-		for _, s := range reply.Stores {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%s\t%s\n", s.Store.ID, s.Store.Address, s.Store.State,
-				s.Status.Regions, s.Status.Leaders, s.Status.Available, s.Status.Capacity)
-		}
-	})
-}
-
-func printRegions(w io.Writer, body []byte) error {
-	type peer struct {
-		ID      uint64 `json:"id"`
-		StoreID uint64 `json:"store_id"`
-	}
-	var reply struct {
-		Regions []struct {
-			ID       uint64 `json:"id"`
-			StartKey string `json:"start_key"`
-			EndKey   string `json:"end_key"`
-			Peers    []peer `json:"peers"`
-			Leader   peer   `json:"leader"`
-			Size     int64  `json:"approximate_size"`
-			Keys     int64  `json:"approximate_keys"`
-		} `json:"regions"`
-	}
-	if err := json.Unmarshal(body, &reply); err != nil {
-		return fmt.Errorf("PD's answer: %w", err)
-	}
-	return table(w, "REGION\tLEADER\tSTORES\tMiB\tKEYS\tSTART\tEND", func(t io.Writer) {
-		for _, r := range reply.Regions {
-			stores := make([]uint64, len(r.Peers))
-			for i, p := range r.Peers {
-				stores[i] = p.StoreID
-			}
-			fmt.Fprintf(t, "%d\t%d\t%v\t%d\t%d\t%s\t%s\n", r.ID, r.Leader.StoreID, stores, r.Size, r.Keys, r.StartKey, r.EndKey)
 		}
 	})
 }

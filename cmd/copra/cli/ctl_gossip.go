@@ -37,19 +37,22 @@ without PD: as the placement driver at --pd does, or as the store at --status-ad
 	return cmd
 }
 
+// gossipReply is a node as another one hears of it.
+type gossipReply struct {
+	Name    string    `json:"name"`
+	Address string    `json:"address"`
+	Started time.Time `json:"started"`
+	Alive   bool      `json:"alive"`
+	Since   time.Time `json:"since"`
+	Status  struct {
+		SlowScore uint32 `json:"slow_score"`
+		Disk      string `json:"disk"`
+		Note      string `json:"note"`
+	} `json:"status"`
+}
+
 func printGossip(w io.Writer, body []byte) error {
-	var reply []struct {
-		Name    string    `json:"name"`
-		Address string    `json:"address"`
-		Started time.Time `json:"started"`
-		Alive   bool      `json:"alive"`
-		Since   time.Time `json:"since"`
-		Status  struct {
-			SlowScore uint32 `json:"slow_score"`
-			Disk      string `json:"disk"`
-			Note      string `json:"note"`
-		} `json:"status"`
-	}
+	var reply []gossipReply
 	if err := json.Unmarshal(body, &reply); err != nil {
 		return fmt.Errorf("the node's answer: %w", err)
 	}

@@ -82,19 +82,25 @@ func (c *ctl) memberAdd(cmd *cobra.Command, args []string) error {
 }
 
 // change asks the placement drivers in turn for a change; the first that can be
-// reached decides.
+// reached decides. The path is escaped and may have a query.
 func (c *ctl) change(cmd *cobra.Command, method, path string, body any) error {
 	pds, err := endpoints(c.pdList)
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return err
+	raw := []byte(nil)
+	if body != nil {
+		if raw, err = json.Marshal(body); err != nil {
+			return err
+		}
 	}
 	var last error
 	for _, pd := range pds {
-		reply, reached, err := sendChange(cmd.Context(), method, url.URL{Scheme: "http", Host: pd, Path: path}, raw)
+		u, err := url.Parse("http://" + pd + path)
+		if err != nil {
+			return err
+		}
+		reply, reached, err := sendChange(cmd.Context(), method, *u, raw)
 		if err == nil {
 			if c.asJSON {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", reply)
@@ -129,7 +135,7 @@ func sendChange(ctx context.Context, method string, u url.URL, body []byte) (rep
 		return nil, true, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, resp.StatusCode != http.StatusServiceUnavailable, fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(reply))
+		return nil, resp.StatusCode != http.StatusServiceUnavailable, fmt.Errorf("%s: %s", resp.Status, refusal(reply))
 	}
 	return reply, true, nil
 }
