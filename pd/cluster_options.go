@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,14 +171,14 @@ func applyOption(o *schedule.Options, name string, v any) error {
 		return nil
 	case "tolerant-size-ratio":
 		f, err := strconv.ParseFloat(fmt.Sprint(v), 64)
-		if err != nil || f < 0 {
+		if err != nil || !(f >= 0) || math.IsInf(f, 0) { // NaN is neither
 			return fmt.Errorf("pd: %s: %v is no number from 0 on", name, v)
 		}
 		o.TolerantSizeRatio = f
 		return nil
 	case "low-space-ratio":
 		f, err := strconv.ParseFloat(fmt.Sprint(v), 64)
-		if err != nil || f <= 0 || f > 1 {
+		if err != nil || !(f > 0 && f <= 1) {
 			return fmt.Errorf("pd: %s: %v is not a number between 0 and 1", name, v)
 		}
 		o.LowSpaceRatio = f

@@ -18,6 +18,9 @@ func (p *service) GetMembers(context.Context, *pdpb.GetMembersRequest) (*pdpb.Ge
 	}
 	resp := &pdpb.GetMembersResponse{Header: p.s.header(), Members: p.s.members(), Leader: p.s.leader.Load()}
 	etcdLeader := uint64(p.s.etcd.Server.Leader())
+	if etcdLeader == 0 && resp.Leader.GetMemberId() != p.s.memberID() {
+		resp.Leader = nil // cut off from the others: what it knows may be out of date
+	}
 	for _, m := range resp.Members {
 		if m.MemberId == etcdLeader {
 			resp.EtcdLeader = m

@@ -64,6 +64,8 @@ type table struct {
 	mu      sync.RWMutex // guards the fields below
 	members map[string]*Member
 	changed map[string]bool // names
+
+	told map[string]Member // what OnChange has seen; of deliver
 }
 
 var (
@@ -75,7 +77,7 @@ var (
 func newTable(n *Node, r *routes) *table {
 	return &table{
 		n: n, routes: r, wake: make(chan struct{}, 1),
-		members: make(map[string]*Member), changed: make(map[string]bool),
+		members: make(map[string]*Member), changed: make(map[string]bool), told: make(map[string]Member),
 	}
 }
 
@@ -87,12 +89,32 @@ func (t *table) NotifyAlive(node *memberlist.Node) error {
 		t.n.metrics.refused.Inc()
 		return err
 	}
+	if !t.hasRoom(m.Name) {
+		t.n.metrics.refused.Inc()
+		return fmt.Errorf("gossip: %q is one more than the %d living nodes that are taken in", m.Name, membersMax)
+	}
 	if self := &t.n.self; m.Name == self.Name && m.Address != self.Address && m.Started.After(self.Started) {
 		t.n.log.Error("gossip: another process says that it is this node; was a data directory copied?",
 			"name", m.Name, "its_address", m.Address, "its_start", m.Started)
 	}
 	t.routes.learn(m.Name, m.Address)
 	return nil
+}
+
+// hasRoom reports whether a node that lives can be taken in: it is known, or a
+// place is free, or that of a dead one.
+func (t *table) hasRoom(name string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.members[name] != nil || len(t.members) < membersMax {
+		return true
+	}
+	for _, m := range t.members {
+		if !m.Alive {
+			return true
+		}
+	}
+	return false
 }
 
 // NotifyMerge implements memberlist.MergeDelegate.
@@ -157,6 +179,7 @@ func (t *table) forgetOldest() {
 	if oldest != nil {
 		delete(t.members, oldest.Name)
 		t.routes.forget(oldest.Name)
+		t.changed[oldest.Name] = true // deliver forgets it, too
 	}
 }
 
@@ -174,7 +197,6 @@ func (t *table) count() {
 // deliver passes changes on until ctx ends. It compares what it has told with
 // what is, so that changes never pile up.
 func (t *table) deliver(ctx context.Context, fn func(Event)) {
-	told := make(map[string]Member)
 	for {
 		select {
 		case <-ctx.Done():
@@ -184,14 +206,14 @@ func (t *table) deliver(ctx context.Context, fn func(Event)) {
 		for _, name := range t.takeChanged() {
 			m, known := t.get(name)
 			if !known {
-				delete(told, name)
+				delete(t.told, name)
 				continue
 			}
 			if name == t.n.self.Name {
 				continue
 			}
-			old, before := told[name]
-			told[name] = m
+			old, before := t.told[name]
+			t.told[name] = m
 			for _, e := range diff(old, before, m) {
 				t.note(e)
 				if fn != nil && ctx.Err() == nil {

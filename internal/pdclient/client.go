@@ -65,6 +65,7 @@ type Client struct {
 
 	mu        sync.Mutex // guards the fields below
 	endpoints []string
+	asked     int // whom findLeader asks first, modulo their number
 	conns     map[string]*grpc.ClientConn
 
 	ts      *tsoBatcher
@@ -177,10 +178,13 @@ func (c *Client) connect(addr string) (*grpc.ClientConn, error) {
 
 var errClosed = errors.New("pdclient: the client is closed")
 
-// findLeader asks the members who leads.
+// findLeader asks the members who leads, each time another one first: a member
+// that is cut off from the others may not know that its answer is out of date.
 func (c *Client) findLeader(ctx context.Context) (*member, error) {
 	c.mu.Lock()
-	endpoints := slices.Clone(c.endpoints)
+	first := c.asked % len(c.endpoints)
+	c.asked++
+	endpoints := slices.Concat(c.endpoints[first:], c.endpoints[:first])
 	c.mu.Unlock()
 	var errs []error
 	for _, e := range endpoints {
