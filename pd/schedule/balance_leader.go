@@ -106,7 +106,7 @@ func (*balanceLeader) weigh(c *Controller, r *core.Region) float64 {
 
 func (b *balanceLeader) transfer(c *Controller, ls *loads, r *core.Region, from, to *load) bool {
 	size := b.weigh(c, r)
-	if !ls.worth(from, to, size) || !b.cfg.Ranges.holds(r) || !c.leaderMovable(r) || !c.canLead(r, to.store) ||
+	if !ls.worth(from, to, size) || !b.cfg.Ranges.holds(r) || !c.leaderMovable(r) || !c.canLead(r, to.store) || !c.leaderAsWanted(r, to.store) ||
 		!c.Add(NewOperator("balance-leader", KindLeader, r, TransferLeader{To: to.store.ID()})) {
 		return false
 	}

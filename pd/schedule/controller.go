@@ -216,6 +216,9 @@ func (c *Controller) Dispatch(r *core.Region) {
 		c.suspect(r)
 		return
 	}
+	if now := c.cluster.Regions().ByID(r.ID()); now != nil && now.Leader != nil {
+		r = now // a later report may have come to its place in between
+	}
 	msg := c.drive(op, r)
 	c.mu.Unlock()
 	if msg != nil {

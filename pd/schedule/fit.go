@@ -55,6 +55,22 @@ func leaderByRules(s *core.Store, rules []*placement.Rule) bool {
 	return len(rules) == 0
 }
 
+// leaderAsWanted reports whether the region's rules like the store as well as the
+// one that leads now: where a rule wants the leader, balance leaves it.
+func (c *Controller) leaderAsWanted(r *core.Region, to *core.Store) bool {
+	from, here := c.cluster.Stores().Get(r.Leader.StoreId), false
+	for _, rule := range c.rulesOf(r) {
+		if rule.Role != placement.Leader {
+			continue
+		}
+		if placement.MatchStore(to, rule.LabelConstraints) {
+			return true
+		}
+		here = here || placement.MatchStore(from, rule.LabelConstraints)
+	}
+	return !here
+}
+
 // rulesOf returns the rules of the region's range; none where it crosses their
 // ends.
 func (c *Controller) rulesOf(r *core.Region) []*placement.Rule {

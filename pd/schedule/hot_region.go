@@ -220,7 +220,7 @@ func (h *hotRegion) fits(c *Controller, p hotProblem, r *core.Region, from, to *
 	if p.peers {
 		return c.mayReplace(r, from.store.ID(), to.store.ID())
 	}
-	return c.canLead(r, to.store)
+	return c.canLead(r, to.store) && c.leaderAsWanted(r, to.store)
 }
 
 // helps reports whether a move makes the two stores clearly more even in one

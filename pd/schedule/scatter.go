@@ -125,7 +125,8 @@ func (c *Controller) scatterPeers(r *core.Region, g *scatterGroup) *core.Region 
 func (c *Controller) scatterLeader(at *core.Region, g *scatterGroup) uint64 {
 	may, best := c.leaderPlaces(at), at.Leader.StoreId
 	for _, p := range at.Meta.Peers {
-		if isVoter(p) && g.leaders[p.StoreId] < g.leaders[best] && may(p.StoreId) && at.Healthy(p.Id) {
+		if isVoter(p) && g.leaders[p.StoreId] < g.leaders[best] && may(p.StoreId) && at.Healthy(p.Id) &&
+			c.leaderAsWanted(at, c.cluster.Stores().Get(p.StoreId)) {
 			best = p.StoreId
 		}
 	}
