@@ -54,6 +54,24 @@ func (s *Store) mergedIntoSnapshot(id uint64, st *raft_serverpb.RegionLocalState
 	return mine(r) && r.TargetRegionId == st.Region.Id && st.Region.RegionEpoch.GetVersion() >= r.TargetEpoch.GetVersion()
 }
 
+// consumedLocked reports whether all that is here of a message's range is known
+// to have been merged into its region. The region's peer may be created beside
+// it then: no split here will make it, only a snapshot that takes the sources over.
+func (s *Store) consumedLocked(m *RaftMessage) bool {
+	for _, r := range s.reserved {
+		if rangesOverlap(r.data.region.StartKey, r.data.region.EndKey, m.StartKey, m.EndKey) {
+			return false
+		}
+	}
+	st := &raft_serverpb.RegionLocalState{Region: &metapb.Region{Id: m.RegionID, RegionEpoch: &m.Epoch}}
+	for _, id := range s.ranges.overlapping(m.RegionID, m.StartKey, m.EndKey) {
+		if !s.mergedIntoSnapshot(id, st) {
+			return false
+		}
+	}
+	return true
+}
+
 // overlapping lists the regions other than id that have a part of [start, end).
 func (m *rangeMap) overlapping(id uint64, start, end []byte) (ids []uint64) {
 	i, found := m.find(start)

@@ -75,7 +75,7 @@ func (s *Store) stepUnknown(m *RaftMessage) {
 		s.answerForDead(m)
 		return
 	case m.Msg == nil:
-	case s.overlapsLocked(m.RegionID, m.StartKey, m.EndKey):
+	case s.overlapsLocked(m.RegionID, m.StartKey, m.EndKey) && !s.consumedLocked(m):
 		s.holdLocked(m)
 		s.nudgeRangeLocked(m.StartKey, m.EndKey)
 	case createsPeer(m.Msg.GetType()):
