@@ -105,6 +105,11 @@ func (s *Store) patrolRound(now int64) {
 	t.roundStart, t.roundTook = now, now-t.roundStart
 	if t.stores != nil {
 		s.live.keep(t.stores, now)
+		for id := range t.stores {
+			// One that was forgotten because a round missed its only region here (ranges
+			// move under it): both sides would wait for the other's beats.
+			s.live.add(id)
+		}
 	}
 	t.stores = make(map[uint64]struct{})
 	if t.urgent--; t.leaderless > 0 {
