@@ -428,7 +428,7 @@ func (a *applier) account() {
 func (p *peer) onApplyDone(d *applyDone) {
 	p.appliedIndex, p.appliedTerm = d.index, d.term
 	for _, cc := range d.confChanges {
-		p.rn.ApplyConfChange(cc)
+		p.rn.ApplyConfChange(p.withoutFailed(cc, d.region))
 		p.resetLease()
 	}
 	if d.merge != nil {

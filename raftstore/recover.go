@@ -10,7 +10,9 @@ import (
 	"github.com/pingcap/kvproto/pkg/eraftpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/pdpb"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // Recovery of a lost quorum. When the majority of a region's stores is gone for
@@ -142,6 +144,26 @@ func (p *peer) recovered() {
 		}
 		p.store.logWriter.submit(&logTask{p: p, sync: true, extra: func(b *raftlog.Batch) { b.DeleteMeta(key) }})
 	})
+}
+
+// withoutFailed is a change of members as Raft is to see it while the region
+// recovers: the log may hold, from before the loss, one that adds a peer on a
+// failed store, and its vote could not be had. region is as of behind it.
+func (p *peer) withoutFailed(cc *raftpb.ConfChangeV2, region *metapb.Region) *raftpb.ConfChangeV2 {
+	if len(p.failed) == 0 || cc.LeaveJoint() {
+		return cc
+	}
+	if _, err := survivors(region, p.failed); err != nil {
+		return cc // nobody would be left
+	}
+	cc = proto.CloneOf(cc)
+	for _, c := range cc.Changes {
+		at := findPeer(region, c.GetNodeId()).GetStoreId()
+		if c.GetType() != raftpb.ConfChangeRemoveNode && slices.Contains(p.failed, at) {
+			c.NodeId = new(uint64(raft.None)) // Raft passes over it, and still enters the joint configuration
+		}
+	}
+	return cc
 }
 
 // removeFailed proposes to remove a voter in one step: Raft's own configuration

@@ -3,6 +3,7 @@ package raftstore_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,8 +11,11 @@ import (
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/rafttest"
+	"github.com/pingcap/kvproto/pkg/eraftpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_serverpb"
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // offline opens the disks of a store that is down.
@@ -169,5 +173,51 @@ func TestReplayFindsNewMembers(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, plan, 1)
 		})
+	})
+}
+
+// The survivor's log ends with the promotion of a peer on a store that has failed
+// since: it must not need that peer's vote to get rid of it.
+func TestRecoverPassesOverFailedNewMembers(t *testing.T) {
+	config := raftstore.Config{LogCheckInterval: time.Hour}
+	cluster(t, 4, 3, config, func(t *testing.T, c *rafttest.Cluster) {
+		c.Put("a", "1")
+		c.PD.TransferLeader(first, 2)
+		learner := c.PD.AllocID()
+		c.PD.ChangePeers(first, func(r *metapb.Region) bool { return peerAt(r, 4) == learner && len(c.Local(4, "a")) > 0 },
+			rafttest.Change(eraftpb.ConfChangeType_AddLearnerNode, learner, 4))
+		c.Eventually("all know", func() bool {
+			r, _ := c.Node(1).Store.Region(first)
+			return peerAt(r.Region, 4) == learner
+		})
+		var deaf atomic.Bool
+		c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			if m.To.StoreId != 1 {
+				return true
+			}
+			for _, e := range m.Msg.GetEntries() {
+				if e.GetType() == raftpb.EntryConfChangeV2 && m.Msg.GetCommit() < e.GetIndex() {
+					return !deaf.Swap(true) // the last that store 1 hears
+				}
+			}
+			return !deaf.Load()
+		})
+		c.PD.ChangePeers(first, func(r *metapb.Region) bool {
+			return rafttest.RoleOf(r, learner) == metapb.PeerRole_Voter && len(r.Peers) == 4
+		},
+			rafttest.Change(eraftpb.ConfChangeType_AddNode, learner, 4))
+		require.True(t, deaf.Load())
+		for id := range uint64(4) {
+			c.Crash(id+1, 0)
+		}
+		c.Heal()
+		recoverStores(t, c, []uint64{1}, []uint64{2, 3, 4})
+		c.Restart(1)
+		c.Put("a", "2")
+		c.Eventually("the failed peers are gone", func() bool {
+			r, _ := c.Node(1).Store.Region(first)
+			return len(r.Region.Peers) == 1
+		})
+		c.Put("a", "3")
 	})
 }
