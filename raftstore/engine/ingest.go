@@ -51,8 +51,9 @@ func (e *Engine) IngestReplaceRanges(ranges []kv.KeyRange, files []string, meta 
 		return fmt.Errorf("create %s: %w", scratch, err)
 	}
 	defer func() {
-		if rmErr := e.fs.RemoveAll(scratch); rmErr != nil {
-			err = errors.Join(err, fmt.Errorf("remove %s: %w", scratch, rmErr))
+		// No error of the ingest, which may have happened: the next start removes it.
+		if err := e.fs.RemoveAll(scratch); err != nil {
+			e.opts.Logger.Errorf("remove %s: %v", scratch, err)
 		}
 	}()
 	paths := slices.Clone(files)
