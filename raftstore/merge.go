@@ -48,10 +48,10 @@ type mergeState struct {
 // prepareMerge proposes to give the region to target, which PD has chosen.
 func (p *peer) prepareMerge(target *metapb.Region) error {
 	region := p.region.Load()
-	if err := p.checkMerge(region, target); err != nil {
+	local, err := p.checkMerge(region, target)
+	if err != nil {
 		return fmt.Errorf("merge of region %d into region %d: %w", p.regionID, target.GetId(), err)
 	}
-	local := p.store.peer(target.GetId()).region.Load()
 	h := p.newHeader(entryKindAdmin, region)
 	req := &raft_cmdpb.AdminRequest{CmdType: raft_cmdpb.AdminCmdType_PrepareMerge,
 		PrepareMerge: &raft_cmdpb.PrepareMergeRequest{MinIndex: p.minMatch(), Target: local}}
@@ -75,34 +75,34 @@ func (p *peer) proposeMergeCommand(h *entryHeader, req *raft_cmdpb.AdminRequest)
 	return nil
 }
 
-// checkMerge says why a merge can't begin now.
-func (p *peer) checkMerge(region, target *metapb.Region) error {
+// checkMerge returns the target as it is here, or why a merge can't begin now.
+func (p *peer) checkMerge(region, target *metapb.Region) (local *metapb.Region, err error) {
 	tp := p.store.peer(target.GetId())
 	if tp == nil || !tp.initialized() || target.GetId() == p.regionID {
-		return fmt.Errorf("the target has no peer with data on this store")
+		return nil, fmt.Errorf("the target has no peer with data on this store")
 	}
-	local := tp.region.Load()
+	local = tp.region.Load()
 	switch {
 	case tp.merging.Load() != nil:
-		return fmt.Errorf("the target is being merged itself")
+		return nil, fmt.Errorf("the target is being merged itself")
 	case !sameEpoch(local.RegionEpoch, target.GetRegionEpoch()):
-		return fmt.Errorf("the target's epoch is %s here, not %s", local.RegionEpoch, target.GetRegionEpoch())
+		return nil, fmt.Errorf("the target's epoch is %s here, not %s", local.RegionEpoch, target.GetRegionEpoch())
 	case !adjacent(region, local):
-		return fmt.Errorf("the regions are no neighbours")
+		return nil, fmt.Errorf("the regions are no neighbours")
 	case !decodableTogether(region, local):
-		return fmt.Errorf("the merged region would have a boundary that transactional clients can't decode")
+		return nil, fmt.Errorf("the merged region would have a boundary that transactional clients can't decode")
 	case len(p.failed) > 0 || len(p.store.failedOf(local.Id)) > 0:
-		return fmt.Errorf("a region is recovering from the loss of its quorum")
+		return nil, fmt.Errorf("a region is recovering from the loss of its quorum")
 	case !samePlaces(region, local):
-		return fmt.Errorf("the regions are on different stores, or in different roles")
+		return nil, fmt.Errorf("the regions are on different stores, or in different roles")
 	case isJoint(region) || isJoint(local):
-		return fmt.Errorf("the members of a region are changing")
+		return nil, fmt.Errorf("the members of a region are changing")
 	case p.admin.split != (proposalID{}) || p.admin.prepare != (proposalID{}) || len(p.admin.removing) > 0:
-		return fmt.Errorf("the region is being split, merged or moved already")
+		return nil, fmt.Errorf("the region is being split, merged or moved already")
 	case p.rn.BasicStatus().LeadTransferee != raft.None:
-		return fmt.Errorf("the region's leader is being transferred")
+		return nil, fmt.Errorf("the region's leader is being transferred")
 	}
-	return p.checkFollowers()
+	return local, p.checkFollowers()
 }
 
 // checkFollowers refuses a merge that would have to wait for a slow peer.
