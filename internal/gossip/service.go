@@ -124,6 +124,32 @@ func (t *transport) ingest(b []byte, from netAddr, at time.Time) error {
 	return nil
 }
 
+// firstChunk receives what a stream starts with. A caller that sends nothing
+// must not keep its place from others.
+func firstChunk(t *transport, stream grpc.BidiStreamingServer[gossippb.Chunk, gossippb.Chunk]) (*gossippb.Chunk, error) {
+	type received struct {
+		chunk *gossippb.Chunk
+		err   error
+	}
+	first := make(chan received, 1)
+	// It ends with the call, which ends when its handler returns.
+	go func() {
+		c, err := stream.Recv()
+		first <- received{c, err}
+	}()
+	timer := time.NewTimer(streamTimeout)
+	defer timer.Stop()
+	select {
+	case r := <-first:
+		return r.chunk, r.err
+	case <-timer.C:
+		t.metrics.refused.Inc()
+		return nil, status.Errorf(codes.DeadlineExceeded, "gossip: nothing came on the stream for %v", streamTimeout)
+	case <-t.ctx.Done():
+		return nil, status.Error(codes.Unavailable, "gossip: this node is stopping")
+	}
+}
+
 // Stream implements gossippb.GossipServer.
 func (s *Service) Stream(stream grpc.BidiStreamingServer[gossippb.Chunk, gossippb.Chunk]) error {
 	t, from, err := s.accept(stream.Context())
@@ -136,7 +162,7 @@ func (s *Service) Stream(stream grpc.BidiStreamingServer[gossippb.Chunk, gossipp
 	default:
 		return status.Errorf(codes.ResourceExhausted, "gossip: %d streams are open, as many as there may be", streamsMax)
 	}
-	first, err := stream.Recv()
+	first, err := firstChunk(t, stream)
 	if err != nil {
 		return err
 	}
