@@ -85,6 +85,9 @@ func (s *Server) config(o schedule.Options) map[string]any {
 // httpSetConfig changes settings by name. pd-ctl sends "schedule.x" or
 // {"schedule": {"x": …}}, too.
 func (s *Server) httpSetConfig(t *term, r *http.Request) (any, error) {
+	if r.URL.Query().Has("ttlSecond") {
+		return nil, &httpError{http.StatusNotImplemented, errors.New("pd: settings for a while (ttlSecond) are not supported: set them, and set them back")}
+	}
 	changes := map[string]any{}
 	if err := readJSON(r, &changes, "the settings"); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -204,8 +205,15 @@ func (s *Server) httpRegionByID(t *term, r *http.Request) (any, error) {
 	return regionInfo(region), nil
 }
 
+// httpRegionByKey takes a key that is escaped as in a query, as PD's clients do:
+// + is a space.
 func (s *Server) httpRegionByKey(t *term, r *http.Request) (any, error) {
-	key, err := keyParam(r.PathValue("key"), r.URL.Query().Get("format"))
+	_, escaped, _ := strings.Cut(r.URL.EscapedPath(), "/region/key/")
+	text, err := url.QueryUnescape(escaped)
+	if err != nil {
+		return nil, badRequest(fmt.Errorf("pd: the key %q is not escaped as in a URL: %w", escaped, err))
+	}
+	key, err := keyParam(text, r.URL.Query().Get("format"))
 	if err != nil {
 		return nil, err
 	}

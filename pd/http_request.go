@@ -71,6 +71,11 @@ func pathID(r *http.Request) (uint64, error) {
 	return id, nil
 }
 
+// flagParam reports whether a parameter is there, and is not false.
+func flagParam(r *http.Request, name string) bool {
+	return r.URL.Query().Has(name) && r.URL.Query().Get(name) != "false"
+}
+
 // intParam is a whole number among the query's parameters.
 func intParam(q url.Values, name string, def int) (int, error) {
 	text := q.Get(name)

@@ -172,7 +172,7 @@ func setBundles(t *term, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return done("Update rules and groups successfully.", t.cluster.changeRules(func(m *placement.Manager) error {
-		return m.SetBundles(r.Context(), list, r.URL.Query().Has("partial"))
+		return m.SetBundles(r.Context(), list, flagParam(r, "partial"))
 	}))
 }
 
@@ -203,7 +203,7 @@ func setBundle(t *term, r *http.Request) (any, error) {
 // deleteBundle removes a group with its rules; with regexp all that match.
 func deleteBundle(t *term, r *http.Request) (any, error) {
 	return done("Delete group and rules successfully.", t.cluster.changeRules(func(m *placement.Manager) error {
-		return m.DeleteBundles(r.Context(), r.PathValue("group"), r.URL.Query().Has("regexp"))
+		return m.DeleteBundles(r.Context(), r.PathValue("group"), flagParam(r, "regexp"))
 	}))
 }
 

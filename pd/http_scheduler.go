@@ -87,6 +87,15 @@ func (in schedulerRequest) args() ([]string, error) {
 	return args, nil
 }
 
+// knownScheduler is the name of a scheduler here: newer clients call
+// scatter-range scatter-range-scheduler.
+func knownScheduler(name string) string {
+	if rest, ok := strings.CutPrefix(name, schedule.ScatterRangeName+"-scheduler"); ok {
+		return schedule.ScatterRangeName + rest
+	}
+	return name
+}
+
 func httpAddScheduler(t *term, r *http.Request) (any, error) {
 	var in schedulerRequest
 	if err := readJSON(r, &in, "the scheduler"); err != nil {
@@ -99,7 +108,7 @@ func httpAddScheduler(t *term, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, badRequest(err)
 	}
-	return done("The scheduler is created.", t.cluster.sched.AddScheduler(r.Context(), in.Name, args))
+	return done("The scheduler is created.", t.cluster.sched.AddScheduler(r.Context(), knownScheduler(in.Name), args))
 }
 
 // httpPauseScheduler pauses one, or "all", for delay seconds; 0 resumes.
@@ -114,13 +123,13 @@ func httpPauseScheduler(t *term, r *http.Request) (any, error) {
 		return nil, badRequest(fmt.Errorf("pd: want {\"delay\": seconds}, from 0 (resume) to %d", pauseSecondsMax))
 	}
 	return done("Pause or resume the scheduler successfully.",
-		t.cluster.sched.PauseScheduler(r.PathValue("name"), time.Duration(*in.Delay)*time.Second))
+		t.cluster.sched.PauseScheduler(knownScheduler(r.PathValue("name")), time.Duration(*in.Delay)*time.Second))
 }
 
 // httpRemoveScheduler ends a scheduler; evict-leader-scheduler-4 only for store
 // 4.
 func httpRemoveScheduler(t *term, r *http.Request) (any, error) {
-	name := r.PathValue("name")
+	name := knownScheduler(r.PathValue("name"))
 	for _, of := range []string{schedule.EvictLeaderName, schedule.GrantLeaderName} {
 		if store, ok := strings.CutPrefix(name, of+"-"); ok {
 			return removeSchedulerStore(t, r, of, store)
@@ -130,7 +139,7 @@ func httpRemoveScheduler(t *term, r *http.Request) (any, error) {
 }
 
 func httpRemoveSchedulerStore(t *term, r *http.Request) (any, error) {
-	return removeSchedulerStore(t, r, r.PathValue("name"), r.PathValue("store"))
+	return removeSchedulerStore(t, r, knownScheduler(r.PathValue("name")), r.PathValue("store"))
 }
 
 func removeSchedulerStore(t *term, r *http.Request, name, store string) (any, error) {
@@ -176,7 +185,7 @@ func httpSchedulerConfigs(t *term, _ *http.Request) (any, error) {
 }
 
 func httpSchedulerConfig(t *term, r *http.Request) (any, error) {
-	raw, err := t.cluster.sched.SchedulerConfig(r.PathValue("name"))
+	raw, err := t.cluster.sched.SchedulerConfig(knownScheduler(r.PathValue("name")))
 	return raw, requestError(err)
 }
 
@@ -189,7 +198,7 @@ func httpSetSchedulerConfig(t *term, r *http.Request) (any, error) {
 	delete(in, "name")
 	if id, ok := in["store_id"]; ok {
 		return done("The scheduler has been applied to the store.",
-			t.cluster.sched.AddScheduler(r.Context(), r.PathValue("name"), []string{string(id)}))
+			t.cluster.sched.AddScheduler(r.Context(), knownScheduler(r.PathValue("name")), []string{string(id)}))
 	}
 	if len(in) == 0 {
 		return nil, badRequest(errors.New("pd: no setting is named"))
@@ -198,7 +207,7 @@ func httpSetSchedulerConfig(t *term, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done("Config updated.", t.cluster.sched.SetSchedulerConfig(r.Context(), r.PathValue("name"), raw))
+	return done("Config updated.", t.cluster.sched.SetSchedulerConfig(r.Context(), knownScheduler(r.PathValue("name")), raw))
 }
 
 // rolesOf is the settings of a scheduler that has roles: shuffle-region.
@@ -207,7 +216,7 @@ type rolesOf struct {
 }
 
 func httpSchedulerRoles(t *term, r *http.Request) (any, error) {
-	raw, err := t.cluster.sched.SchedulerConfig(r.PathValue("name"))
+	raw, err := t.cluster.sched.SchedulerConfig(knownScheduler(r.PathValue("name")))
 	if err != nil {
 		return nil, requestError(err)
 	}
@@ -216,7 +225,7 @@ func httpSchedulerRoles(t *term, r *http.Request) (any, error) {
 		return nil, err
 	}
 	if cfg.Roles == nil {
-		return nil, notFound(fmt.Errorf("pd: %s has no roles", r.PathValue("name")))
+		return nil, notFound(fmt.Errorf("pd: %s has no roles", knownScheduler(r.PathValue("name"))))
 	}
 	return cfg.Roles, nil
 }
@@ -230,5 +239,5 @@ func httpSetSchedulerRoles(t *term, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done("Config updated.", t.cluster.sched.SetSchedulerConfig(r.Context(), r.PathValue("name"), raw))
+	return done("Config updated.", t.cluster.sched.SetSchedulerConfig(r.Context(), knownScheduler(r.PathValue("name")), raw))
 }

@@ -133,9 +133,7 @@ func (s *Server) httpDeleteStore(t *term, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// pd-ctl sends force=true; PD looks only whether force is there.
-	force := r.URL.Query().Has("force") && r.URL.Query().Get("force") != "false"
-	return done("The store is set as Offline.", t.cluster.removeStore(r.Context(), st.ID(), force))
+	return done("The store is set as Offline.", t.cluster.removeStore(r.Context(), st.ID(), flagParam(r, "force")))
 }
 
 func (s *Server) httpStoreState(t *term, r *http.Request) (any, error) {
@@ -202,7 +200,7 @@ func (s *Server) httpSetStoreLabels(t *term, r *http.Request) (any, error) {
 	if err := readJSON(r, &in, "the object of labels"); err != nil {
 		return nil, err
 	}
-	force := r.URL.Query().Has("force")
+	force := flagParam(r, "force")
 	if len(in) == 0 && !force {
 		return nil, badRequest(errors.New("pd: no label is named"))
 	}
