@@ -560,7 +560,7 @@ func chainOfMerges(t *testing.T, c *rafttest.Cluster, how string, early bool) {
 	}
 	c.Crash(3, 0)
 	if how == "replay" {
-		offline(t, c, 3, func(o *raftstore.Offline) { require.NoError(t, o.Replay(t.Context(), c.Node(3).FS, "snap")) })
+		replayAlone(c, 3)
 	}
 	c.Restart(3)
 	if how == "replay" {

@@ -19,7 +19,7 @@ import (
 )
 
 // offline opens the disks of a store that is down.
-func offline(t *testing.T, c *rafttest.Cluster, id uint64, use func(o *raftstore.Offline)) {
+func offline(t testing.TB, c *rafttest.Cluster, id uint64, use func(o *raftstore.Offline)) {
 	t.Helper()
 	e, err := engine.Open(engine.Options{Dir: "data", FS: c.Node(id).FS, CacheBytes: 1 << 20})
 	require.NoError(t, err)
