@@ -61,6 +61,7 @@
 //	route.go, destroy.go     messages for peers that are not here, and the end
 //	hibernate.go, awake.go, signal.go   idle regions fall asleep and wake up
 //	liveness.go, patrol.go   who notices that a sleeper's leader is gone
+//	sleepcheck.go            sleepers ask whether they are still members
 //	lazy.go                  peers that are loaded when they are needed
 //	handover.go              a store that stops gives its leaders away
 //	report.go                heartbeats to PD
