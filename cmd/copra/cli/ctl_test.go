@@ -88,7 +88,7 @@ func TestCtl(t *testing.T) {
 				for _, line := range strings.Split(d.Input, "\n") {
 					args := strings.Fields(strings.ReplaceAll(line, "DIR", dir))
 					if !strings.Contains(line, "--help") {
-						args = append(args, "--pd", addr)
+						args = append([]string{args[0], "--pd", addr}, args[1:]...)
 					}
 					code := Main("test", append([]string{"ctl"}, args...), &out, &out)
 					for _, asked := range pd.asked {
