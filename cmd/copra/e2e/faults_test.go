@@ -269,18 +269,7 @@ func TestLostQuorum(t *testing.T) {
 	}
 	exec1(t, conn, "UPDATE kept SET v = 'newer' WHERE id = 2001")
 	for _, m := range failed {
-		poll(t, time.Minute, "end of a store that was given up", func() bool {
-			select {
-			case <-m.p.exited:
-				return true
-			default:
-				return false
-			}
-		})
-		m.ended.Store(true) // as it should
-		if !strings.Contains(m.p.text(), "tombstone") {
-			t.Errorf("%s ended without saying why:\n%s", m.name, m.p.text())
-		}
+		m.awaitEnd()
 	}
 	if n := queryInt(t, conn, "SELECT count(*) FROM kept"); n != 2001 {
 		t.Errorf("%d rows, want 2001", n)
