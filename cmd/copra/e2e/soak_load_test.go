@@ -84,10 +84,10 @@ func newLoad(t *testing.T, c *soakCluster) *load {
 	l := &load{t: t, c: c, errs: map[string]int{}, ledger: map[int64]outcome{}, moves: map[int64]outcome{},
 		batches: map[int]outcome{}, gone: map[int]outcome{}, counted: map[int64]bool{}}
 	var err error
-	if l.raw, err = rawkv.NewClient(context.Background(), []string{c.pd}, config.DefaultConfig().Security); err != nil {
+	if l.raw, err = rawkv.NewClient(context.Background(), strings.Split(c.pd, ","), config.DefaultConfig().Security); err != nil {
 		t.Fatal(err)
 	}
-	if l.txn, err = txnkv.NewClient([]string{c.pd}); err != nil {
+	if l.txn, err = txnkv.NewClient(strings.Split(c.pd, ",")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

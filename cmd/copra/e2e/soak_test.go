@@ -27,6 +27,7 @@ const soakRecovery = 90 * time.Second
 type soakCluster struct {
 	sql    []string // addresses
 	pd     string
+	status func() string // address of a PD that answers HTTP, or nil: pd
 	faults []fault
 	roles  []*role
 }
@@ -243,6 +244,9 @@ func soak(t *testing.T, c *soakCluster, d time.Duration) {
 	seed := soakSeed(t)
 	rng := rand.New(rand.NewSource(seed))
 	cluster := &processCluster{t: t, pdAddr: c.pd}
+	if c.status != nil {
+		cluster.pdAddr = c.status()
+	}
 	cluster.replicated()
 	l := newLoad(t, c)
 	l.create()
@@ -259,6 +263,9 @@ func soak(t *testing.T, c *soakCluster, d time.Duration) {
 	}
 	healed := time.Now()
 	l.awaitProgress("every client to succeed after the last fault", soakRecovery)
+	if c.status != nil {
+		cluster.pdAddr = c.status()
+	}
 	t.Logf("%s recovered after %s", time.Now().Format("15:04:05.000"), time.Since(healed).Round(time.Millisecond))
 	l.finish()
 	l.verify()
