@@ -125,7 +125,7 @@ func (c *Config) setDefaults() {
 	orDefault(&c.LoadSplitBytes, 30<<20)
 	orDefault(&c.SplitCheckInterval, 10*time.Second)
 	orDefault(&c.RegionHeartbeatInterval, 10*time.Second)
-	orDefault(&c.PeerDownDuration, 10*time.Minute)
+	orDefault(&c.PeerDownDuration, 30*time.Second)
 	orDefault(&c.MergeTimeout, 5*time.Second)
 	orDefault(&c.HibernateTicks, 5*c.ElectionTicks)
 	orDefault(&c.HibernateHeartbeatInterval, 6*c.RegionHeartbeatInterval)
