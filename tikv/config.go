@@ -48,6 +48,9 @@ type Config struct {
 	CacheBytes    int64
 	Cache         *pebble.Cache
 	MemTableBytes int
+	// SnapshotBytesPerSecond bounds the snapshots that the store sends; 0 is the
+	// transport's default, negative no limit.
+	SnapshotBytesPerSecond int64
 	// RegionSplitBytes and RegionMaxBytes override Raft's, unless 0.
 	RegionSplitBytes, RegionMaxBytes uint64
 	Raft                             raftstore.Config

@@ -261,7 +261,8 @@ func (n *Node) buildStore(context.Context) error {
 	} else {
 		var err error
 		remote, err = transport.New(transport.Options{
-			ClusterID: n.clusterID, StoreID: n.storeID, Resolve: n.resolve, DialOptions: dial,
+			SnapshotBytesPerSecond: n.cfg.SnapshotBytesPerSecond,
+			ClusterID:              n.clusterID, StoreID: n.storeID, Resolve: n.resolve, DialOptions: dial,
 			Logger: n.log, Registerer: n.cfg.Registerer,
 		})
 		if err != nil {

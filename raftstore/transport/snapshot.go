@@ -55,7 +55,7 @@ func (t *Transport) sendSnapshot(ctx context.Context, m *raftstore.RaftMessage, 
 	// reason comes from RecvMsg below.
 	err = stream.SendMsg(wrapperspb.Bytes(header))
 	for i := 0; i < len(files) && err == nil; i++ {
-		err = sendFile(stream, i, files[i])
+		err = t.sendFile(ctx, stream, i, files[i])
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -66,7 +66,7 @@ func (t *Transport) sendSnapshot(ctx context.Context, m *raftstore.RaftMessage, 
 	return stream.RecvMsg(new(emptypb.Empty))
 }
 
-func sendFile(stream grpc.ClientStream, index int, f raftstore.SnapshotFile) (err error) {
+func (t *Transport) sendFile(ctx context.Context, stream grpc.ClientStream, index int, f raftstore.SnapshotFile) (err error) {
 	r, err := f.Open()
 	if err != nil {
 		return fmt.Errorf("open %s: %w", f.Name, err)
@@ -82,6 +82,9 @@ func sendFile(stream grpc.ClientStream, index int, f raftstore.SnapshotFile) (er
 		part := data[:min(f.Size-offset, snapshotChunkBytes)]
 		if _, err := io.ReadFull(r, part); err != nil {
 			return fmt.Errorf("read %s at %d of %d bytes: %w", f.Name, offset, f.Size, unexpected(err))
+		}
+		if err := t.sendRate.WaitN(ctx, len(part)); err != nil {
+			return err
 		}
 		frame = appendChunk(frame[:0], index, offset, part)
 		if err := stream.SendMsg(wrapperspb.Bytes(frame)); err != nil {

@@ -10,8 +10,13 @@ import (
 	"github.com/copradb/copra/raftstore"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 )
+
+// SnapshotBytesPerSecondDefault leaves a disk and a network of today room for
+// the clients, and moves a region of 96 MiB in a second.
+const SnapshotBytesPerSecondDefault = 100 << 20
 
 // Resolver returns the address of a store, as PD knows it now.
 type Resolver func(ctx context.Context, storeID uint64) (addr string, err error)
@@ -22,8 +27,11 @@ type Options struct {
 	Resolve            Resolver
 	// DialOptions must include transport credentials.
 	DialOptions []grpc.DialOption
-	Logger      *slog.Logger
-	Registerer  prometheus.Registerer
+	// SnapshotBytesPerSecond bounds what this store sends of snapshots, over all
+	// that it sends at a time. 0 is SnapshotBytesPerSecondDefault, negative none.
+	SnapshotBytesPerSecond int64
+	Logger                 *slog.Logger
+	Registerer             prometheus.Registerer
 }
 
 // Transport is the raftstore.Transport over gRPC. Its methods may be called
@@ -44,8 +52,9 @@ type Transport struct {
 	closed  bool
 	senders map[senderKey]*sender
 
-	sendSem chan struct{} // snapshots being sent
-	recvSem chan struct{} // snapshots being received
+	sendSem  chan struct{} // snapshots being sent
+	sendRate *rate.Limiter // of their bytes
+	recvSem  chan struct{} // snapshots being received
 }
 
 type senderKey struct {
@@ -75,10 +84,17 @@ func New(o Options) (*Transport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	limit := rate.Limit(o.SnapshotBytesPerSecond)
+	switch {
+	case o.SnapshotBytesPerSecond == 0:
+		limit = SnapshotBytesPerSecondDefault
+	case o.SnapshotBytesPerSecond < 0:
+		limit = rate.Inf
+	}
 	t := &Transport{
 		o: o, queuesBytesMax: queuesBytesMax,
 		senders: map[senderKey]*sender{},
-		sendSem: make(chan struct{}, snapshotSendCountMax),
+		sendSem: make(chan struct{}, snapshotSendCountMax), sendRate: rate.NewLimiter(limit, snapshotChunkBytes),
 		recvSem: make(chan struct{}, snapshotRecvCountMax),
 	}
 	var err error

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/copradb/copra/raftstore"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -386,4 +387,25 @@ func FuzzDecode(f *testing.F) {
 		_, _, _ = decodeHeader(data)
 		_, _, _, _ = decodeChunk(data)
 	})
+}
+
+// A snapshot that the rate holds up ends with its context, and nothing of it
+// stays at the receiver.
+func TestSnapshotRate(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.start(1, 1), n.start(1, 2)
+	contents := snapshotContents()
+	a.sendRate.SetLimit(1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err := a.SendSnapshot(ctx, message(9, 20, 2, 5, ""), files(contents, "big.sst"))
+	if err == nil || !strings.Contains(err.Error(), "would exceed context deadline") {
+		t.Fatalf("%d bytes at one byte a second: %v", len(contents["big.sst"]), err)
+	}
+	b.store.wait(func() bool { return b.store.aborted == 1 })
+	a.sendRate.SetLimit(SnapshotBytesPerSecondDefault)
+	if err := a.SendSnapshot(context.Background(), message(9, 20, 2, 5, ""), files(contents, "small.sst")); err != nil {
+		t.Fatal(err)
+	}
+	b.store.wait(func() bool { return b.store.finished == 1 })
 }

@@ -9,21 +9,23 @@ import (
 
 	"github.com/copradb/copra/cmd/copra/cluster"
 	"github.com/copradb/copra/internal/config"
+	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv"
 )
 
 func newTiKV(version string) *cobra.Command {
 	var (
-		c         common
-		o         tikv.Config
-		pdList    string
-		labels    string
-		cacheSize config.Bytes
-		splitSize = config.Bytes(96 << 20)
-		maxSize   config.Bytes
-		reserve   config.Bytes
-		capacity  config.Bytes
-		hibernate bool
+		c            common
+		o            tikv.Config
+		pdList       string
+		labels       string
+		cacheSize    config.Bytes
+		splitSize    = config.Bytes(96 << 20)
+		snapshotRate = config.Bytes(transport.SnapshotBytesPerSecondDefault)
+		maxSize      config.Bytes
+		reserve      config.Bytes
+		capacity     config.Bytes
+		hibernate    bool
 	)
 	cmd := &cobra.Command{
 		Use:   "tikv",
@@ -51,6 +53,9 @@ them hold three replicas of everything and survive the loss of one.
 				if o.CacheBytes, err = cluster.DefaultCacheBytes(); err != nil {
 					return err
 				}
+			}
+			if o.SnapshotBytesPerSecond = int64(snapshotRate); snapshotRate == 0 {
+				return fmt.Errorf("--snapshot-rate must be more than 0")
 			}
 			if splitSize == 0 {
 				return fmt.Errorf("--region-split-size must be more than 0")
@@ -99,6 +104,7 @@ them hold three replicas of everything and survive the loss of one.
 	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
 	f.Var(&capacity, "capacity", "what the store may use of the disk (default all of it)")
 	f.Var(&reserve, "reserve-space", "room on the disk that clients don't get (default 5 % of the capacity, at most 5GiB)")
+	f.Var(&snapshotRate, "snapshot-rate", "how much of snapshots the store sends in a second, over all")
 	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
 	f.BoolVar(&hibernate, "hibernate-regions", true, "let idle regions sleep: no ticks, no heartbeats")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
