@@ -389,8 +389,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A snapshot that the rate holds up ends with its context, and nothing of it
-// stays at the receiver.
+// A snapshot that the rate holds up ends with its context, and is not taken for
+// whole at the receiver (who may not even have heard of it yet).
 func TestSnapshotRate(t *testing.T) {
 	n := newNetwork(t)
 	a, b := n.start(1, 1), n.start(1, 2)
@@ -402,7 +402,6 @@ func TestSnapshotRate(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "would exceed context deadline") {
 		t.Fatalf("%d bytes at one byte a second: %v", len(contents["big.sst"]), err)
 	}
-	b.store.wait(func() bool { return b.store.aborted == 1 })
 	a.sendRate.SetLimit(SnapshotBytesPerSecondDefault)
 	if err := a.SendSnapshot(context.Background(), message(9, 20, 2, 5, ""), files(contents, "small.sst")); err != nil {
 		t.Fatal(err)
