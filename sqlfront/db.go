@@ -79,6 +79,7 @@ type DB struct {
 	mem     *exec.MemAccount
 	log     *slog.Logger
 	metrics *metrics
+	rows    rowQueues
 
 	sessions atomic.Int64
 	nextID   atomic.Uint64

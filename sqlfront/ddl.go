@@ -30,7 +30,7 @@ func (s *session) changeSchema(ctx context.Context, fn func(d *ddl) error) error
 	}
 	for try := 0; ; try++ {
 		t := s.newTxn(false)
-		err := s.writeOnce(ctx, t, func(w *writing) error { return w.inChange(fn) })
+		err := s.changeOnce(ctx, t, fn)
 		if err == nil || !isConflict(err) || try == statementTriesMax {
 			return kvError(ctx, err, t.tables())
 		}
@@ -38,6 +38,17 @@ func (s *session) changeSchema(ctx context.Context, fn func(d *ddl) error) error
 			return err
 		}
 	}
+}
+
+func (s *session) changeOnce(ctx context.Context, t *txn, fn func(d *ddl) error) error {
+	defer t.rollbackOpen()
+	if err := s.writeFirst(ctx, t, func(w *writing) error { return w.inChange(fn) }); err != nil {
+		return err
+	}
+	if e := cancelError(ctx); e != nil {
+		return e
+	}
+	return t.commit(ctx)
 }
 
 // inChange begins the transaction's change, if it has none, and runs fn. If fn
@@ -51,6 +62,7 @@ func (w *writing) inChange(fn func(d *ddl) error) error {
 		}
 		return nil
 	}
+	w.endFairLocking(w.ctx, true) // the change goes by the version as of the lock
 	ts, err := w.s.db.timestamp(w.ctx)
 	if err != nil {
 		return err

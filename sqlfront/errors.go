@@ -20,13 +20,19 @@ func (e *errSchemaChanged) Error() string {
 	return "the definition of table \"" + e.table + "\" changed during the transaction"
 }
 
+// Conflicts that were noticed here: reasons to run a statement again.
+var (
+	errLockedNewer = errors.New("a row was changed while the statement waited for its lock, which it now has")
+	errRowBusy     = errors.New("another statement of this node is writing the same row")
+)
+
 // isConflict reports whether err says that the transaction met another one's
 // write: nothing was committed, and on a new snapshot it may succeed.
 func isConflict(err error) bool {
 	var inLatch *tikverr.ErrWriteConflictInLatch
 	var retryable *tikverr.ErrRetryable
 	var schema *errSchemaChanged
-	return tikverr.IsErrWriteConflict(err) || errors.As(err, &inLatch) || errors.As(err, &retryable) || errors.As(err, &schema)
+	return tikverr.IsErrWriteConflict(err) || errors.Is(err, errLockedNewer) || errors.Is(err, errRowBusy) || errors.As(err, &inLatch) || errors.As(err, &retryable) || errors.As(err, &schema)
 }
 
 // metLock reports whether an optimistic transaction met a lock of another one.

@@ -7,6 +7,7 @@ type metrics struct {
 	sessions   prometheus.Gauge
 	statements *prometheus.CounterVec
 	retries    prometheus.Counter
+	rowWaits   prometheus.Counter
 	commits    *prometheus.CounterVec
 	copyRows   prometheus.Counter
 }
@@ -16,11 +17,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sessions:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "copra_sql_sessions", Help: "Open sessions."}),
 		statements: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_statements_total", Help: "Statements run, by kind."}, []string{"kind"}),
 		retries:    prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_statement_retries_total", Help: "Statements run again after a write conflict."}),
+		rowWaits:   prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_row_waits_total", Help: "Statements that waited for another one of the node to write the same row."}),
 		commits:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_commits_total", Help: "Transactions that wrote, by outcome."}, []string{"outcome"}),
 		copyRows:   prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_copy_rows_total", Help: "Rows loaded by COPY."}),
 	}
 	if r != nil {
-		r.MustRegister(m.sessions, m.statements, m.retries, m.commits, m.copyRows)
+		r.MustRegister(m.sessions, m.statements, m.retries, m.rowWaits, m.commits, m.copyRows)
 	}
 	return m
 }

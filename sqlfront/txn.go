@@ -54,6 +54,11 @@ type txn struct {
 	// ON CONFLICT must see it.
 	conflictRetry bool
 
+	// row is what an optimistic statement writes, if that is a row or two; hasTurn
+	// that others of this node who write it wait for this one.
+	row     []byte
+	hasTurn bool
+
 	takesRoom  bool // a statement was none of those that free room
 	savepoints []savepoint
 	onCommit   []func()
@@ -259,15 +264,37 @@ const (
 
 // lock takes pessimistic locks; what is locked already costs nothing.
 func (t *txn) lock(ctx context.Context, ts uint64, keys [][]byte, wait lockWait) error {
-	if !t.pessimistic || len(keys) == 0 {
+	if len(keys) == 0 {
 		return nil
+	}
+	if !t.pessimistic {
+		return t.queue(keys)
 	}
 	lc, done := t.lockContext(ctx, ts, wait)
 	defer done()
 	// What is locked and absent may be inserted later: without the answer
 	// client-go takes every locked key for one that exists.
 	lc.InitCheckExistence(len(keys))
-	return t.kv.LockKeys(ctx, lc, keys...)
+	if err := t.kv.LockKeys(ctx, lc, keys...); err != nil {
+		return err
+	}
+	if lc.MaxLockedWithConflictTS > ts {
+		return errLockedNewer
+	}
+	return nil
+}
+
+// queue notes which row an optimistic statement writes. If another statement of
+// this node is at it the commit would likely fail: better to wait first.
+func (t *txn) queue(keys [][]byte) error {
+	if len(keys) > queuedKeysMax {
+		return nil
+	}
+	t.row = keys[0]
+	if !t.hasTurn && t.s.db.rows.busy(t.row) {
+		return errRowBusy
+	}
+	return nil
 }
 
 // commit ends the transaction.
@@ -382,7 +409,7 @@ func (t *txn) rollback() {
 
 // pause waits a little, longer with each try, before a statement is run again.
 func pause(ctx context.Context, try int) error {
-	d := time.Duration(rand.Int64N(int64(time.Millisecond)<<min(try, 7)) + 1)
+	d := time.Duration(rand.Int64N(int64(time.Millisecond)<<min(try, 5)) + 1)
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

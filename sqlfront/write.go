@@ -2,6 +2,7 @@ package sqlfront
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/tikv/client-go/v2/txnkv/transaction"
@@ -25,8 +26,8 @@ type writing struct {
 // takes its locks. After a write conflict it is run again on a newer snapshot,
 // from the beginning, as long as nobody has seen anything of it:
 //
-//   - a statement of its own is a whole transaction: first optimistic, then with
-//     locks;
+//   - a statement of its own is a whole transaction: first optimistic, waiting for
+//     its turn if others of this node write the same row, then with locks;
 //   - in a READ COMMITTED transaction the statement's changes are taken back, the
 //     locks it holds stay;
 //   - in REPEATABLE READ there is no newer snapshot: 40001.
@@ -34,20 +35,56 @@ func (s *session) write(ctx context.Context, fn func(w *writing) error) error {
 	if s.txn == nil {
 		return s.writeAlone(ctx, fn)
 	}
-	t := s.txn
-	if t.readOnly {
+	if s.txn.readOnly {
 		return readOnlyError()
 	}
+	return kvError(ctx, s.writeIn(ctx, s.txn, fn), s.txn.tables())
+}
+
+// writeIn runs fn in t, again after each conflict.
+//
+// A READ COMMITTED statement that locks a single key takes the lock as soon as
+// it is free, even if the row has changed since the statement's snapshot
+// (client-go's fair locking): it reads again, and the lock is there already.
+// Otherwise all who wait for a row would run for it anew after each commit.
+func (s *session) writeIn(ctx context.Context, t *txn, fn func(w *writing) error) error {
 	for try := 0; ; try++ {
 		err := s.writeStaged(ctx, t, fn)
 		again := isConflict(err) && !t.repeatable || t.retryExists(err, try)
 		if err == nil || !again || try == statementTriesMax {
-			return kvError(ctx, err, t.tables())
-		}
-		s.db.metrics.retries.Inc()
-		if err := pause(ctx, try); err != nil {
+			t.endFairLocking(ctx, err == nil)
 			return err
 		}
+		s.db.metrics.retries.Inc()
+		if errors.Is(err, errLockedNewer) {
+			continue // it has the lock
+		}
+		if err := pause(ctx, try); err != nil {
+			t.endFairLocking(ctx, false)
+			return err
+		}
+	}
+}
+
+// startFairLocking begins a try of a statement.
+func (t *txn) startFairLocking(ctx context.Context) {
+	switch {
+	case t.repeatable || !t.pessimistic:
+	case t.kv.IsInAggressiveLockingMode():
+		t.kv.RetryAggressiveLocking(ctx)
+	default:
+		t.kv.StartAggressiveLocking()
+	}
+}
+
+// endFairLocking keeps the locks that the statement took, or gives them back.
+func (t *txn) endFairLocking(ctx context.Context, keep bool) {
+	switch {
+	case t.kv == nil || !t.kv.IsInAggressiveLockingMode():
+	case keep:
+		t.kv.DoneAggressiveLocking(ctx)
+	default:
+		t.kv.CancelAggressiveLocking(ctx)
 	}
 }
 
@@ -82,6 +119,7 @@ func (s *session) writeStaged(ctx context.Context, t *txn, fn func(w *writing) e
 		tx.GetSnapshot().SetSnapshotTS(ts)
 	}
 	t.conflictRetry = false
+	t.startFairLocking(ctx)
 	buf := tx.GetMemBuffer()
 	stage := buf.Staging()
 	if err := fn(&writing{txn: t, ctx: ctx, ts: ts, snap: snap}); err != nil {
@@ -98,23 +136,61 @@ func (s *session) writeAlone(ctx context.Context, fn func(w *writing) error) err
 		return readOnlyError()
 	}
 	locking := false
+	var turn turn
+	defer turn.end()
 	for try := 0; ; try++ {
 		t := s.newTxn(false)
 		t.pessimistic = locking || try >= optimisticTriesMax
+		t.hasTurn = turn.leave != nil
 		err := s.writeOnce(ctx, t, fn)
 		locking = t.pessimistic || metLock(err)
 		if err == nil || !isConflict(err) && !t.retryExists(err, try) || try == statementTriesMax {
 			return kvError(ctx, err, t.tables())
 		}
 		s.db.metrics.retries.Inc()
-		if err := pause(ctx, try); err != nil {
+		if err := turn.wait(ctx, t, try); err != nil {
 			return err
 		}
 	}
 }
 
+// turn is a statement's place in the queue of the row that it writes.
+type turn struct{ leave func() }
+
+// wait waits before a statement whose try t failed is run again: the first time
+// for its turn, later only a little.
+func (u *turn) wait(ctx context.Context, t *txn, try int) (err error) {
+	if u.leave != nil || t.row == nil {
+		return pause(ctx, try)
+	}
+	t.s.db.metrics.rowWaits.Inc()
+	u.leave, err = t.s.db.rows.enter(ctx, string(t.row), t.s.settings.Millis("lock_timeout"))
+	return err
+}
+
+func (u *turn) end() {
+	if u.leave != nil {
+		u.leave()
+	}
+}
+
 func (s *session) writeOnce(ctx context.Context, t *txn, fn func(w *writing) error) error {
 	defer t.rollbackOpen()
+	if t.pessimistic {
+		if err := s.writeIn(ctx, t, fn); err != nil {
+			return err
+		}
+	} else if err := s.writeFirst(ctx, t, fn); err != nil {
+		return err
+	}
+	if e := cancelError(ctx); e != nil {
+		return e
+	}
+	return t.commit(ctx)
+}
+
+// writeFirst runs fn as the first thing that t does.
+func (s *session) writeFirst(ctx context.Context, t *txn, fn func(w *writing) error) error {
 	ts, err := t.readTS(ctx)
 	if err != nil {
 		return err
@@ -133,13 +209,7 @@ func (s *session) writeOnce(ctx context.Context, t *txn, fn func(w *writing) err
 		// lock can, and does: that is the next try's.
 		tx.SetPrewriteEncounterLockPolicy(transaction.NoResolvePolicy)
 	}
-	if err := fn(&writing{txn: t, ctx: ctx, ts: ts, snap: snap}); err != nil {
-		return err
-	}
-	if e := cancelError(ctx); e != nil {
-		return e
-	}
-	return t.commit(ctx)
+	return fn(&writing{txn: t, ctx: ctx, ts: ts, snap: snap})
 }
 
 // rollbackOpen rolls back unless it was committed.

@@ -34,6 +34,7 @@ func TestPgx(t *testing.T) {
 	t.Run("copy", func(t *testing.T) { pgxCopy(t, c) })
 	t.Run("transactions", func(t *testing.T) { pgxTransactions(t, c) })
 	t.Run("errors", func(t *testing.T) { pgxErrors(t, c) })
+	t.Run("hot row", func(t *testing.T) { pgxHotRow(t, p) })
 	p.stop()
 }
 
