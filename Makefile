@@ -39,8 +39,10 @@ lint: ## gofmt, go vet, staticcheck
 	$(GO) vet $(PKGS)
 	$(GO) tool staticcheck $(PKGS)
 
-bench: build ## YCSB and TPC-H against a fresh cluster, with percentiles
-	./benchmarks/run.sh
+bench: build ## raw KV beside etcd, YCSB and TPC-H beside PostgreSQL, on fresh clusters: PARTS="kv get txn sql tpch", SHORT=1
+	$(GO) build -o bin/etcdnode ./benchmarks/etcdnode
+	$(GO) build -o bin/compare ./benchmarks/compare
+	$(if $(PARTS),PARTS="$(PARTS)") $(if $(SHORT),SHORT=$(SHORT)) ./benchmarks/run.sh
 
 pd-sim: ## PD's scheduling with 200 simulated stores and 1,000,000 regions
 	COPRA_TEST_LONG=1 $(GO) test -count=1 -timeout 60m -run TestLarge -v ./pd/pdsim

@@ -57,6 +57,18 @@ func (h *Histogram) Record(d time.Duration) {
 	}
 }
 
+// Merge adds what other has recorded; nobody may record into other meanwhile.
+func (h *Histogram) Merge(other *Histogram) {
+	for i := range other.buckets {
+		if n := other.buckets[i].Load(); n > 0 {
+			h.buckets[i].Add(n)
+		}
+	}
+	h.count.Add(other.count.Load())
+	h.sum.Add(other.sum.Load())
+	h.max.Store(max(h.max.Load(), other.max.Load()))
+}
+
 // Count is the number of durations recorded.
 func (h *Histogram) Count() int64 { return h.count.Load() }
 

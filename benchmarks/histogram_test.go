@@ -39,3 +39,25 @@ func TestBucketsCoverEverything(t *testing.T) {
 		}
 	}
 }
+
+func TestMerge(t *testing.T) {
+	a, b, both := &Histogram{}, &Histogram{}, &Histogram{}
+	for i := range 1000 {
+		d := time.Duration(i*i) * time.Microsecond
+		both.Record(d)
+		if i%3 == 0 {
+			a.Record(d)
+		} else {
+			b.Record(d)
+		}
+	}
+	a.Merge(b)
+	for _, p := range []float64{1, 50, 99, 100} {
+		if a.Percentile(p) != both.Percentile(p) {
+			t.Errorf("p%v is %s, want %s", p, a.Percentile(p), both.Percentile(p))
+		}
+	}
+	if a.Count() != both.Count() || a.Mean() != both.Mean() || a.Max() != both.Max() {
+		t.Errorf("count %d, mean %s, max %s; want %d, %s, %s", a.Count(), a.Mean(), a.Max(), both.Count(), both.Mean(), both.Max())
+	}
+}

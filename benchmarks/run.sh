@@ -1,18 +1,46 @@
 #!/usr/bin/env bash
-# YCSB and TPC-H against a fresh playground and, where PostgreSQL's programs are
-# installed, against PostgreSQL in the same run. `make bench` calls it.
+# Raw KV beside etcd; then YCSB and TPC-H against a fresh playground and, where
+# PostgreSQL's programs are installed, against PostgreSQL in the same run.
+# `make bench` calls it. All of it takes less than 15 minutes.
 #
+#   PARTS       which parts, of: kv (YCSB on raw KV beside etcd, 1 and 3 nodes), get (point
+#               gets: beside etcd's, and in process beside Pebble's), txn (YCSB on
+#               transactions), sql (YCSB on SQL), tpch (default all)
+#   SHORT       1: a quick look, fewer records and repetitions
+#   COMPARE     more flags for kv and get, see bin/compare -help
 #   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)
-#   THREADS     clients of YCSB (default 16)
-#   RECORDS     records of YCSB (default 100000)
-#   WORKLOADS   workloads of YCSB (default all)
+#   THREADS     clients of YCSB on transactions and SQL (default 16)
+#   RECORDS     their records (default 100000)
+#   WORKLOADS   their workloads (default all)
 #   REPEAT      runs of each TPC-H query after the first (default 3)
 #   COPRA       the binary (default bin/copra)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 copra=${COPRA:-$PWD/bin/copra}
 tpch=$(realpath "${TPCH_DATA:-benchmarks/tpch/testdata/small}")
-threads=${THREADS:-16} records=${RECORDS:-100000} offset=7000 repeat=${REPEAT:-3}
+parts=" ${PARTS:-kv get txn sql tpch} " short=${SHORT:-}
+for part in $parts; do
+	case $part in kv | get | txn | sql | tpch) ;; *) echo "PARTS: $part is not one of kv, get, txn, sql, tpch" >&2; exit 2 ;; esac
+done
+has() { [[ $parts == *" $1 "* ]]; }
+section() { printf '\n== %s\n' "$1"; }
+uptime
+
+compare=()
+has kv && compare+=(ycsb)
+has get && compare+=(get)
+if [ ${#compare[@]} -gt 0 ]; then
+	section "raw KV beside etcd, servers of one and three processes"
+	# shellcheck disable=SC2086 # COMPARE is a list of flags
+	bin/compare -copra "$copra" -v -parts "$(IFS=,; echo "${compare[*]}")" ${short:+-short} ${COMPARE:-}
+fi
+if has get; then
+	section "Point gets in process, and over gRPC, beside a bare Pebble"
+	go test -run '^$' -bench PointGet -benchtime "$([ -n "$short" ] && echo 1s || echo 3s)" ./cmd/copra/cluster
+fi
+has txn || has sql || has tpch || exit 0
+
+threads=${THREADS:-16} records=${RECORDS:-$([ -n "$short" ] && echo 10000 || echo 100000)} offset=7000 repeat=${REPEAT:-3}
 work=$(mktemp -d)
 pids=()
 cleanup() {
@@ -48,12 +76,18 @@ if bin=$(postgres_bin) && [ -n "$bin" ]; then
 	for _ in $(seq 100); do "$bin/pg_isready" -q -h 127.0.0.1 -p $((5432 + offset)) && break; sleep 0.1; done
 fi
 
-ycsb=(--threads "$threads" --records "$records")
+ycsb=(--threads "$threads" --records "$records" --operations "$records")
 [ -z "${WORKLOADS:-}" ] || ycsb+=(--workloads "$WORKLOADS")
-section() { printf '\n== %s\n' "$1"; }
-section "YCSB, raw KV, 3 stores"; "$copra" bench ycsb --target raw --pd "127.0.0.1:$((2379 + offset))" "${ycsb[@]}"
-section "YCSB, transactions, 3 stores"; "$copra" bench ycsb --target txn --pd "127.0.0.1:$((2379 + offset))" "${ycsb[@]}" || true
-section "YCSB, SQL, copra"; "$copra" bench ycsb --dsn "$ours" "${ycsb[@]}"
-[ -z "$theirs" ] || { section "YCSB, SQL, PostgreSQL"; "$copra" bench ycsb --dsn "$theirs" "${ycsb[@]}"; }
-section "TPC-H ($tpch), copra"; "$copra" bench tpch --dsn "$ours" --data "$tpch" --repeat "$repeat"
-[ -z "$theirs" ] || { section "TPC-H ($tpch), PostgreSQL"; "$copra" bench tpch --dsn "$theirs" --data "$tpch" --indexes --repeat "$repeat"; }
+if has txn; then
+	section "YCSB, transactions, 3 stores in one process"
+	"$copra" bench ycsb --target txn --pd "127.0.0.1:$((2379 + offset))" "${ycsb[@]}"
+fi
+if has sql; then
+	section "YCSB, SQL, copra"; "$copra" bench ycsb --dsn "$ours" "${ycsb[@]}"
+	[ -z "$theirs" ] || { section "YCSB, SQL, PostgreSQL"; "$copra" bench ycsb --dsn "$theirs" "${ycsb[@]}"; }
+fi
+if has tpch; then
+	section "TPC-H ($tpch), copra"; "$copra" bench tpch --dsn "$ours" --data "$tpch" --repeat "$repeat"
+	[ -z "$theirs" ] || { section "TPC-H ($tpch), PostgreSQL"; "$copra" bench tpch --dsn "$theirs" --data "$tpch" --indexes --repeat "$repeat"; }
+fi
+uptime

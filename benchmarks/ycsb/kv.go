@@ -44,8 +44,8 @@ func (d rawDB) Scan(ctx context.Context, _ int, key string, count int) error {
 	return err
 }
 
-func (d rawDB) Update(ctx context.Context, _ int, key string, _ int, value []byte) error {
-	return d.client.Put(ctx, recordKey(key), bytes.Repeat(value, FieldCount))
+func (d rawDB) Update(ctx context.Context, _ int, key string, _ int, fields [][]byte) error {
+	return d.client.Put(ctx, recordKey(key), bytes.Join(fields, nil))
 }
 
 func (d rawDB) Insert(ctx context.Context, _ int, key string, fields [][]byte) error {
@@ -95,8 +95,8 @@ func (d txnDB) Scan(_ context.Context, _ int, key string, count int) error {
 	return errors.Join(err, txn.Rollback())
 }
 
-func (d txnDB) Update(ctx context.Context, _ int, key string, _ int, value []byte) error {
-	return d.put(ctx, key, bytes.Repeat(value, FieldCount))
+func (d txnDB) Update(ctx context.Context, _ int, key string, _ int, fields [][]byte) error {
+	return d.put(ctx, key, bytes.Join(fields, nil))
 }
 
 func (d txnDB) Insert(ctx context.Context, _ int, key string, fields [][]byte) error {

@@ -26,16 +26,21 @@ type DB interface {
 	Prepare(ctx context.Context) error
 	Read(ctx context.Context, worker int, key string) error
 	Scan(ctx context.Context, worker int, key string, count int) error
-	// Update writes one field where the system has fields, else the record.
-	Update(ctx context.Context, worker int, key string, field int, value []byte) error
+	// Update writes the one field where the system has fields, else all of them.
+	Update(ctx context.Context, worker int, key string, field int, fields [][]byte) error
 	Insert(ctx context.Context, worker int, key string, fields [][]byte) error
 	Close() error
 }
 
 // Options of a run.
 type Options struct {
-	Records     int64
-	Operations  int64
+	// Records is how many to load, or how many there are.
+	Records int64
+	// Loaded is how many there are before Load, which adds the rest.
+	Loaded     int64
+	Operations int64
+	// Duration, if not 0, ends a phase before its operations are done.
+	Duration    time.Duration
 	Threads     int
 	RecordBytes int
 	Uniform     bool
@@ -47,9 +52,19 @@ type Options struct {
 type Result struct {
 	Name    string
 	Elapsed time.Duration
+	Records int64 // that exist now
 	Errors  int64
 	First   error // the first error
 	Ops     [opCount]*benchmarks.Histogram
+}
+
+// All has the durations of all operations.
+func (r *Result) All() *benchmarks.Histogram {
+	all := &benchmarks.Histogram{}
+	for _, h := range r.Ops {
+		all.Merge(h)
+	}
+	return all
 }
 
 // PerSecond is the rate of successful operations.
@@ -69,12 +84,15 @@ func newResult(name string) *Result {
 	return r
 }
 
-// Load inserts the records.
+// Load inserts records, from number o.Loaded to o.Records.
 func Load(ctx context.Context, db DB, o Options) (*Result, error) {
 	result := newResult("load")
-	err := drive(ctx, o, o.Records, result, func(ctx context.Context, worker int, n int64, r *rand.Rand) (Op, error) {
-		return OpInsert, db.Insert(ctx, worker, keyName(n), fields(r, o.RecordBytes))
+	var inserted atomic.Int64
+	err := drive(ctx, o, o.Records-o.Loaded, result, func(ctx context.Context, worker int, n int64, r *rand.Rand) (Op, error) {
+		inserted.Add(1)
+		return OpInsert, db.Insert(ctx, worker, keyName(o.Loaded+n), fields(r, o.RecordBytes))
 	})
+	result.Records = o.Loaded + inserted.Load()
 	return result, err
 }
 
@@ -86,6 +104,7 @@ func Run(ctx context.Context, db DB, w Workload, o Options) (*Result, error) {
 		op := w.next(r)
 		return op, one(ctx, db, k, op, worker, r, o)
 	})
+	result.Records = k.records.Load()
 	return result, err
 }
 
@@ -94,7 +113,7 @@ func one(ctx context.Context, db DB, k *keys, op Op, worker int, r *rand.Rand, o
 	case OpRead:
 		return db.Read(ctx, worker, keyName(k.choose(r)))
 	case OpUpdate:
-		return db.Update(ctx, worker, keyName(k.choose(r)), r.IntN(FieldCount), value(r, o.RecordBytes/FieldCount))
+		return db.Update(ctx, worker, keyName(k.choose(r)), r.IntN(FieldCount), fields(r, o.RecordBytes))
 	case OpInsert:
 		return db.Insert(ctx, worker, keyName(k.insert()), fields(r, o.RecordBytes))
 	case OpScan:
@@ -104,7 +123,7 @@ func one(ctx context.Context, db DB, k *keys, op Op, worker int, r *rand.Rand, o
 		if err := db.Read(ctx, worker, key); err != nil {
 			return err
 		}
-		return db.Update(ctx, worker, key, r.IntN(FieldCount), value(r, o.RecordBytes/FieldCount))
+		return db.Update(ctx, worker, key, r.IntN(FieldCount), fields(r, o.RecordBytes))
 	}
 }
 
@@ -118,10 +137,15 @@ func fields(r *rand.Rand, recordBytes int) [][]byte {
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
+const lettersPerDraw = 10 // of 6 bits each
+
 func value(r *rand.Rand, n int) []byte {
 	out := make([]byte, n)
-	for i := range out {
-		out[i] = letters[r.Uint32()&63]
+	for i := 0; i < n; {
+		for bits, end := r.Uint64(), min(i+lettersPerDraw, n); i < end; i++ {
+			out[i] = letters[bits&63]
+			bits >>= 6
+		}
 	}
 	return out
 }
@@ -135,12 +159,13 @@ func drive(ctx context.Context, o Options, total int64, result *Result, do func(
 	)
 	bar := benchmarks.StartProgress(o.Progress, "ycsb "+result.Name, total, done.Load)
 	started := time.Now()
+	over := func() bool { return o.Duration > 0 && time.Since(started) >= o.Duration }
 	for worker := range o.Threads {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
 			r := rand.New(rand.NewPCG(o.Seed, uint64(worker)))
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && !over() {
 				n := next.Add(1) - 1
 				if n >= total {
 					return

@@ -79,8 +79,8 @@ func (d *sqlDB) rows(ctx context.Context, worker int, sql string, args ...any) (
 	return n, rows.Err()
 }
 
-func (d *sqlDB) Update(ctx context.Context, worker int, key string, field int, value []byte) error {
-	tag, err := d.conns[worker].Exec(ctx, d.update[field], string(value), key)
+func (d *sqlDB) Update(ctx context.Context, worker int, key string, field int, fields [][]byte) error {
+	tag, err := d.conns[worker].Exec(ctx, d.update[field], string(fields[field]), key)
 	if err == nil && tag.RowsAffected() != 1 {
 		return fmt.Errorf("record %s: %d rows updated", key, tag.RowsAffected())
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,9 +34,10 @@ and against others: compare figures of one run on one machine.`,
 
 func newBenchYCSB() *cobra.Command {
 	var (
-		configFile, target, pdList, dsn, workloads, distribution string
-		o                                                        = ycsb.Options{Seed: 42}
-		load                                                     bool
+		configFile, workloads, distribution string
+		to                                  benchTarget
+		o                                   = ycsb.Options{Seed: 42}
+		load                                bool
 	)
 	cmd := &cobra.Command{
 		Use:   "ycsb",
@@ -45,7 +47,10 @@ func newBenchYCSB() *cobra.Command {
   copra bench ycsb --target raw                       raw KV through TiKV's client
   copra bench ycsb --target txn --threads 64          transactions (async commit, 1PC)
   copra bench ycsb --target sql --workloads a,b,c     prepared statements over SQL
-  copra bench ycsb --target sql --dsn 'host=/tmp …'   another Postgres server`,
+  copra bench ycsb --target sql --dsn 'host=/tmp …'   another Postgres server
+  copra bench ycsb --target etcd --etcd host:port     etcd, reads linearizable
+
+make bench compares raw KV with etcd, side by side.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Records < 1 || o.Operations < 1 || o.Threads < 1 || o.RecordBytes < ycsb.FieldCount {
@@ -64,14 +69,15 @@ func newBenchYCSB() *cobra.Command {
 			}
 			o.Progress = progressWriter(cmd)
 			quietClientLogs()
-			return runYCSB(cmd, target, pdList, dsn, list, load, o)
+			return runYCSB(cmd, to, list, load, o)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&configFile, config.FileFlag, "", "TOML file with settings, by flag name")
-	f.StringVar(&target, "target", "sql", "raw, txn or sql")
-	f.StringVar(&pdList, "pd", "127.0.0.1:2379", "placement drivers, for raw and txn")
-	f.StringVar(&dsn, "dsn", defaultDSN, "Postgres server, for sql")
+	f.StringVar(&to.kind, "target", "sql", "raw, txn, sql or etcd")
+	f.StringVar(&to.pd, "pd", "127.0.0.1:2379", "placement drivers, for raw and txn")
+	f.StringVar(&to.dsn, "dsn", defaultDSN, "Postgres server, for sql")
+	f.StringVar(&to.etcd, "etcd", "127.0.0.1:2379", "members of an etcd cluster, comma separated, for etcd")
 	f.StringVar(&workloads, "workloads", "a,b,c,d,e,f", "which workloads to run, in order")
 	f.StringVar(&distribution, "distribution", "zipfian", "zipfian or uniform")
 	f.BoolVar(&load, "load", true, "load the records first")
@@ -94,25 +100,35 @@ func workloadList(text string) ([]ycsb.Workload, error) {
 	return out, nil
 }
 
-func runYCSB(cmd *cobra.Command, target, pdList, dsn string, list []ycsb.Workload, load bool, o ycsb.Options) (err error) {
-	ctx := cmd.Context()
-	var db ycsb.DB
-	switch target {
+// benchTarget is what a workload runs on.
+type benchTarget struct{ kind, pd, dsn, etcd string }
+
+// etcdConnections is how many the clients share, to each member: as many as
+// client-go has to each store.
+const etcdConnections = 4
+
+func (t benchTarget) open(ctx context.Context, threads int) (ycsb.DB, error) {
+	switch t.kind {
 	case "raw", "txn":
-		pds, perr := endpoints(pdList)
-		if perr != nil {
-			return perr
+		pds, err := endpoints(t.pd)
+		if err != nil {
+			return nil, err
 		}
-		if target == "raw" {
-			db, err = ycsb.OpenRaw(ctx, pds)
-		} else {
-			db, err = ycsb.OpenTxn(pds)
+		if t.kind == "raw" {
+			return ycsb.OpenRaw(ctx, pds)
 		}
+		return ycsb.OpenTxn(pds)
 	case "sql":
-		db, err = ycsb.OpenSQL(ctx, dsn, o.Threads)
-	default:
-		return fmt.Errorf("--target %q: want raw, txn or sql", target)
+		return ycsb.OpenSQL(ctx, t.dsn, threads)
+	case "etcd":
+		return ycsb.OpenEtcd(ctx, ycsb.EtcdOptions{Endpoints: splitList(t.etcd), Connections: etcdConnections})
 	}
+	return nil, fmt.Errorf("--target %q: want raw, txn, sql or etcd", t.kind)
+}
+
+func runYCSB(cmd *cobra.Command, to benchTarget, list []ycsb.Workload, load bool, o ycsb.Options) (err error) {
+	ctx := cmd.Context()
+	db, err := to.open(ctx, o.Threads)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -134,9 +150,11 @@ func runYCSB(cmd *cobra.Command, target, pdList, dsn string, list []ycsb.Workloa
 		}
 	}
 	for _, w := range list {
-		if err := report(ycsb.Run(ctx, db, w, o)); err != nil {
+		r, err := ycsb.Run(ctx, db, w, o)
+		if err := report(r, err); err != nil {
 			return err
 		}
+		o.Records = r.Records // with what the workload inserted
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d operations failed", failed)

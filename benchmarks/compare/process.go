@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 20 * time.Second
+	pollInterval = 50 * time.Millisecond
+)
+
+// process is a server that was started.
+type process struct {
+	name string
+	log  string
+	cmd  *exec.Cmd
+	done chan error
+}
+
+// start runs a program whose output goes to dir/name.log.
+func start(dir, name, program string, args ...string) (*process, error) {
+	path := filepath.Join(dir, name+".log")
+	out, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: name, log: path, cmd: exec.Command(program, args...), done: make(chan error, 1)}
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	if err := errors.Join(p.cmd.Start(), out.Close()); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() { p.done <- p.cmd.Wait() }()
+	return p, nil
+}
+
+// stop asks the process to end, and makes it if it takes too long.
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(stopTimeout):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// tail is the end of the process's log, for errors.
+func (p *process) tail() string {
+	const tailBytes = 2000
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-tailBytes):])
+}
+
+// await polls until ready says so, and fails at once if a process has ended.
+func await(ctx context.Context, what string, procs []*process, ready func() error) error {
+	deadline := time.Now().Add(startTimeout)
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		for _, p := range procs {
+			select {
+			case exit := <-p.done:
+				p.done <- exit // for stop
+				return fmt.Errorf("%s: %s ended (%v): %s", what, p.name, exit, p.tail())
+			default:
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not ready after %s: %w", what, startTimeout, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// freeAddrs returns addresses of this machine on which nobody listens.
+func freeAddrs(count int) ([]string, error) {
+	var (
+		out  []string
+		held []net.Listener
+	)
+	defer func() {
+		for _, l := range held {
+			_ = l.Close()
+		}
+	}()
+	for range count {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, l)
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+func get(ctx context.Context, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	return string(body), err
+}
+
+// counter sums the samples of a metric on a /metrics page.
+func counter(ctx context.Context, addr, name string) (float64, error) {
+	page, err := get(ctx, "http://"+addr+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	var (
+		sum   float64
+		found bool
+	)
+	for line := range strings.Lines(page) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || (rest[0] != ' ' && rest[0] != '{') {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("http://%s/metrics: %q: %w", addr, line, err)
+		}
+		sum, found = sum+v, true
+	}
+	if !found {
+		return 0, fmt.Errorf("http://%s/metrics has no %s", addr, name)
+	}
+	return sum, nil
+}
