@@ -68,8 +68,8 @@ type Session interface {
 	TxStatus() TxStatus
 	// Setting returns a session setting's value as SHOW prints it.
 	Setting(name string) (string, bool)
-	// Reported returns the settings that ParameterStatus must tell, and whether
-	// they changed since the last call.
+	// Reported returns the settings that ParameterStatus must tell, if one may have
+	// changed since the last call; else false.
 	Reported() (map[string]string, bool)
 	// RegName is how a value of a reg type (regclass, regtype …) prints; false
 	// where it names nothing and prints as a number. It may be called while a

@@ -219,9 +219,12 @@ func clone(m map[string]string) map[string]string {
 func (s *Settings) Version() int64 { return s.version }
 
 // Reported returns the settings that the client must be told, by PostgreSQL's
-// spelling, and whether one may have changed since the last call.
+// spelling, if one may have changed since the last call; else false. It is
+// called after every statement.
 func (s *Settings) Reported() (map[string]string, bool) {
-	changed := s.changed
+	if !s.changed {
+		return nil, false
+	}
 	s.changed = false
 	out := map[string]string{}
 	for _, d := range definitions {
@@ -229,7 +232,7 @@ func (s *Settings) Reported() (map[string]string, bool) {
 			out[d.name], _ = s.Get(d.name)
 		}
 	}
-	return out, changed
+	return out, true
 }
 
 // Row is a line of SHOW ALL and pg_settings.
