@@ -97,7 +97,7 @@ func TestSplitAndScatter(t *testing.T) {
 	cl := s.term.Load().cluster
 	fake := &fakeTikv{nextID: 100}
 	fake.split = func(req *kvrpcpb.SplitRegionRequest) *kvrpcpb.SplitRegionResponse {
-		// Plain keys come in, encoded boundaries go out.
+		// Boundaries, or raw keys near them, come in.
 		old := cl.regions.ByID(req.Context.RegionId).Meta
 		start, epoch := old.StartKey, &metapb.RegionEpoch{Version: old.RegionEpoch.Version + uint64(len(req.SplitKeys)), ConfVer: 1}
 		resp := &kvrpcpb.SplitRegionResponse{}
@@ -105,7 +105,7 @@ func TestSplitAndScatter(t *testing.T) {
 			m := &metapb.Region{Id: old.Id, StartKey: start, EndKey: old.EndKey, RegionEpoch: epoch, Peers: old.Peers}
 			if i < len(req.SplitKeys) {
 				fake.nextID++
-				m.Id, m.EndKey = fake.nextID, codec.EncodeBytes(nil, req.SplitKeys[i])
+				m.Id, m.EndKey = fake.nextID, codec.EncodingBelow(req.SplitKeys[i])
 			}
 			start = m.EndKey
 			resp.Regions = append(resp.Regions, m)
@@ -136,6 +136,9 @@ func TestSplitAndScatter(t *testing.T) {
 		if r := cl.regions.ByKey(key); string(r.Meta.StartKey) != string(key) {
 			t.Fatalf("no region starts at %x", key)
 		}
+	}
+	if resp, err = c.SplitRegions(ctx, &pdpb.SplitRegionsRequest{Header: header(s), SplitKeys: [][]byte{[]byte("raw 1")}, RetryLimit: 1}); err != nil || resp.FinishedPercentage != 100 {
+		t.Fatal(resp, err)
 	}
 	both, err := c.SplitAndScatterRegions(ctx, &pdpb.SplitAndScatterRegionsRequest{Header: header(s),
 		SplitKeys: [][]byte{codec.EncodeBytes(nil, []byte("t"))}, Group: "g"})

@@ -60,7 +60,7 @@ func (c *cluster) splitRound(ctx context.Context, keys [][]byte) (made []uint64,
 		switch {
 		case r == nil || r.Leader == nil:
 			rest = append(rest, key)
-		case string(r.Meta.StartKey) == string(key):
+		case string(r.Meta.StartKey) == string(boundaryOf(key)):
 			made = append(made, r.ID())
 		default:
 			byRegion[r.ID()] = append(byRegion[r.ID()], key)
@@ -90,8 +90,9 @@ func (c *cluster) splitRound(ctx context.Context, keys [][]byte) (made []uint64,
 }
 
 func startsAt(regions []*metapb.Region, key []byte) *metapb.Region {
+	at := boundaryOf(key)
 	for _, m := range regions {
-		if string(m.StartKey) == string(key) {
+		if string(m.StartKey) == string(at) {
 			return m
 		}
 	}
@@ -115,7 +116,8 @@ func (c *cluster) splitOne(ctx context.Context, r *core.Region, keys [][]byte) (
 		Context: &kvrpcpb.Context{
 			RegionId: r.ID(), RegionEpoch: r.Epoch(), Peer: r.Leader, ClusterId: c.s.clusterID,
 		},
-		SplitKeys: plainKeys(keys),
+		SplitKeys: keys,
+		IsRawKv:   true, // they are keys of regions, not of transactions
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %d at %s: %w", st.ID(), st.Meta.Address, err)
@@ -126,17 +128,13 @@ func (c *cluster) splitOne(ctx context.Context, r *core.Region, keys [][]byte) (
 	return resp.Regions, c.reportSplit(resp.Regions)
 }
 
-// plainKeys undoes the encoding of boundaries: the store encodes what it is
-// asked to split at. A key that is no encoding is taken as a plain one.
-func plainKeys(keys [][]byte) [][]byte {
-	out := make([][]byte, len(keys))
-	for i, key := range keys {
-		out[i] = key
-		if plain, rest, err := codec.DecodeBytes(nil, key); err == nil && len(rest) == 0 {
-			out[i] = plain
-		}
+// boundaryOf is where the region of a split key begins: at the key, if that is
+// an encoding or lies in a pocket of raw keys, else just below it.
+func boundaryOf(key []byte) []byte {
+	if codec.InPocket(key) {
+		return key
 	}
-	return out
+	return codec.EncodingBelow(key)
 }
 
 // regionsByID pairs ids with the regions known; nil for those that are not.

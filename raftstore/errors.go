@@ -82,11 +82,17 @@ func errEpochNotMatch(regions ...*metapb.Region) error {
 		EpochNotMatch: &errorpb.EpochNotMatch{CurrentRegions: shown}})
 }
 
+// errKeyNotInRegion tells the region's range, unless a transactional client
+// could not decode it: no client goes by it.
 func errKeyNotInRegion(key []byte, r *metapb.Region) error {
+	start, end := r.GetStartKey(), r.GetEndKey()
+	if codec.InPocket(start) || codec.InPocket(end) {
+		start, end = nil, nil
+	}
 	return regionError(&errorpb.Error{
 		Message: fmt.Sprintf("a key is not in region %d", r.GetId()),
 		KeyNotInRegion: &errorpb.KeyNotInRegion{
-			Key: bytes.Clone(key), RegionId: r.GetId(), StartKey: r.GetStartKey(), EndKey: r.GetEndKey()}})
+			Key: bytes.Clone(key), RegionId: r.GetId(), StartKey: start, EndKey: end}})
 }
 
 func errServerIsBusy(reason string) error { return errServerIsBusyFor(reason, busyBackoff) }

@@ -99,7 +99,8 @@ func (p *peer) splitInBackground(keys [][]byte) {
 	})
 }
 
-// splitByOperator splits because PD wants it: at its keys, or in the middle.
+// splitByOperator splits because PD wants it: at its keys, which are boundaries
+// or raw keys, or in the middle.
 func (p *peer) splitByOperator(op *pdpb.SplitRegion) {
 	if op.GetPolicy() != pdpb.CheckPolicy_USEKEY {
 		half := (p.stats.sizeBytes.Load() + p.stats.sizeDelta.Load()) / 2
@@ -115,7 +116,7 @@ func (p *peer) splitByOperator(op *pdpb.SplitRegion) {
 			keys = append(keys, key)
 		}
 	}
-	if len(keys) == 0 {
+	if keys = engine.RawBoundaries(region.StartKey, region.EndKey, keys); len(keys) == 0 {
 		p.log.Warn("split operator refused", slog.Any("error", fmt.Errorf("none of its %d keys is inside the region", len(op.GetKeys()))))
 		return
 	}

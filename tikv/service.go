@@ -18,18 +18,8 @@ import (
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
-	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
-
-// regionSplitter is what SplitRegion needs of raftstore.
-type regionSplitter interface {
-	// SplitRegion cuts the request's region at the encoded keys and returns the
-	// regions that it became, from left to right.
-	SplitRegion(ctx context.Context, rc *kvrpcpb.Context, keys [][]byte) ([]*metapb.Region, error)
-}
 
 // safePoints is what stale reads need of raftstore.
 type safePoints interface {
@@ -58,52 +48,6 @@ type Service struct {
 	slowScore   func() uint64 // of the store, see raftstore.Store.SlowScore
 	feedbackSeq atomic.Uint64
 	batchSlots  chan struct{} // requests of BatchCommands streams being served
-}
-
-// splitKeysMax is how many keys one SplitRegion may have.
-const splitKeysMax = 1024
-
-var splitRegionCommand = command[*kvrpcpb.SplitRegionRequest, *kvrpcpb.SplitRegionResponse]{
-	name: "split_region",
-	run:  (*Service).splitRegion,
-	regionError: func(e *errorpb.Error) *kvrpcpb.SplitRegionResponse {
-		return &kvrpcpb.SplitRegionResponse{RegionError: e}
-	},
-}
-
-// SplitRegion cuts a region at plain keys. Boundaries are memcomparable
-// encodings for raw data, too, so that transactional clients can decode them.
-func (s *Service) SplitRegion(ctx context.Context, req *kvrpcpb.SplitRegionRequest) (*kvrpcpb.SplitRegionResponse, error) {
-	return splitRegionCommand.serve(ctx, s, req)
-}
-
-func (s *Service) splitRegion(ctx context.Context, req *kvrpcpb.SplitRegionRequest) (*kvrpcpb.SplitRegionResponse, error) {
-	plain := req.GetSplitKeys()
-	if len(plain) == 0 {
-		plain = [][]byte{req.GetSplitKey()}
-	}
-	if len(plain) > splitKeysMax {
-		return nil, status.Errorf(codes.InvalidArgument, "split of region %d at %d keys: at most %d are possible", req.GetContext().GetRegionId(), len(plain), splitKeysMax)
-	}
-	keys := make([][]byte, 0, len(plain))
-	for _, k := range plain {
-		if len(k) == 0 {
-			return nil, status.Errorf(codes.InvalidArgument, "split of region %d at an empty key", req.GetContext().GetRegionId())
-		}
-		keys = append(keys, codec.EncodeBytes(nil, k))
-	}
-	regions, err := s.regions.SplitRegion(ctx, req.GetContext(), keys)
-	if re := kv.AsRegionError(err); re != nil {
-		return &kvrpcpb.SplitRegionResponse{RegionError: re}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	resp := &kvrpcpb.SplitRegionResponse{Regions: regions}
-	if len(regions) == 2 { // what old clients look at
-		resp.Left, resp.Right = regions[0], regions[1]
-	}
-	return resp, nil
 }
 
 var readIndexCommand = command[*kvrpcpb.ReadIndexRequest, *kvrpcpb.ReadIndexResponse]{

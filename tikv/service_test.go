@@ -1,12 +1,15 @@
 package tikv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"github.com/copradb/copra/raftstore"
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +36,10 @@ const testCluster = 77
 
 // splitRecorder stands in for raftstore's Split.
 type splitRecorder struct{ keys [][]byte }
+
+func (r *splitRecorder) Region(uint64) (raftstore.RegionInfo, bool) {
+	return raftstore.RegionInfo{Region: &metapb.Region{Id: 1, EndKey: []byte("z")}}, true
+}
 
 func (r *splitRecorder) SplitRegion(_ context.Context, _ *kvrpcpb.Context, keys [][]byte) ([]*metapb.Region, error) {
 	r.keys = keys
@@ -519,7 +526,7 @@ func TestBatchErrorsStayWithTheirRequest(t *testing.T) {
 
 func TestSplitRegion(t *testing.T) {
 	f := newFixture(t)
-	resp, err := f.client.SplitRegion(bg, &kvrpcpb.SplitRegionRequest{Context: v1(), SplitKeys: [][]byte{[]byte("b"), []byte("longer than eight")}, IsRawKv: true})
+	resp, err := f.client.SplitRegion(bg, &kvrpcpb.SplitRegionRequest{Context: v1(), SplitKeys: [][]byte{[]byte("b"), []byte("longer than eight")}})
 	if err != nil || len(resp.Regions) != 3 {
 		t.Fatal(resp, err)
 	}
@@ -530,6 +537,21 @@ func TestSplitRegion(t *testing.T) {
 		}
 	}
 	if resp, err = f.client.SplitRegion(bg, &kvrpcpb.SplitRegionRequest{Context: v1(), SplitKey: []byte("m")}); err != nil || resp.Left == nil || resp.Right == nil {
+		t.Fatal(resp, err)
+	}
+	// Raw keys: at the key and around its pocket, just below a short one, and one
+	// outside is passed on to be refused.
+	raw := &kvrpcpb.SplitRegionRequest{Context: v1(), IsRawKv: true, SplitKeys: [][]byte{[]byte("usertable:5"), []byte("b"), []byte("zz")}}
+	if resp, err = f.client.SplitRegion(bg, raw); err != nil || len(resp.Regions) != 6 {
+		t.Fatal(resp, err)
+	}
+	p, _ := codec.PocketOf([]byte("usertable:5"))
+	want := [][]byte{codec.EncodingBelow([]byte("b")), p.Start, []byte("usertable:5"), p.End, []byte("zz")}
+	if !slices.EqualFunc(f.splits.keys, want, bytes.Equal) {
+		t.Errorf("raw boundaries %q, want %q", f.splits.keys, want)
+	}
+	two := &kvrpcpb.SplitRegionRequest{Context: &kvrpcpb.Context{RegionId: 1, ApiVersion: kvrpcpb.APIVersion_V2}, IsRawKv: true, SplitKey: []byte("r\x00\x00\x01key")}
+	if resp, err = f.client.SplitRegion(bg, two); err != nil || !bytes.Equal(resp.Regions[0].EndKey, codec.EncodeBytes(nil, two.SplitKey)) {
 		t.Fatal(resp, err)
 	}
 	if _, err = f.client.SplitRegion(bg, &kvrpcpb.SplitRegionRequest{Context: v1(), SplitKeys: [][]byte{nil}}); status.Code(err) != codes.InvalidArgument {

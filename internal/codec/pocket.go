@@ -55,3 +55,43 @@ func RegionDecodable(start, end []byte) bool {
 	}
 	return true
 }
+
+// EncodingBelow returns the last memcomparable encoding at or below a raw key,
+// as far as raw keys go: between the two lie only raw keys that begin like the
+// key and lack some of its last zeros or bytes from 0xF7 on, or go on with
+// sixteen bytes 0xFF. It is where a region of that key begins if it may not
+// begin at the key itself. It is nil if nothing is smaller.
+func EncodingBelow(key []byte) []byte {
+	pos, limit := 0, byte(0) // limit is the largest marker that may end the group
+	for len(key)-pos > encGroupBytes && key[pos+encGroupBytes] == encMarker {
+		pos += encGroupBytes + 1
+	}
+	var group [encGroupBytes]byte
+	rest := key[pos:]
+	copy(group[:], rest)
+	if len(rest) > encGroupBytes {
+		limit = rest[encGroupBytes]
+	}
+	for {
+		zeros := encGroupBytes - len(bytes.TrimRight(group[:], "\x00"))
+		if zeros > 0 && limit >= encMarkerMin && limit >= encMarker-byte(zeros) {
+			return append(append(bytes.Clone(key[:pos]), group[:]...), limit)
+		}
+		if i := encGroupBytes - zeros - 1; i >= 0 {
+			group[i]--
+			for j := i + 1; j < encGroupBytes; j++ {
+				group[j] = 0xFF
+			}
+			out := append(bytes.Clone(key[:pos]), group[:]...)
+			out = append(out, encMarker)
+			return EncodeBytes(out, bytes.Repeat([]byte{0xFF}, pocketPrefixBytes))
+		}
+		if pos == 0 {
+			return nil
+		}
+		// Below a group of zeros: what ends with the group before it.
+		pos -= encGroupBytes + 1
+		copy(group[:], key[pos:])
+		limit = encMarker - 1
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
@@ -62,20 +63,40 @@ func (e *Engine) SplitKeys(start, end []byte, l SplitLimits) (out Split, err err
 }
 
 // Boundaries returns where to cut [start, end) so that a piece begins at key of
-// a family: one boundary, or up to three in a pocket. It is empty if no
-// boundary inside the range belongs to the key.
+// a family: one boundary, or up to three in a pocket. For a raw key that is no
+// legal boundary it is the nearest one below it. It is empty if no boundary
+// inside the range belongs to the key.
 func Boundaries(start, end []byte, cf kv.CF, key []byte) [][]byte {
 	sp := splitter{start: start, end: end, limits: SplitLimits{Bytes: 1, CutCountMax: 1}}
-	if p, ok := codec.PocketOf(key); ok && cf == kv.CFRaw && !isEncoding(key) {
-		sp.cutInPocket(p, key)
-		sp.finish()
-		return sp.keys
+	if cf == kv.CFRaw {
+		if p, ok := codec.PocketOf(key); ok {
+			sp.cutInPocket(p, key)
+			sp.finish()
+			return sp.keys
+		}
+		if b := codec.EncodingBelow(key); bytes.Compare(b, start) > 0 && (len(end) == 0 || bytes.Compare(b, end) < 0) {
+			return [][]byte{b}
+		}
+		return nil
 	}
 	sp.propose(cf, key)
 	if sp.pending != nil {
 		return [][]byte{sp.pending}
 	}
 	return nil
+}
+
+// RawBoundaries returns the boundaries, ascending, that cut [start, end) at those
+// raw keys that are inside of it; see Boundaries.
+func RawBoundaries(start, end []byte, keys [][]byte) [][]byte {
+	var out [][]byte
+	for _, key := range keys {
+		if bytes.Compare(key, start) > 0 && (len(end) == 0 || bytes.Compare(key, end) < 0) {
+			out = append(out, Boundaries(start, end, kv.CFRaw, key)...)
+		}
+	}
+	slices.SortFunc(out, bytes.Compare)
+	return slices.CompactFunc(out, bytes.Equal)
 }
 
 // splitter chooses boundaries from keys that come in the regions' order.

@@ -190,4 +190,16 @@ func TestBoundaries(t *testing.T) {
 	if got = Boundaries(nil, nil, kv.CFWrite, versioned1("k", 9)); len(got) != 1 || !bytes.Equal(got[0], want) {
 		t.Fatalf("transactional key: %q", got)
 	}
+	// A short raw key cannot be a boundary; the region begins just below it.
+	if got = Boundaries(nil, nil, kv.CFRaw, []byte("k1")); len(got) != 1 || !isEncoding(got[0]) || string(got[0]) >= "k1" || string(got[0]) < "k0\xff\xff" {
+		t.Fatalf("short raw key: %q", got)
+	}
+	if again := Boundaries(got[0], nil, kv.CFRaw, []byte("k1")); len(again) != 0 {
+		t.Fatalf("short raw key, again: %q", again)
+	}
+	keys := [][]byte{[]byte("usertable:7"), want, []byte("usertable:5"), []byte("zz"), []byte("usertable:7")}
+	got = RawBoundaries(nil, []byte("zz"), keys)
+	if len(got) != 5 || !bytes.Equal(got[0], want) || string(got[2]) != "usertable:5" || string(got[3]) != "usertable:7" {
+		t.Fatalf("several: %q", got)
+	}
 }
