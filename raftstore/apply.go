@@ -16,6 +16,7 @@ import (
 type applyTask struct {
 	entries   []*raftpb.Entry
 	responses []*raftpb.Message
+	times     commitTimes
 	// destroy ends the region here: the peer was removed.
 	destroy bool
 	// hold stops the applier here, see mergestop.go.
@@ -69,6 +70,8 @@ type applier struct {
 	held    atomic.Bool               // by a sourceStop
 	reached *sourceStop               // which it came to in this round
 	ran     bool                      // in this round
+	began   int64                     // it, on the store's clock
+	times   commitTimes               // of the task being applied
 
 	out     applyDone
 	results []applyResult
@@ -80,8 +83,9 @@ type applier struct {
 }
 
 type applyResult struct {
-	prop *proposal
-	err  error
+	prop  *proposal
+	err   error
+	times commitTimes
 }
 
 func (a *applier) init(p *peer, region *metapb.Region, state applyState) {
@@ -170,6 +174,7 @@ func (a *applier) round(batch *engine.Batch) {
 		return // somebody else may own the state now
 	}
 	a.p.applySeq.Add(1)
+	a.began = a.p.store.now()
 	before := a.state
 	for batch.Size() < applyRoundBytesMax && a.ready() && !a.roundEnds() {
 		t := a.take()
@@ -207,9 +212,10 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 		a.reached = t.hold
 		return
 	}
+	a.times = t.times
 	for i, e := range t.entries {
 		if a.mustWait(e) || a.roundEnds() {
-			a.putBack(&applyTask{entries: t.entries[i:], responses: t.responses})
+			a.putBack(&applyTask{entries: t.entries[i:], responses: t.responses, times: t.times})
 			return
 		}
 		a.applyEntry(batch, e)
@@ -230,7 +236,7 @@ func (a *applier) applyEntry(batch *engine.Batch, e *raftpb.Entry) {
 	}
 	if e.GetTerm() > a.state.term {
 		for _, prop := range a.p.waiters.takeOlder(e.GetTerm()) {
-			a.results = append(a.results, applyResult{prop, errStaleCommand(a.p.regionID)})
+			a.results = append(a.results, applyResult{prop: prop, err: errStaleCommand(a.p.regionID)})
 		}
 	}
 	a.state = applyState{index: e.GetIndex(), term: e.GetTerm()}
@@ -289,7 +295,7 @@ func (a *applier) answer(h *entryHeader, term uint64, err error) {
 		return
 	}
 	if prop := a.p.waiters.take(h.id.seq, term); prop != nil {
-		a.results = append(a.results, applyResult{prop, err})
+		a.results = append(a.results, applyResult{prop, err, a.times})
 	}
 }
 
@@ -395,6 +401,7 @@ func (a *applier) finish() {
 	}
 	p.applied.Store(a.state.index)
 	p.applySeq.Add(1)
+	a.timeResults()
 	for _, r := range a.results {
 		r.prop.finish(r.err)
 	}

@@ -23,6 +23,8 @@ type logTask struct {
 	done  any
 	call  func()
 	bytes int64
+	// submitted and written are nanoseconds on the clock of logWriter.disk.
+	submitted, written int64
 }
 
 // logWriter is the one goroutine that writes the Raft log: all tasks that wait
@@ -52,6 +54,7 @@ func (w *logWriter) submit(t *logTask) {
 		t.bytes += int64(entryCost(e))
 	}
 	w.queued.Add(t.bytes)
+	t.submitted = w.disk.now()
 	w.mu.Lock()
 	w.queue = append(w.queue, t)
 	w.mu.Unlock()
@@ -102,6 +105,9 @@ func (w *logWriter) run() {
 				t.call()
 			}
 			if t.done != nil {
+				if d, ok := t.done.(*appendDone); ok {
+					d.took = t.written - t.submitted
+				}
 				t.p.send(t.done)
 			}
 		}
@@ -131,13 +137,19 @@ func (w *logWriter) write(batch *raftlog.Batch, tasks []*logTask) error {
 		return nil
 	}
 	w.disk.begin()
+	began := w.disk.now()
 	if err := w.log.Commit(batch, sync); err != nil {
 		return err
 	}
 	w.disk.end()
+	ended := w.disk.now()
+	for _, t := range tasks {
+		t.written = ended
+	}
 	if sync {
 		w.metrics.logSyncs.Inc()
 		w.metrics.logSyncRegions.Add(float64(regions))
+		w.metrics.stages.logRound(tasks, batch.Size(), began, ended)
 	}
 	return nil
 }

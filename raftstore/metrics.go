@@ -22,6 +22,7 @@ type metrics struct {
 	wakes, sleeps, loads      prometheus.Counter
 	peerTicks, elected        prometheus.Counter
 	hashes                    *prometheus.CounterVec
+	stages                    stageMetrics
 	registerer                prometheus.Registerer
 	collectors                []prometheus.Collector
 }
@@ -72,6 +73,7 @@ func newMetrics(reg prometheus.Registerer, regions, leaders, awake func() float6
 		m.logSyncs, m.logSyncRegions, m.leaseReads, m.staleReads, m.replicaReads, m.readIndexWait, m.rejectedReads, m.indexReads, m.proposals, m.applyRounds, m.applyEntries,
 		m.snapshots, m.droppedMessages, m.truncations, m.roleChanges, m.loadSplits, m.hashes, m.wakes, m.sleeps, m.loads, m.peerTicks, m.elected,
 		m.regions, m.leaders, state("awaken", awake), state("hibernated", func() float64 { return regions() - awake() })}
+	m.collectors = append(m.collectors, m.stages.init()...)
 	if reg == nil {
 		return m, nil
 	}

@@ -83,7 +83,8 @@ type peer struct {
 	props []*proposal
 	reads []*readRequest
 
-	appends      int // log tasks on their way
+	appends      int           // log tasks on their way
+	persisted    persistedRing // how long the last of them took
 	selfSteps    []*raftpb.Message
 	handed       uint64 // the last entry given to apply
 	appliedIndex uint64 // what apply has reported

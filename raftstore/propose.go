@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"go.etcd.io/raft/v3"
@@ -43,7 +44,11 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 	size := int64(b.Size())
 	if rc.GetDiskFullOpt() == kvrpcpb.DiskFullOpt_NotAllowedOnFull {
 		// What ends transactions, and is marked, frees more than it costs.
-		if err := s.slowDown(ctx, size); err != nil {
+		t := tracker.From(ctx)
+		was := t.Enter(tracker.Throttle)
+		err := s.slowDown(ctx, size)
+		t.Enter(was)
+		if err != nil {
 			return err
 		}
 	}
@@ -58,7 +63,7 @@ func (s *Store) Write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) err
 		sm.addBatch(b)
 	}
 	h := p.newHeader(entryKindWrite, region)
-	return p.propose(ctx, &proposal{
+	return p.proposeWrite(ctx, &proposal{
 		id:        h.id,
 		epoch:     proposalEpoch{h.epoch.ConfVer, h.epoch.Version},
 		decidedIn: rc.GetTerm(),
@@ -178,9 +183,10 @@ func (p *peer) transferring() bool {
 // stepProposals gives proposals to Raft, all or none.
 func (p *peer) stepProposals(props []*proposal, term uint64) error {
 	ents := make([]*raftpb.Entry, len(props))
+	now := p.store.now()
 	for i, prop := range props {
 		ents[i] = &raftpb.Entry{Data: prop.data}
-		prop.term = term
+		prop.term, prop.times.proposed = term, now
 		p.waiters.add(prop)
 	}
 	err := p.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(p.id), Entries: ents})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -18,6 +19,14 @@ import (
 // snapshot, all on the caller's goroutine. Otherwise a read index confirms
 // that the peer still leads, or asks the leader.
 func (s *Store) Snapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.SnapshotOptions) (kv.Snapshot, error) {
+	snap, err := s.view(ctx, rc, o)
+	if err == nil {
+		snap.(*snapshot).tracker = tracker.From(ctx)
+	}
+	return snap, err
+}
+
+func (s *Store) view(ctx context.Context, rc *kvrpcpb.Context, o kv.SnapshotOptions) (kv.Snapshot, error) {
 	p, err := s.peerFor(rc)
 	if err != nil {
 		return nil, err
@@ -115,7 +124,9 @@ func (p *peer) followerSnapshot(ctx context.Context, rc *kvrpcpb.Context, o kv.S
 func (p *peer) readIndex(ctx context.Context, req *readRequest) error {
 	start := p.store.now()
 	defer func() {
-		p.store.metrics.readIndexWait.Observe(time.Duration(p.store.now() - start).Seconds())
+		took := time.Duration(p.store.now() - start)
+		p.store.metrics.readIndexWait.Observe(took.Seconds())
+		tracker.From(ctx).AddReadIndex(took)
 	}()
 	switch ok, full := p.mail.putRequest(req); {
 	case full:
@@ -186,6 +197,7 @@ type snapshot struct {
 	applied uint64
 	merging bool
 	err     error
+	tracker *tracker.Tracker // of the request; nil: nobody counts
 }
 
 var _ kv.Snapshot = (*snapshot)(nil)
@@ -249,6 +261,9 @@ func (s *snapshot) Get(cf kv.CF, key []byte) ([]byte, io.Closer, error) {
 		s.p.stats.readBytes.Add(uint64(len(key) + len(value)))
 		s.p.stats.readKeys.Add(1)
 	}
+	if s.tracker != nil {
+		s.tracker.Scan.Gets++
+	}
 	if sm := s.p.stats.sampler.Load(); sm != nil {
 		sm.add(cf, key, nil)
 	}
@@ -266,5 +281,9 @@ func (s *snapshot) NewIter(cf kv.CF, o kv.IterOptions) (kv.Iterator, error) {
 	if sm := s.p.stats.sampler.Load(); sm != nil {
 		sm.add(cf, o.Lower, o.Upper)
 	}
-	return s.s.NewIter(cf, o)
+	it, err := s.s.NewIter(cf, o)
+	if err == nil && s.tracker != nil {
+		it.(*engine.Iterator).Track(s.tracker)
+	}
+	return it, err
 }

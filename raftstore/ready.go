@@ -14,6 +14,7 @@ func sprintf(f string, v []any) string { return fmt.Sprintf(f, v...) }
 // appendDone says that a log task is durable.
 type appendDone struct {
 	last uint64            // the log's last entry now, or 0: as before
+	took int64             // nanoseconds from the submission until it was durable
 	self []*raftpb.Message // responses to this peer
 }
 
@@ -41,7 +42,7 @@ func (p *peer) handleReady() {
 				p.storageAppend(m)
 			case raft.LocalApplyThread:
 				p.handed = m.Entries[len(m.Entries)-1].GetIndex()
-				p.apply.put(&applyTask{entries: m.Entries, responses: m.Responses})
+				p.apply.put(&applyTask{entries: m.Entries, responses: m.Responses, times: p.commitTimes()})
 				p.store.applySched.enqueue(p)
 			default:
 				p.sendMessage(m)
@@ -131,6 +132,7 @@ func (p *peer) onAppendDone(d *appendDone) {
 	p.appends--
 	if d.last != 0 {
 		p.st.last = d.last
+		p.persisted.note(d.last, d.took)
 	}
 	for _, m := range d.self {
 		p.step(m)

@@ -12,6 +12,7 @@ type proposal struct {
 	// decidedIn is the term whose state the write was decided on; 0: it does not
 	// depend on any.
 	decidedIn uint64
+	times     proposalTimes
 	done      chan error // capacity 1
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -65,6 +66,7 @@ func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCo
 		if err != nil {
 			return err
 		}
+		received := tracker.Now()
 		ids, requests := batch.GetRequestIds(), batch.GetRequests()
 		if len(ids) != len(requests) {
 			return status.Errorf(codes.InvalidArgument, "batch of %d requests has %d ids", len(requests), len(ids))
@@ -80,7 +82,9 @@ func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCo
 			go func() {
 				defer running.Done()
 				defer func() { <-s.batchSlots }()
-				s.answer(ctx, ids[i], req, answers)
+				t := tracker.BeginQueued(ctx, received)
+				defer t.Free()
+				s.answer(t.Context(), ids[i], req, answers)
 			}()
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -78,7 +78,13 @@ type command[Q request, R any] struct {
 
 // serve answers a unary request.
 func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, err error) {
-	start := time.Now()
+	t := tracker.From(ctx)
+	if t != nil { // it came with others and waited
+		t.Enter(tracker.Process)
+	} else {
+		t = tracker.Begin(ctx)
+		defer t.Free()
+	}
 	rc := req.GetContext()
 	if rc == nil {
 		return resp, status.Errorf(codes.InvalidArgument, "%s has no context: which region is it for?", c.name)
@@ -95,8 +101,8 @@ func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, e
 		return c.busy(why)
 	}
 	defer s.inFlight.done(size)
-	resp, err = c.run(s, ctx, req)
-	s.metrics.observe(c.name, time.Since(start), err)
+	resp, err = c.run(s, t.Context(), req)
+	s.tracked(t, c.name, req, resp, err)
 	if err != nil {
 		return resp, toStatus(c.name, err)
 	}

@@ -28,6 +28,9 @@ const Version = "8.5.0"
 // heartbeatIntervalDefault is TiKV's.
 const heartbeatIntervalDefault = 10 * time.Second
 
+// slowLogThresholdDefault is TiKV's.
+const slowLogThresholdDefault = time.Second
+
 // memTablesBytes is the room in the cache for a store's memtables: one that is
 // being written and one that is being flushed, in each of its databases.
 const memTablesBytes = 2 * (engine.MemTableBytesDefault + raftlog.MemTableBytes)
@@ -75,6 +78,11 @@ type Config struct {
 	// the node has a registry of its own.
 	Registerer prometheus.Registerer
 	Gatherer   prometheus.Gatherer
+	// SlowLogThreshold is from which duration on a request is logged as slow; 0
+	// means slowLogThresholdDefault, less than 0 never. RedactInfoLog keeps keys
+	// out of the log. Both can be changed while the node runs (POST /config).
+	SlowLogThreshold time.Duration
+	RedactInfoLog    bool
 	// Observers are told what happens to regions, as raftstore's is.
 	Observers []raftstore.Observer
 	// ExtraServices adds services to the gRPC server before it serves.
@@ -106,6 +114,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.StoreHeartbeatInterval <= 0 {
 		c.StoreHeartbeatInterval = heartbeatIntervalDefault
+	}
+	if c.SlowLogThreshold == 0 {
+		c.SlowLogThreshold = slowLogThresholdDefault
 	}
 	if c.ResolvedTSInterval == 0 {
 		c.ResolvedTSInterval = resolvedts.IntervalDefault

@@ -15,6 +15,7 @@ type metrics struct {
 	batchSize prometheus.Histogram
 	refusals  *prometheus.CounterVec
 	inFlight  []prometheus.Collector
+	stages    stageMetrics
 }
 
 func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
@@ -45,6 +46,7 @@ func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
 	}
+	m.stages.init()
 	if reg == nil {
 		return m, nil
 	}
@@ -58,7 +60,7 @@ func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.duration, m.failures, m.batchSize, m.refusals}, m.inFlight...)
+	return append(append([]prometheus.Collector{m.duration, m.failures, m.batchSize, m.refusals}, m.inFlight...), m.stages.all...)
 }
 
 func (m *metrics) observe(method string, d time.Duration, err error) {

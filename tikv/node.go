@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/copradb/copra/internal/gossip"
 	"github.com/copradb/copra/internal/pdclient"
+	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/engine/disk"
@@ -51,6 +52,7 @@ type Node struct {
 	txn       *txn.Store
 	detector  *deadlock.Detector
 	service   *Service
+	slow      *slowlog.Log
 	observer  *observer
 	resolved  *resolvedts.Manager
 	health    *health.Server
@@ -135,6 +137,9 @@ func (n *Node) StatusAddr() string {
 // Service is the Tikv service, for clients in this process.
 func (n *Node) Service() tikvpb.TikvServer { return n.service }
 
+// SlowLog takes the requests of clients that took too long.
+func (n *Node) SlowLog() *slowlog.Log { return n.slow }
+
 // Txn is the transactional store.
 func (n *Node) Txn() *txn.Store { return n.txn }
 
@@ -206,6 +211,8 @@ func (n *Node) connectPD(ctx context.Context) (err error) {
 	}
 	n.storeID = id.StoreID
 	n.log = n.log.With("store", n.storeID)
+	n.slow = slowlog.New(n.log, n.cfg.SlowLogThreshold)
+	n.slow.SetRedact(n.cfg.RedactInfoLog)
 	return nil
 }
 
@@ -306,7 +313,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
 		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
-		log: n.log, metrics: m, inFlight: flight, batchSlots: make(chan struct{}, batchRequestsMax),
+		log: n.log, metrics: m, inFlight: flight, slow: n.slow, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	return nil
 }

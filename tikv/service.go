@@ -11,6 +11,7 @@ import (
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/tikv/deadlock"
@@ -44,6 +45,7 @@ type Service struct {
 	log                *slog.Logger
 	metrics            *metrics
 	inFlight           *inFlight
+	slow               *slowlog.Log
 
 	slowScore   func() uint64 // of the store, see raftstore.Store.SlowScore
 	feedbackSeq atomic.Uint64

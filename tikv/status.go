@@ -38,9 +38,12 @@ func (n *Node) statusHandler() http.Handler {
 			"storage": map[string]any{"api-version": 1, "enable-ttl": true, "data-dir": n.cfg.DataDir, "block-cache-bytes": n.cfg.CacheBytes},
 			"raftstore": map[string]any{
 				"region-split-bytes": n.cfg.raftConfig().RegionSplitBytes, "region-max-bytes": n.cfg.raftConfig().RegionMaxBytes},
-			"pd": map[string]any{"endpoints": n.cfg.PDEndpoints},
+			"pd":                 map[string]any{"endpoints": n.cfg.PDEndpoints},
+			"slow-log-threshold": n.slow.Threshold().String(),
+			"security":           map[string]any{"redact-info-log": n.slow.Redact()},
 		})
 	})
+	mux.HandleFunc("POST /config", n.changeConfig)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]any{
 			"cluster_id": n.clusterID, "store_id": n.storeID, "address": n.addr, "version": Version,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/latch"
 	"github.com/copradb/copra/txn/mvcc"
 )
@@ -19,7 +20,8 @@ import (
 // it decides by, and the batch it will write. Commands are pooled.
 type command struct {
 	s       *Store
-	rc      kvrpcpb.Context // a copy: replica flags off, term set for the write
+	tracker *tracker.Tracker // of the request; nil: nobody counts
+	rc      kvrpcpb.Context  // a copy: replica flags off, term set for the write
 	startTS uint64
 
 	guard latch.Guard
@@ -63,6 +65,7 @@ func (s *Store) exec(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS
 	defer func() { s.metrics.observe(name, time.Since(began)) }()
 
 	c := s.commands.Get().(*command)
+	c.tracker = tracker.From(ctx)
 	defer c.end()
 	if err := c.begin(ctx, name, rc, startTS, keys); err != nil {
 		return err
@@ -86,11 +89,14 @@ func (c *command) begin(ctx context.Context, name cmd, rc *kvrpcpb.Context, star
 	if err := c.setKeys(keys); err != nil {
 		return err
 	}
-	if err := c.s.latches.Acquire(ctx, &c.guard, c.keys); err != nil {
-		return err
+	was := c.tracker.Enter(tracker.Latch)
+	err := c.s.latches.Acquire(ctx, &c.guard, c.keys)
+	c.tracker.Enter(tracker.Snapshot)
+	if err == nil {
+		c.snap, err = c.s.engine.Snapshot(ctx, &c.rc, kv.SnapshotOptions{})
 	}
-	var err error
-	if c.snap, err = c.s.engine.Snapshot(ctx, &c.rc, kv.SnapshotOptions{}); err != nil {
+	c.tracker.Enter(was)
+	if err != nil {
 		return err
 	}
 	c.r.Init(c.snap)
@@ -139,7 +145,7 @@ func (c *command) write() error {
 		return busy("too many bytes wait to be written")
 	}
 	c.closeSnapshot()
-	err := s.engine.Write(s.ctx, &c.rc, &c.batch)
+	err := s.engine.Write(c.tracker.Under(s.ctx), &c.rc, &c.batch)
 	s.pendingBytes.Add(-int64(size))
 	if err != nil {
 		if kv.AsRegionError(err) != nil {
@@ -187,7 +193,7 @@ func (c *command) end() {
 	c.batch.Reset()
 	clear(c.plain)
 	clear(c.acquired)
-	c.rc = kvrpcpb.Context{}
+	c.rc, c.tracker = kvrpcpb.Context{}, nil
 	c.plain, c.keys, c.published = c.plain[:0], c.keys[:0], c.published[:0]
 	c.released, c.acquired = c.released[:0], c.acquired[:0]
 	c.s.commands.Put(c)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/mvcc"
 )
 
@@ -37,6 +38,7 @@ func (s *Store) get(ctx context.Context, req *kvrpcpb.GetRequest, resp *kvrpcpb.
 	}
 	resp.NotFound = !ok
 	if ok {
+		tracker.From(ctx).CountRows(1, len(req.Key)+len(value))
 		resp.Value = append(make([]byte, 0, len(value)), value...)
 		if req.NeedCommitTs {
 			resp.CommitTs = commitTS
@@ -94,6 +96,7 @@ func (s *Store) batchGet(ctx context.Context, req *kvrpcpb.BatchGetRequest, resp
 		}
 		resp.Pairs = append(resp.Pairs, pair)
 	}
+	tracker.From(ctx).CountRows(len(resp.Pairs), bytes)
 	return nil
 }
 
@@ -145,5 +148,6 @@ func (s *Store) bufferBatchGet(ctx context.Context, req *kvrpcpb.BufferBatchGetR
 		}
 		resp.Pairs = append(resp.Pairs, &kvrpcpb.KvPair{Key: slices.Clone(key), Value: value})
 	}
+	tracker.From(ctx).CountRows(len(resp.Pairs), bytes)
 	return nil
 }

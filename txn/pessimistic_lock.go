@@ -9,6 +9,7 @@ import (
 	"github.com/dgryski/go-farm"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/deadlock"
 	"github.com/copradb/copra/txn/lockwait"
 	"github.com/copradb/copra/txn/mvcc"
@@ -325,6 +326,9 @@ func (p *pessimisticLock) relock(c *command, i int, l *mvcc.Lock) error {
 // wait waits in the queue. again says that the lock should be tried for once
 // more; if not, err is the answer.
 func (p *pessimisticLock) wait(ctx context.Context, deadline time.Time) (again bool, err error) {
+	t := tracker.From(ctx)
+	was := t.Enter(tracker.LockWait)
+	defer func() { t.Enter(was) }()
 	began := time.Now()
 	defer func() { p.s.metrics.lockWait.Observe(time.Since(began).Seconds()) }()
 	defer p.s.waiters.Remove(p.waiter)

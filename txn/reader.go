@@ -8,6 +8,7 @@ import (
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/mvcc"
 )
 
@@ -142,7 +143,10 @@ type lockedByLeader interface {
 }
 
 func (s *Store) takeSnapshot(ctx context.Context, rc *kvrpcpb.Context, so kv.SnapshotOptions, r *Reader) error {
+	t := tracker.From(ctx)
+	was := t.Enter(tracker.Snapshot)
 	snap, err := s.engine.Snapshot(ctx, rc, so)
+	t.Enter(was)
 	if err != nil {
 		var locked lockedByLeader
 		if errors.As(err, &locked) {

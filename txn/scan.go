@@ -8,6 +8,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 )
 
 // KvScan reads up to limit rows of a region in key order, or from the top with
@@ -38,6 +39,7 @@ func (s *Store) scan(ctx context.Context, req *kvrpcpb.ScanRequest, resp *kvrpcp
 	}
 	defer func() { err = errors.Join(err, sc.Close()) }()
 	bytes, step := 0, max(int(req.SampleStep), 1)
+	defer func() { tracker.From(ctx).CountRows(len(resp.Pairs), bytes) }()
 	for row := 0; len(resp.Pairs) < int(req.Limit); row++ {
 		if row%1024 == 1023 && ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 )
 
 // Snapshot is one state of the whole store. It holds back the reuse of disk
@@ -171,6 +172,7 @@ type Iterator struct {
 	// inPrefix says that the last seek was limited to one prefix, where Pebble
 	// cannot move backwards.
 	inPrefix bool
+	tracker  *tracker.Tracker
 }
 
 var _ kv.Iterator = (*Iterator)(nil)
@@ -251,4 +253,9 @@ func (i *Iterator) Value() ([]byte, error) { return i.it.ValueAndErr() }
 func (i *Iterator) Error() error { return i.it.Error() }
 
 // Close frees the iterator.
-func (i *Iterator) Close() error { return i.it.Close() }
+func (i *Iterator) Close() error {
+	if i.tracker != nil {
+		i.report()
+	}
+	return i.it.Close()
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/latch"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -88,6 +89,9 @@ func checkCF(cf string) error {
 
 // snapshot is a linearizable view for reads.
 func (s *Service) snapshot(ctx context.Context, rc *kvrpcpb.Context) (kv.Snapshot, error) {
+	t := tracker.From(ctx)
+	was := t.Enter(tracker.Snapshot)
+	defer func() { t.Enter(was) }()
 	return s.engine.Snapshot(ctx, rc, kv.SnapshotOptions{})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/latch"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -28,13 +29,21 @@ func (s *Service) write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch, f
 	}
 	if forCAS {
 		var g latch.Guard
-		if err := s.latches.Acquire(ctx, &g, keys); err != nil {
+		if err := s.acquire(ctx, &g, keys); err != nil {
 			return err
 		}
 		defer g.Release()
 		ctx = context.WithoutCancel(ctx)
 	}
 	return undetermined(s.engine.Write(ctx, rc, b))
+}
+
+// acquire takes the latches of the keys.
+func (s *Service) acquire(ctx context.Context, g *latch.Guard, keys [][]byte) error {
+	t := tracker.From(ctx)
+	was := t.Enter(tracker.Latch)
+	defer func() { t.Enter(was) }()
+	return s.latches.Acquire(ctx, g, keys)
 }
 
 // undetermined marks failures after which nobody knows whether the write will
@@ -199,7 +208,7 @@ func (s *Service) compareAndSwap(ctx context.Context, req *kvrpcpb.RawCASRequest
 		return bad(err)
 	}
 	var g latch.Guard
-	if err := s.latches.Acquire(ctx, &g, [][]byte{key}); err != nil {
+	if err := s.acquire(ctx, &g, [][]byte{key}); err != nil {
 		return err
 	}
 	defer g.Release()

@@ -57,6 +57,9 @@ them hold three replicas of everything and survive the loss of one.
 			if o.SnapshotBytesPerSecond = int64(snapshotRate); snapshotRate == 0 {
 				return fmt.Errorf("--snapshot-rate must be more than 0")
 			}
+			if o.SlowLogThreshold == 0 {
+				o.SlowLogThreshold = time.Nanosecond // all
+			}
 			if splitSize == 0 {
 				return fmt.Errorf("--region-split-size must be more than 0")
 			}
@@ -107,6 +110,8 @@ them hold three replicas of everything and survive the loss of one.
 	f.Var(&snapshotRate, "snapshot-rate", "how much of snapshots the store sends in a second, over all")
 	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
 	f.BoolVar(&hibernate, "hibernate-regions", true, "let idle regions sleep: no ticks, no heartbeats")
+	f.DurationVar(&o.SlowLogThreshold, "slow-log-threshold", time.Second, "a request of a client that takes longer is logged with its stages; negative for none")
+	f.BoolVar(&o.RedactInfoLog, "redact-info-log", false, "keep keys out of the log")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
 	f.DurationVar(&o.ResolvedTSInterval, "resolved-ts-interval", time.Second, "how often the timestamp advances up to which replicas serve stale reads")
 	f.DurationVar(&o.Raft.ConsistencyCheckInterval, "consistency-check-interval", 0, "how often the replicas of a region are compared; 0 is never (copra ctl region check compares one)")
