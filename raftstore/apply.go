@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_cmdpb"
@@ -262,6 +263,9 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 		err = errMerging(a.p.regionID)
 	case h.kind == entryKindWrite:
 		count := batch.Len()
+		if kv.Conditional(rest) {
+			rest = a.resolve(rest)
+		}
 		if bad := batch.ApplyEncoded(rest); bad != nil {
 			panic(fmt.Sprintf("raftstore: region %d, entry %d: %v", a.p.regionID, e.GetIndex(), bad))
 		}

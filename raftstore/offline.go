@@ -215,7 +215,7 @@ func describeWrite(data []byte) string {
 		}
 		if !ok {
 			return fmt.Sprintf("%d puts, %d deletes, %d range deletes, first key %x",
-				counts[kv.OpPut], counts[kv.OpDelete], counts[kv.OpDeleteRange], first)
+				counts[kv.OpPut], counts[kv.OpDelete]+counts[kv.OpDeleteIf], counts[kv.OpDeleteRange], first)
 		}
 		if first == nil {
 			first = key

@@ -85,6 +85,7 @@ func (p *peer) newHeader(kind byte, region *metapb.Region) entryHeader {
 // checks the epoch's version, which stands for the same range.
 func checkBatch(b *kv.Batch, region *metapb.Region) error {
 	r := kv.ReadBatch(b.Bytes())
+	conditional := kv.Conditional(b.Bytes())
 	for {
 		op, _, key, value, ok, err := r.Next()
 		if err != nil {
@@ -95,6 +96,9 @@ func checkBatch(b *kv.Batch, region *metapb.Region) error {
 		}
 		if !keyInRegion(key, region) {
 			return errKeyNotInRegion(key, region)
+		}
+		if (op == kv.OpDeleteIf) != conditional {
+			return fmt.Errorf("raftstore: write to region %d: conditional deletes and other operations in one batch", region.GetId())
 		}
 		if op != kv.OpDeleteRange {
 			continue

@@ -67,6 +67,9 @@ type Config struct {
 	// ResolvedTSInterval is how often the timestamps advance up to which replicas
 	// serve stale reads; 0 means resolvedts.IntervalDefault.
 	ResolvedTSInterval time.Duration
+	// TTLPollInterval is how often raw values that have expired are removed; 0
+	// means raw.TTLPollIntervalDefault.
+	TTLPollInterval time.Duration
 	// LocalTransport connects the stores of one process without sockets; all
 	// stores of the cluster must be in it.
 	LocalTransport *transport.Local

@@ -55,6 +55,7 @@ type Node struct {
 	slow      *slowlog.Log
 	observer  *observer
 	resolved  *resolvedts.Manager
+	ttl       *raw.TTLChecker
 	health    *health.Server
 	gossip    atomic.Pointer[gossip.Node]
 	reporter  atomic.Pointer[raftstore.Store] // regions, once it is there
@@ -304,6 +305,9 @@ func (n *Node) buildStore(context.Context) error {
 		n.cfg.LocalTransport.Attach(n.storeID, n.regions)
 		n.onStop(func() { n.cfg.LocalTransport.Detach(n.storeID) })
 	}
+	if err := n.buildTTL(); err != nil {
+		return err
+	}
 	flight := newInFlight()
 	m, err := newMetrics(n.cfg.Registerer, flight)
 	if err != nil {
@@ -389,6 +393,7 @@ func (n *Node) serve(context.Context) error {
 	n.wg.Go(n.observer.run)
 	n.wg.Go(n.heartbeats)
 	n.resolved.Start()
+	n.ttl.Start()
 	n.onStop(n.cancel)
 	return nil
 }

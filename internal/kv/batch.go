@@ -13,6 +13,9 @@ const (
 	OpPut         Op = 1
 	OpDelete      Op = 2
 	OpDeleteRange Op = 3 // key = start, value = end (exclusive, not empty)
+	// OpDeleteIf deletes the key if its value, when the entry is applied, begins
+	// with the bytes given as value (not empty).
+	OpDeleteIf Op = 4
 )
 
 // Batch is an ordered list of writes to one region, kept in the very bytes
@@ -20,7 +23,8 @@ const (
 //
 //	entry := op(1) cf(1) uvarint(len key) key uvarint(len value) value
 //
-// A delete has an empty value. The zero Batch is empty and ready to use.
+// A delete has an empty value. A batch whose first entry is an OpDeleteIf has
+// only such. The zero Batch is empty and ready to use.
 type Batch struct {
 	data  []byte
 	count int
@@ -34,6 +38,13 @@ func (b *Batch) Delete(cf CF, key []byte) { b.append(OpDelete, cf, key, nil) }
 
 // DeleteRange appends a delete of [start, end).
 func (b *Batch) DeleteRange(cf CF, start, end []byte) { b.append(OpDeleteRange, cf, start, end) }
+
+// DeleteIf appends a delete of key that takes effect only if the value begins
+// with prefix when the batch is applied. It goes with no other operation.
+func (b *Batch) DeleteIf(cf CF, key, prefix []byte) { b.append(OpDeleteIf, cf, key, prefix) }
+
+// Conditional reports whether an encoded batch is made of OpDeleteIf.
+func Conditional(data []byte) bool { return len(data) > 0 && Op(data[0]) == OpDeleteIf }
 
 func (b *Batch) append(op Op, cf CF, key, value []byte) {
 	b.data = append(b.data, byte(op), byte(cf))
@@ -70,7 +81,7 @@ func (r *BatchReader) Next() (op Op, cf CF, key, value []byte, ok bool, err erro
 		return 0, 0, nil, nil, false, fmt.Errorf("kv: batch entry of %d bytes is cut off", len(r.rest))
 	}
 	op, cf = Op(r.rest[0]), CF(r.rest[1])
-	if op < OpPut || op > OpDeleteRange || !cf.Valid() {
+	if op < OpPut || op > OpDeleteIf || !cf.Valid() {
 		return 0, 0, nil, nil, false, fmt.Errorf("kv: batch entry has operation %d on family %#x", op, byte(cf))
 	}
 	r.rest = r.rest[2:]

@@ -61,7 +61,8 @@ func (b *Batch) finish(err error) {
 }
 
 // ApplyEncoded appends the writes of a kv.Batch's bytes. After an error the
-// batch must not be applied.
+// batch must not be applied. Conditional deletes must have been resolved: what
+// they depend on may be in the batch.
 func (b *Batch) ApplyEncoded(data []byte) error {
 	r := kv.ReadBatch(data)
 	for {
@@ -76,6 +77,8 @@ func (b *Batch) ApplyEncoded(data []byte) error {
 			b.Delete(cf, key)
 		case kv.OpDeleteRange:
 			b.DeleteRange(cf, key, value)
+		default:
+			return fmt.Errorf("operation %d cannot be applied as it is", op)
 		}
 	}
 }

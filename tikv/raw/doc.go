@@ -20,8 +20,14 @@
 //	0x00 value                     without TTL
 //	0x01 expiry(8, BE, unix s) value
 //
-// An expired value reads as absent and is overwritten or deleted later; it
-// occupies space until then.
+// This is so in V1 and V2 alike (TiKV's V1 has no TTL, its V1TTL and V2 put
+// theirs behind the value): a V1 client may give TTLs at any time.
+//
+// An expired value reads as absent on every path (by the clock of the leader
+// that is asked) and is overwritten or deleted later. A sweep of the regions that
+// the store leads removes it (ttl.go), a minute or more after it has expired, by a
+// delete through Raft that takes effect where the value is still that one: so
+// replicas never differ, and no write is lost to it.
 //
 // # Atomicity
 //
@@ -34,5 +40,5 @@
 // No MVCC, no column families but the default one, no coprocessor: they are
 // refused by name.
 //
-// Read next: keys.go, service.go, scan.go, write.go.
+// Read next: keys.go, service.go, scan.go, write.go, ttl.go.
 package raw

@@ -113,6 +113,7 @@ them hold three replicas of everything and survive the loss of one.
 	f.DurationVar(&o.SlowLogThreshold, "slow-log-threshold", time.Second, "a request of a client that takes longer is logged with its stages; negative for none")
 	f.BoolVar(&o.RedactInfoLog, "redact-info-log", false, "keep keys out of the log")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
+	f.DurationVar(&o.TTLPollInterval, "ttl-check-poll-interval", 12*time.Hour, "how often expired values of raw keys are removed")
 	f.DurationVar(&o.ResolvedTSInterval, "resolved-ts-interval", time.Second, "how often the timestamp advances up to which replicas serve stale reads")
 	f.DurationVar(&o.Raft.ConsistencyCheckInterval, "consistency-check-interval", 0, "how often the replicas of a region are compared; 0 is never (copra ctl region check compares one)")
 	return cmd

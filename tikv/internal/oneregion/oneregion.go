@@ -5,6 +5,7 @@ package oneregion
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -76,11 +77,42 @@ func (e *Engine) Write(_ context.Context, _ *kvrpcpb.Context, b *kv.Batch) error
 	}
 	eb := e.Data.NewBatch()
 	defer eb.Close()
+	if kv.Conditional(b.Bytes()) {
+		var err error
+		if b, err = e.resolve(b); err != nil {
+			return err
+		}
+	}
 	if err := eb.ApplyEncoded(b.Bytes()); err != nil {
 		return err
 	}
 	e.index++
 	return e.Data.Apply(eb)
+}
+
+// resolve looks which conditional deletes take effect.
+func (e *Engine) resolve(b *kv.Batch) (*kv.Batch, error) {
+	snap, out := e.Data.NewSnapshot(), &kv.Batch{}
+	r := kv.ReadBatch(b.Bytes())
+	for {
+		_, cf, key, prefix, ok, err := r.Next()
+		if err != nil || !ok {
+			return out, errors.Join(err, snap.Close())
+		}
+		value, closer, err := snap.Get(cf, key)
+		if errors.Is(err, kv.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, snap.Close())
+		}
+		if bytes.HasPrefix(value, prefix) {
+			out.Delete(cf, key)
+		}
+		if err := closer.Close(); err != nil {
+			return nil, errors.Join(err, snap.Close())
+		}
+	}
 }
 
 type snapshot struct {
