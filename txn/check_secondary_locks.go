@@ -34,6 +34,9 @@ func (s *Store) KvCheckSecondaryLocks(ctx context.Context, req *kvrpcpb.CheckSec
 	if re, ke, err := split(err); re != nil || ke != nil || err != nil {
 		return &kvrpcpb.CheckSecondaryLocksResponse{RegionError: re, Error: ke}, err
 	}
+	if resp.CommitTs != 0 {
+		s.status.put(req.StartVersion, mvcc.TxnStatus{CommitTS: resp.CommitTs})
+	}
 	return resp, nil
 }
 
@@ -41,27 +44,29 @@ func (s *Store) KvCheckSecondaryLocks(ctx context.Context, req *kvrpcpb.CheckSec
 // nil, how it ended there (0: rolled back, if need be by this call).
 func (c *command) checkSecondary(i int) (*mvcc.Lock, uint64, error) {
 	enc := c.keys[i]
-	l, err := c.r.LoadLock(enc)
+	on, err := c.r.LoadLock(enc)
 	if err != nil {
 		return nil, 0, err
 	}
-	own := l != nil && l.StartTS == c.startTS
-	if own && !l.Pessimistic() {
+	l := on.Of(c.startTS)
+	if l != nil && !l.Pessimistic() {
 		return l, 0, nil
 	}
 	rec, err := c.r.TxnRecord(enc, c.startTS)
 	if err != nil {
 		return nil, 0, err
 	}
-	if own {
-		c.unlock(enc, l, 0)
+	if l != nil {
+		c.unlock(enc, on, l, 0)
 	}
 	if rec.Fate != mvcc.FateNone {
 		return nil, rec.CommitTS, nil
 	}
-	if l != nil && !own {
-		c.rememberRollback(enc, l)
+	if l == nil && on != nil && rec.Overlapped == nil {
+		c.rememberRollback(enc, on)
 	}
-	c.putRollback(enc, true, rec.Overlapped)
+	if err := c.putRollback(enc, true, rec.Overlapped, on == nil || l != nil && !on.Shared()); err != nil {
+		return nil, 0, err
+	}
 	return nil, 0, c.collapse(enc)
 }

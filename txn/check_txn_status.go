@@ -24,12 +24,16 @@ func (s *Store) KvCheckTxnStatus(ctx context.Context, req *kvrpcpb.CheckTxnStatu
 	q := statusQuery{req: req, resp: &kvrpcpb.CheckTxnStatusResponse{}}
 	err := s.exec(ctx, cmdCheckTxnStatus, req.Context, req.LockTs, [][]byte{req.PrimaryKey}, func(c *command) error {
 		q.c, q.enc = c, c.keys[0]
-		l, err := c.r.LoadLock(q.enc)
+		on, err := c.r.LoadLock(q.enc)
 		if err != nil {
 			return err
 		}
-		if l == nil || l.StartTS != req.LockTs {
-			return q.missing(l)
+		l := on.Of(req.LockTs)
+		switch {
+		case l == nil:
+			return q.missing(on)
+		case on.Shared(): // no primary is locked in share mode
+			return errPrimaryMismatch(on.Info(req.PrimaryKey))
 		}
 		return q.locked(l)
 	})
@@ -91,7 +95,7 @@ func (q *statusQuery) locked(l *mvcc.Lock) error {
 		if err := q.missing(nil); err != nil {
 			return err
 		}
-		c.unlock(q.enc, l, 0)
+		c.unlock(q.enc, l, l, 0)
 		return nil
 	}
 	if l.UseAsyncCommit && !req.ForceSyncCommit {
@@ -101,7 +105,7 @@ func (q *statusQuery) locked(l *mvcc.Lock) error {
 	if l.Pessimistic() && l.WithConflict {
 		if _, done, err := q.decided(); err != nil || done {
 			if done {
-				c.unlock(q.enc, l, 0) // taken by a late copy of a request
+				c.unlock(q.enc, l, l, 0) // taken by a late copy of a request
 			}
 			return err
 		}
@@ -131,10 +135,10 @@ func (q *statusQuery) alive(l *mvcc.Lock) {
 func (q *statusQuery) expire(l *mvcc.Lock) error {
 	if l.Pessimistic() && q.req.ResolvingPessimisticLock {
 		// The transaction may still go on: only this lock is taken from it.
-		q.c.unlock(q.enc, l, 0)
+		q.c.unlock(q.enc, l, l, 0)
 		q.resp.Action = kvrpcpb.Action_TTLExpirePessimisticRollback
 		return nil
 	}
 	q.resp.Action = kvrpcpb.Action_TTLExpireRollback
-	return q.c.rollbackLock(q.enc, l, true)
+	return q.c.rollbackLock(q.enc, l, l, true)
 }

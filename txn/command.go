@@ -38,19 +38,29 @@ type command struct {
 	published [][]byte // encoded keys in the memory lock table
 	released  []release
 	acquired  []acquisition
+	left      []leaving
 }
 
 // release is a lock the batch deletes.
 type release struct {
-	key               []byte // encoded
+	key               []byte // encoded; nil: others share the lock still
 	startTS, commitTS uint64
 	pessimistic       bool
 }
 
-// acquisition is a lock the batch puts on a key, for those who wait for it.
+// acquisition is a lock the batch puts on a key, for those who wait for it: a
+// new one, or a shared one whose holders change.
 type acquisition struct {
 	key  []byte // encoded
 	lock *mvcc.Lock
+}
+
+// leaving is a shared lock that transactions are taken out of. It is written
+// when the command is done with the key.
+type leaving struct {
+	key  []byte // encoded
+	lock *mvcc.Lock
+	last release // of the transaction that left last
 }
 
 // exec runs body for the keys of one request: under their latches, with a
@@ -73,6 +83,7 @@ func (s *Store) exec(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS
 	if err := body(c); err != nil {
 		return err
 	}
+	c.settle()
 	return c.write()
 }
 
@@ -162,7 +173,9 @@ func (c *command) write() error {
 func (c *command) notify() {
 	s := c.s
 	for _, r := range c.released {
-		s.waiters.Released(r.key, r.startTS, r.commitTS)
+		if r.key != nil {
+			s.waiters.Released(r.key, r.startTS, r.commitTS)
+		}
 		if r.pessimistic {
 			s.detector.CleanUp(r.startTS)
 		}
@@ -193,15 +206,16 @@ func (c *command) end() {
 	c.batch.Reset()
 	clear(c.plain)
 	clear(c.acquired)
+	clear(c.left)
 	c.rc, c.tracker = kvrpcpb.Context{}, nil
 	c.plain, c.keys, c.published = c.plain[:0], c.keys[:0], c.published[:0]
-	c.released, c.acquired = c.released[:0], c.acquired[:0]
+	c.released, c.acquired, c.left = c.released[:0], c.acquired[:0], c.left[:0]
 	c.s.commands.Put(c)
 }
 
 // The writes a command is made of. enc is an encoded key.
 
-// putLock writes l; fresh says that the transaction did not hold the key before.
+// putLock writes l; fresh says that a transaction did not hold the key before.
 func (c *command) putLock(enc []byte, l *mvcc.Lock, fresh bool) {
 	c.vbuf = mvcc.AppendLock(c.vbuf[:0], l)
 	c.batch.Put(kv.CFLock, enc, c.vbuf)
@@ -231,13 +245,39 @@ func (c *command) deleteValue(enc []byte, startTS uint64) {
 	c.batch.Delete(kv.CFDefault, c.kbuf)
 }
 
-// unlock deletes l from the key; commitTS is 0 when it was not committed.
-func (c *command) unlock(enc []byte, l *mvcc.Lock, commitTS uint64) {
-	c.batch.Delete(kv.CFLock, enc)
-	c.released = append(c.released, release{
+// unlock takes the transaction's lock l off the key, whose lock record is rec:
+// l itself, or a shared lock. commitTS is 0 when it was not committed.
+func (c *command) unlock(enc []byte, rec, l *mvcc.Lock, commitTS uint64) {
+	r := release{
 		key: enc, startTS: l.StartTS, commitTS: commitTS,
 		pessimistic: l.Pessimistic() || l.ForUpdateTS != 0,
-	})
+	}
+	if !rec.Shared() {
+		c.batch.Delete(kv.CFLock, enc)
+		c.released = append(c.released, r)
+		return
+	}
+	rec.RemoveHolder(r.startTS) // l is gone with it
+	if n := len(c.left); n > 0 && c.left[n-1].lock == rec {
+		c.left[n-1].last = r
+	} else {
+		c.left = append(c.left, leaving{key: enc, lock: rec, last: r})
+	}
+	// The key stays locked; only the detector has to know.
+	r.key = nil
+	c.released = append(c.released, r)
+}
+
+// settle writes the shared locks that have lost holders.
+func (c *command) settle() {
+	for _, s := range c.left {
+		if len(s.lock.Holders) > 0 {
+			c.putLock(s.key, s.lock, true)
+			continue
+		}
+		c.batch.Delete(kv.CFLock, s.key)
+		c.released = append(c.released, s.last)
+	}
 }
 
 // plainKey decodes an encoded key that this package encoded itself.

@@ -36,12 +36,19 @@ func (s *Store) KvCommit(ctx context.Context, req *kvrpcpb.CommitRequest) (*kvrp
 // commit commits key i of the command at commitTS. Committed already is
 // success; rolled back, or never locked, is TxnLockNotFound.
 func (c *command) commit(i int, commitTS uint64) error {
-	enc, key := c.keys[i], c.plain[i]
-	l, err := c.r.LoadLock(enc)
+	enc := c.keys[i]
+	on, err := c.r.LoadLock(enc)
 	if err != nil {
 		return err
 	}
-	if l == nil || l.StartTS != c.startTS {
+	return c.commitLock(i, on, commitTS)
+}
+
+// commitLock is commit for a key whose lock record, if any, is known.
+func (c *command) commitLock(i int, on *mvcc.Lock, commitTS uint64) error {
+	enc, key := c.keys[i], c.plain[i]
+	l := on.Of(c.startTS)
+	if l == nil {
 		rec, err := c.r.TxnRecord(enc, c.startTS)
 		if err != nil || rec.Fate == mvcc.FateCommitted {
 			return err
@@ -65,13 +72,21 @@ func (c *command) commit(i int, commitTS uint64) error {
 		// Locked but never prewritten, in a transaction that is committed: the
 		// key was not part of what it wrote. Only the lock goes.
 		c.s.log.Warn("commit meets a pessimistic lock, which is dropped", "start_ts", c.startTS, "region", c.rc.RegionId)
-		c.unlock(enc, l, 0)
+		c.unlock(enc, on, l, 0)
 		return nil
 	}
-	c.putWrite(enc, commitTS, &mvcc.Write{
-		Type: l.Type.WriteType(), StartTS: c.startTS, HasShort: l.HasShort, ShortValue: l.ShortValue,
-		OverlappedRollback: slices.Contains(l.RollbackTS, commitTS),
-	})
-	c.unlock(enc, l, commitTS)
+	w := commitRecord(l)
+	w.OverlappedRollback = slices.Contains(l.RollbackTS, commitTS)
+	c.putWrite(enc, commitTS, &w)
+	c.unlock(enc, on, l, commitTS)
 	return nil
+}
+
+// commitRecord is what the prewritten lock l becomes.
+func commitRecord(l *mvcc.Lock) mvcc.Write {
+	w := mvcc.Write{Type: l.Type.WriteType(), StartTS: l.StartTS, HasShort: l.HasShort, ShortValue: l.ShortValue}
+	if w.Type == mvcc.WriteLock {
+		w.LastChange = l.LastChange
+	}
+	return w
 }

@@ -25,9 +25,12 @@
 //	1PC            prewrite writes commit records at once
 //	pessimistic    acquire locks first, prewrite turns them into real locks
 //	pipelined      KvFlush prewrites in generations while the statement runs
+//	shared         pessimistic locks of several transactions on one key, which
+//	               none of them changes; committed in two phases
 //
 // Invariants:
-//   - at most one lock a key; a key's lock and its commit record of the same
+//   - at most one lock record a key, of one transaction, or shared by several
+//     that leave the key as it is; a key's lock and its commit record of the same
 //     transaction exist together only as the residue of a late request, and the
 //     record wins;
 //   - a transaction never commits below the min_commit_ts of its primary lock;
@@ -38,8 +41,7 @@
 //   - a write whose outcome is not known is answered UndeterminedResult, never
 //     as failed (hazard 23); requests are idempotent, so the client can ask again.
 //
-// What it is not: no Raft, no gRPC, no garbage collection of old versions, no
-// shared locks (SharedLock and SharedPessimisticLock are refused by name).
+// What it is not: no Raft, no gRPC, no transaction files (refused by name).
 // Pessimistic locks are always replicated, never kept in memory only (hazard 24).
 //
 // Methods answer region and key errors inside the response. A Go error means

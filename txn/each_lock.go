@@ -11,24 +11,12 @@ import (
 	"github.com/copradb/copra/txn/mvcc"
 )
 
-// lockedKey is a key that was seen locked.
-type lockedKey struct {
-	key     []byte // plain
-	startTS uint64
-}
-
-func plainKeys(keys []lockedKey) [][]byte {
-	out := make([][]byte, len(keys))
-	for i, k := range keys {
-		out[i] = k.key
-	}
-	return out
-}
-
-// eachLock walks the locks of the region whose transaction is wanted, and
-// hands them out in batches of ResolveKeysMax, each read from a new snapshot.
-// They may be gone when do looks again under the latches.
-func (s *Store) eachLock(ctx context.Context, rc *kvrpcpb.Context, want func(startTS uint64) bool, do func(keys []lockedKey) error) error {
+// eachLock walks the locked keys of the region, and hands those out that a
+// wanted transaction has a lock on, in batches of at most ResolveKeysMax plain
+// keys. No snapshot is held for more than LockStepsMax locks, so a region with a
+// million of them holds nothing up. The locks may be gone when do looks again
+// under the latches.
+func (s *Store) eachLock(ctx context.Context, rc *kvrpcpb.Context, want func(startTS uint64) bool, do func(keys [][]byte) error) error {
 	var from []byte
 	for {
 		keys, next, err := s.someLocks(ctx, rc, from, want)
@@ -47,9 +35,9 @@ func (s *Store) eachLock(ctx context.Context, rc *kvrpcpb.Context, want func(sta
 	}
 }
 
-// someLocks returns up to ResolveKeysMax wanted locks at or after the encoded
-// key from, and where to go on; nil: the region is done.
-func (s *Store) someLocks(ctx context.Context, rc *kvrpcpb.Context, from []byte, want func(startTS uint64) bool) (keys []lockedKey, next []byte, err error) {
+// someLocks returns wanted locked keys at or after the encoded key from, and
+// where to go on; nil: the region is done.
+func (s *Store) someLocks(ctx context.Context, rc *kvrpcpb.Context, from []byte, want func(startTS uint64) bool) (keys [][]byte, next []byte, err error) {
 	c := kvrpcpb.Context{}
 	if rc != nil {
 		c = *rc
@@ -65,23 +53,23 @@ func (s *Store) someLocks(ctx context.Context, rc *kvrpcpb.Context, from []byte,
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
+	var txns []uint64
 	for ok, n := it.First(), 0; ok; ok, n = it.Next(), n+1 {
 		if n%1024 == 1023 && ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
-		if len(keys) == ResolveKeysMax {
+		if len(keys) == ResolveKeysMax || n == LockStepsMax {
 			return keys, slices.Clone(it.Key()), nil
 		}
 		raw, err := it.Value()
 		if err != nil {
 			return nil, nil, err
 		}
-		startTS, err := mvcc.LockStartTS(raw)
-		if err != nil {
+		if txns, err = mvcc.LockTxns(txns[:0], raw); err != nil {
 			return nil, nil, err
 		}
-		if want(startTS) {
-			keys = append(keys, lockedKey{key: plainKey(it.Key()), startTS: startTS})
+		if slices.ContainsFunc(txns, want) {
+			keys = append(keys, plainKey(it.Key()))
 		}
 	}
 	return keys, nil, it.Error()

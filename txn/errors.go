@@ -27,6 +27,13 @@ func invalid(format string, args ...any) error {
 // LockedError says that a read met a lock it cannot pass.
 type LockedError = mvcc.LockedError
 
+// NewerError says that a read at the RC-check-ts level met a newer version.
+type NewerError = mvcc.NewerError
+
+func newerPB(e *NewerError) *kvrpcpb.KeyError {
+	return &kvrpcpb.KeyError{Conflict: e.Conflict(), Retryable: e.Error()}
+}
+
 // keyError is a kvrpcpb.KeyError on its way to the response.
 type keyError struct {
 	pb *kvrpcpb.KeyError
@@ -66,6 +73,14 @@ func errConflict(startTS uint64, w mvcc.Write, commitTS uint64, key, primary []b
 		why, startTS, key, w.StartTS, commitTS)}}
 }
 
+func errPrewritten(startTS uint64, key []byte) error {
+	return errAbort("pessimistic lock of transaction %d on key %x, which it has prewritten", startTS, key)
+}
+
+func errCommitted(startTS, commitTS uint64, key []byte) error {
+	return errAbort("transaction %d is committed at %d on key %x and cannot be rolled back", startTS, commitTS, key)
+}
+
 func errTxnNotFound(startTS uint64, key []byte) error {
 	return &keyError{pb: &kvrpcpb.KeyError{TxnNotFound: &kvrpcpb.TxnNotFound{StartTs: startTS, PrimaryKey: slices.Clone(key)}}}
 }
@@ -93,6 +108,10 @@ func split(err error) (*errorpb.Error, *kvrpcpb.KeyError, error) {
 	var locked *LockedError
 	if errors.As(err, &locked) {
 		return nil, &kvrpcpb.KeyError{Locked: locked.Info}, nil
+	}
+	var newer *NewerError
+	if errors.As(err, &newer) {
+		return nil, newerPB(newer), nil
 	}
 	if re := kv.AsRegionError(err); re != nil {
 		return re, nil, nil

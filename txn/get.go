@@ -32,6 +32,7 @@ func (s *Store) get(ctx context.Context, req *kvrpcpb.GetRequest, resp *kvrpcpb.
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	r.o.NeedCommitTS = req.NeedCommitTs
 	value, commitTS, ok, err := r.get.Get(req.Key)
 	if err != nil {
 		return err
@@ -71,6 +72,7 @@ func (s *Store) batchGet(ctx context.Context, req *kvrpcpb.BatchGetRequest, resp
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	r.o.NeedCommitTS = req.NeedCommitTs
 	bytes := 0
 	for i, key := range req.Keys {
 		if i%256 == 255 && ctx.Err() != nil {
@@ -78,9 +80,13 @@ func (s *Store) batchGet(ctx context.Context, req *kvrpcpb.BatchGetRequest, resp
 		}
 		value, commitTS, ok, err := r.Get(key)
 		var locked *LockedError
+		var newer *NewerError
 		switch {
 		case errors.As(err, &locked):
 			resp.Pairs = append(resp.Pairs, &kvrpcpb.KvPair{Error: &kvrpcpb.KeyError{Locked: locked.Info}, Key: slices.Clone(key)})
+			continue
+		case errors.As(err, &newer):
+			resp.Pairs = append(resp.Pairs, &kvrpcpb.KvPair{Error: newerPB(newer), Key: slices.Clone(key)})
 			continue
 		case err != nil:
 			return err

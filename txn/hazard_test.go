@@ -510,7 +510,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("many locks: %v, %v", locks, err)
 	}
 	// A key of another region is never answered "not found".
-	for _, level := range []kvrpcpb.IsolationLevel{kvrpcpb.IsolationLevel_SI, kvrpcpb.IsolationLevel_RC} {
+	for _, level := range []kvrpcpb.IsolationLevel{kvrpcpb.IsolationLevel_SI, kvrpcpb.IsolationLevel_RC, kvrpcpb.IsolationLevel_RCCheckTS} {
 		rc := e.Context([]byte("x"))
 		rc.IsolationLevel = level
 		g, err := s.KvGet(ctx, &kvrpcpb.GetRequest{Context: rc, Key: []byte("a"), Version: 100})
@@ -523,9 +523,9 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	rc := e.Context(nil)
-	rc.IsolationLevel = kvrpcpb.IsolationLevel_RCCheckTS
+	rc.IsolationLevel = 99
 	if _, err := s.KvGet(ctx, &kvrpcpb.GetRequest{Context: rc, Key: []byte("a"), Version: 100}); !errors.Is(err, txn.ErrUnimplemented) {
-		t.Errorf("RCCheckTS: %v", err)
+		t.Errorf("unknown isolation level: %v", err)
 	}
 }
 

@@ -14,12 +14,16 @@ func (s *Store) KvTxnHeartBeat(ctx context.Context, req *kvrpcpb.TxnHeartBeatReq
 	}
 	resp := &kvrpcpb.TxnHeartBeatResponse{}
 	err := s.exec(ctx, cmdHeartBeat, req.Context, req.StartVersion, [][]byte{req.PrimaryLock}, func(c *command) error {
-		l, err := c.r.LoadLock(c.keys[0])
+		on, err := c.r.LoadLock(c.keys[0])
 		if err != nil {
 			return err
 		}
-		if l == nil || l.StartTS != req.StartVersion {
+		l := on.Of(req.StartVersion)
+		if l == nil {
 			return errTxnNotFound(req.StartVersion, req.PrimaryLock)
+		}
+		if on.Shared() { // no primary is locked in share mode
+			return errPrimaryMismatch(on.Info(req.PrimaryLock))
 		}
 		changed := false
 		if l.TTL < req.AdviseLockTtl {

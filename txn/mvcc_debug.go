@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
@@ -99,8 +100,8 @@ func findTxn(ctx context.Context, snap kv.Snapshot, startTS uint64) (enc []byte,
 		return nil
 	}
 	err = eachEntry(snap, kv.CFLock, nil, nil, func(key, value []byte) (bool, error) {
-		ts, err := mvcc.LockStartTS(value)
-		if err == nil && ts == startTS {
+		txns, err := mvcc.LockTxns(nil, value)
+		if slices.Contains(txns, startTS) {
 			enc = bytes.Clone(key)
 		}
 		return enc != nil, errors.Join(err, cancelled())
@@ -126,11 +127,15 @@ func mvccInfo(snap kv.Snapshot, enc []byte) (*kvrpcpb.MvccInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l != nil && l.Shared() {
+		l = &l.Holders[0] // there is no place for more in the answer; KvScanLock has all
+	}
 	if l != nil {
 		info.Lock = &kvrpcpb.MvccLock{
 			Type: l.Type.Op(), StartTs: l.StartTS, Primary: l.Primary, ShortValue: l.ShortValue,
 			Ttl: l.TTL, ForUpdateTs: l.ForUpdateTS, TxnSize: l.TxnSize,
 			UseAsyncCommit: l.UseAsyncCommit, Secondaries: l.Secondaries, RollbackTs: l.RollbackTS,
+			LastChangeTs: l.LastChange.TS, VersionsToLastChange: l.LastChange.Versions,
 		}
 	}
 	upper := append(codec.EncodeTS(bytes.Clone(enc), 0), 0)
@@ -146,6 +151,7 @@ func mvccInfo(snap kv.Snapshot, enc []byte) (*kvrpcpb.MvccInfo, error) {
 		info.Writes = append(info.Writes, &kvrpcpb.MvccWrite{
 			Type: w.Type.Op(), StartTs: w.StartTS, CommitTs: commitTS,
 			ShortValue: bytes.Clone(w.ShortValue), HasOverlappedRollback: w.OverlappedRollback,
+			LastChangeTs: w.LastChange.TS, VersionsToLastChange: w.LastChange.Versions,
 		})
 		return len(info.Writes) == mvccRecordsMax, nil
 	})

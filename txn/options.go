@@ -32,6 +32,12 @@ const (
 	LockWaitMsMax = 1000
 	// ResolveKeysMax is how many locks one batch of a region-wide resolve takes.
 	ResolveKeysMax = 256
+	// ResolveBytesMax is the size from which on a batch of a region-wide resolve
+	// takes no further key.
+	ResolveBytesMax = 256 << 10
+	// LockStepsMax is how many locks are read from one snapshot by a walk over a
+	// region's locks.
+	LockStepsMax = 16_384
 	// MaxTSAheadMsMax is how far ahead of the clock a read timestamp may be. A
 	// timestamp from nowhere would raise max_ts for good.
 	MaxTSAheadMsMax = 3600_000

@@ -1,16 +1,15 @@
 package txn
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
-	"github.com/dgryski/go-farm"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
-	"github.com/copradb/copra/internal/tracker"
-	"github.com/copradb/copra/txn/deadlock"
 	"github.com/copradb/copra/txn/lockwait"
 	"github.com/copradb/copra/txn/mvcc"
 )
@@ -22,8 +21,10 @@ type pessimisticLock struct {
 	force bool // force-lock mode: lock in spite of newer versions
 
 	results []lockResult
+	own     *mvcc.Lock        // the share that the lock in the making replaces
 	waiter  *lockwait.Waiter  // in the queue after a try that met a lock
 	holder  *kvrpcpb.LockInfo // what it waits for
+	refused error             // the answer, although something was written
 }
 
 // lockResult is the outcome for one key.
@@ -33,12 +34,25 @@ type lockResult struct {
 	conflictTS uint64 // not 0: locked although this newer version exists
 }
 
+// heldLock is a lock that other transactions have on a key.
+type heldLock struct {
+	i    int
+	lock *mvcc.Lock // without our own share of it
+	// shrink is the record to write so that nobody else comes to share the key,
+	// which this request wants alone; nil: nothing to write.
+	shrink *mvcc.Lock
+}
+
 // KvPessimisticLock locks keys before they are written. All keys are locked or
 // none. A key that is locked by another transaction is waited for:
 // wait_timeout < 0 not at all, 0 Limits.LockWaitMsMax, else that many ms, at most
 // Limits.LockWaitMsMax; then KeyIsLocked. Woken by a release, a request of normal
 // mode is answered with a WriteConflict, so that the client retries with a new
 // for_update_ts; one of force-lock mode (a single key) takes the lock itself.
+//
+// SharedPessimisticLock shares a key with other transactions that lock it so. A
+// request for the key alone waits until they have all gone, and lets no new ones
+// in; the only one left that shares a key may have it alone.
 func (s *Store) KvPessimisticLock(ctx context.Context, req *kvrpcpb.PessimisticLockRequest) (*kvrpcpb.PessimisticLockResponse, error) {
 	if err := checkPessimisticLock(req); err != nil {
 		return nil, err
@@ -74,7 +88,12 @@ func checkPessimisticLock(req *kvrpcpb.PessimisticLockRequest) error {
 		switch m.Op {
 		case kvrpcpb.Op_PessimisticLock:
 		case kvrpcpb.Op_SharedPessimisticLock:
-			return unimplemented("shared locks (%s)", m.Op)
+			if req.WakeUpMode == kvrpcpb.PessimisticLockWakeUpMode_WakeUpModeForceLock {
+				return invalid("a shared lock in force-lock mode")
+			}
+			if bytes.Equal(m.Key, req.PrimaryLock) {
+				return invalid("shared lock of the primary key %x; a transaction needs a key of its own first", m.Key)
+			}
 		default:
 			return invalid("pessimistic lock of operation %s", m.Op)
 		}
@@ -116,9 +135,12 @@ func (p *pessimisticLock) run(ctx context.Context) error {
 	keys := mutationKeys(p.req.Mutations)
 	deadline := p.deadline()
 	for {
-		p.results, p.waiter, p.holder = p.results[:0], nil, nil
+		p.results, p.waiter, p.holder, p.refused = p.results[:0], nil, nil, nil
 		err := p.s.exec(ctx, cmdPessimisticLock, p.req.Context, p.req.StartVersion, keys, p.try)
 		if p.waiter == nil {
+			if err == nil {
+				err = p.refused
+			}
 			return err
 		}
 		if err != nil {
@@ -150,25 +172,36 @@ func (p *pessimisticLock) try(c *command) error {
 		if held == nil {
 			continue
 		}
-		p.holder = held.Info(c.plain[i])
-		if p.req.WaitTimeout < 0 {
-			return errLocked(p.holder)
-		}
-		// Still under the latch: the release cannot be missed.
-		w := lockwait.NewWaiter(c.keys[i], c.startTS, c.rc.RegionId, p.force)
-		if err := p.s.waiters.Add(w); err != nil {
-			return busy(err.Error())
-		}
-		p.waiter = w
-		c.batch.Reset() // all or none
-		c.acquired = c.acquired[:0]
-		return nil
+		return p.blocked(c, held)
 	}
 	return nil
 }
 
+// blocked gives the locks of this try up, all or none, and joins the queue.
+func (p *pessimisticLock) blocked(c *command, held *heldLock) error {
+	enc := c.keys[held.i]
+	c.batch.Reset()
+	c.acquired = c.acquired[:0]
+	p.results = p.results[:0]
+	if held.shrink != nil {
+		c.putLock(enc, held.shrink, false)
+	}
+	p.holder = held.lock.Info(c.plain[held.i])
+	if p.req.WaitTimeout < 0 {
+		p.refused = errLocked(p.holder)
+		return nil
+	}
+	// Still under the latch: the release cannot be missed.
+	w := lockwait.NewWaiter(enc, c.startTS, c.rc.RegionId, p.force)
+	if err := p.s.waiters.Add(w); err != nil {
+		return busy(err.Error())
+	}
+	p.waiter = w
+	return nil
+}
+
 // lockKey locks key i, or returns the lock that another transaction has on it.
-func (p *pessimisticLock) lockKey(c *command, i int) (held *mvcc.Lock, err error) {
+func (p *pessimisticLock) lockKey(c *command, i int) (*heldLock, error) {
 	req, m := p.req, p.req.Mutations[i]
 	if req.LockOnlyIfExists && !req.ReturnValues {
 		return nil, errAbort("lock_only_if_exists needs return_values (transaction %d, key %x)", req.StartVersion, m.Key)
@@ -179,17 +212,50 @@ func (p *pessimisticLock) lockKey(c *command, i int) (held *mvcc.Lock, err error
 			return nil, err
 		}
 	}
-	l, err := c.r.LoadLock(c.keys[i])
+	on, err := c.r.LoadLock(c.keys[i])
 	if err != nil {
 		return nil, err
 	}
-	if l != nil && l.StartTS != req.StartVersion {
-		return l, nil
+	own := on.Of(req.StartVersion)
+	share := m.Op == kvrpcpb.Op_SharedPessimisticLock
+	switch {
+	case on == nil:
+		return nil, p.acquire(c, i, nil)
+	case own != nil && (share || !on.Shared()):
+		return nil, p.relock(c, i, on, own)
+	case !on.Shared():
+		return &heldLock{i: i, lock: on}, nil
+	case share && on.ShrinkOnly:
+		return &heldLock{i: i, lock: on}, nil
+	case share && len(on.Holders) >= mvcc.HoldersMax:
+		return nil, busy(fmt.Sprintf("%d transactions share the lock of key %x, the most that may", len(on.Holders), m.Key))
+	case share:
+		return nil, p.acquire(c, i, on)
 	}
-	if l != nil {
-		return nil, p.relock(c, i, l)
+	return p.upgrade(c, i, on, own)
+}
+
+// upgrade is for a key that is wanted alone and is shared by others, or by this
+// transaction, own, or both. Two that wait for one another here are a deadlock.
+func (p *pessimisticLock) upgrade(c *command, i int, on, own *mvcc.Lock) (*heldLock, error) {
+	if own != nil && !own.Pessimistic() {
+		return nil, errPrewritten(c.startTS, c.plain[i])
 	}
-	return nil, p.acquire(c, i)
+	if own != nil && len(on.Holders) == 1 {
+		p.own = own
+		defer func() { p.own = nil }()
+		return nil, p.acquire(c, i, nil)
+	}
+	h := &heldLock{i: i, lock: on}
+	if own != nil {
+		h.lock = on.Clone()
+		h.lock.RemoveHolder(c.startTS)
+	}
+	if !on.ShrinkOnly {
+		on.ShrinkOnly = true
+		h.shrink = on
+	}
+	return h, nil
 }
 
 // newLock is the lock this request puts on a key.
@@ -200,8 +266,24 @@ func (p *pessimisticLock) newLock(forUpdateTS uint64, conflict bool) *mvcc.Lock 
 	}
 }
 
-// acquire locks a key that is free.
-func (p *pessimisticLock) acquire(c *command, i int) error {
+// put writes the new lock l: alone, or as a further part of the shared lock on.
+func (p *pessimisticLock) put(c *command, i int, on, l *mvcc.Lock) {
+	if p.req.Mutations[i].Op != kvrpcpb.Op_SharedPessimisticLock {
+		if p.own != nil {
+			l.TTL, l.MinCommitTS = max(l.TTL, p.own.TTL), max(l.MinCommitTS, p.own.MinCommitTS)
+		}
+		c.putLock(c.keys[i], l, true)
+		return
+	}
+	if on == nil {
+		on = &mvcc.Lock{Type: mvcc.LockShared}
+	}
+	on.PutHolder(*l)
+	c.putLock(c.keys[i], on, true)
+}
+
+// acquire locks a key that is free, or, if it is shared (on) and to be so.
+func (p *pessimisticLock) acquire(c *command, i int, on *mvcc.Lock) error {
 	enc, key, req := c.keys[i], c.plain[i], p.req
 	forUpdateTS := req.ForUpdateTs
 	var res lockResult
@@ -239,7 +321,14 @@ func (p *pessimisticLock) acquire(c *command, i int) error {
 	}
 	switch {
 	case !req.LockOnlyIfExists || res.exists:
-		c.putLock(enc, p.newLock(forUpdateTS, res.conflictTS != 0), true)
+		l := p.newLock(forUpdateTS, res.conflictTS != 0)
+		l.LastChange = mvcc.NoChange
+		if n.ok {
+			if l.LastChange, err = c.r.LastChange(enc, n.commitTS, &n.w); err != nil {
+				return err
+			}
+		}
+		p.put(c, i, on, l)
 	case res.conflictTS != 0:
 		return conflict()
 	}
@@ -285,11 +374,13 @@ func (p *pessimisticLock) load(c *command, enc []byte, n newest, wantValue bool,
 	return err
 }
 
-// relock answers a request for a key that its transaction has locked already.
-func (p *pessimisticLock) relock(c *command, i int, l *mvcc.Lock) error {
+// relock answers a request for a key that its transaction has locked already,
+// by l, which is the key's lock record on or, where a share is asked for, a part
+// of it.
+func (p *pessimisticLock) relock(c *command, i int, on, l *mvcc.Lock) error {
 	enc, req := c.keys[i], p.req
 	if !l.Pessimistic() {
-		return errAbort("pessimistic lock of transaction %d on key %x, which it has prewritten", req.StartVersion, c.plain[i])
+		return errPrewritten(req.StartVersion, c.plain[i])
 	}
 	forUpdateTS := req.ForUpdateTs
 	var res lockResult
@@ -317,88 +408,13 @@ func (p *pessimisticLock) relock(c *command, i int, l *mvcc.Lock) error {
 	if forUpdateTS > l.ForUpdateTS {
 		next := p.newLock(forUpdateTS, l.WithConflict)
 		next.TTL, next.MinCommitTS = max(next.TTL, l.TTL), max(next.MinCommitTS, l.MinCommitTS)
+		next.LastChange = l.LastChange
+		if on.Shared() {
+			on.PutHolder(*next)
+			next = on
+		}
 		c.putLock(enc, next, false)
 	}
 	p.results = append(p.results, res)
 	return nil
-}
-
-// wait waits in the queue. again says that the lock should be tried for once
-// more; if not, err is the answer.
-func (p *pessimisticLock) wait(ctx context.Context, deadline time.Time) (again bool, err error) {
-	t := tracker.From(ctx)
-	was := t.Enter(tracker.LockWait)
-	defer func() { t.Enter(was) }()
-	began := time.Now()
-	defer func() { p.s.metrics.lockWait.Observe(time.Since(began).Seconds()) }()
-	defer p.s.waiters.Remove(p.waiter)
-	timeout := time.NewTimer(time.Until(deadline))
-	defer timeout.Stop()
-
-	edge := p.edge()
-	defer func() { p.s.detector.CleanUpWaitFor(edge) }()
-	if err := p.detect(ctx, edge, deadline); err != nil {
-		return false, err
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
-		case <-timeout.C:
-			p.holder.DurationToLastUpdateMs = uint64(p.s.waiters.Age(p.waiter.Key).Milliseconds())
-			return false, errLocked(p.holder)
-		case holder := <-p.waiter.Holders():
-			p.s.detector.CleanUpWaitFor(edge)
-			p.holder = holder
-			edge = p.edge()
-			if err := p.detect(ctx, edge, deadline); err != nil {
-				return false, err
-			}
-		case w := <-p.waiter.Woken():
-			return p.woken(w)
-		}
-	}
-}
-
-func (p *pessimisticLock) woken(w lockwait.Wake) (again bool, err error) {
-	switch w.Reason {
-	case lockwait.RegionLost:
-		return false, notLeader(p.req.Context.GetRegionId())
-	case lockwait.Closed:
-		return false, ErrClosed
-	}
-	if p.force {
-		return true, nil
-	}
-	return false, errConflict(p.req.StartVersion, mvcc.Write{StartTS: w.StartTS}, w.CommitTS,
-		p.holder.Key, p.req.PrimaryLock, kvrpcpb.WriteConflict_PessimisticRetry)
-}
-
-// edge is the wait-for edge of the current wait. Key hashes are over the plain
-// key, as clients compute them.
-func (p *pessimisticLock) edge() deadlock.WaitFor {
-	return deadlock.WaitFor{
-		Txn: p.req.StartVersion, HolderTxn: p.holder.LockVersion, KeyHash: farm.Fingerprint64(p.holder.Key),
-		Key: p.holder.Key, Tag: p.req.Context.GetResourceGroupTag(),
-	}
-}
-
-// detect asks the detector. A transaction without locks (is_first_lock) is
-// waited for by nobody, so it closes no cycle.
-func (p *pessimisticLock) detect(ctx context.Context, edge deadlock.WaitFor, deadline time.Time) error {
-	if p.req.IsFirstLock {
-		return nil
-	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	cycle, err := p.s.detector.Detect(ctx, edge)
-	if err != nil {
-		p.s.log.Warn("deadlock detection failed; the wait ends by its timeout", "start_ts", edge.Txn, "err", err)
-		return nil
-	}
-	if cycle == nil {
-		return nil
-	}
-	p.s.metrics.deadlocks.Inc()
-	return &keyError{pb: &kvrpcpb.KeyError{Deadlock: cycle}}
 }

@@ -49,11 +49,12 @@ type prewriter struct {
 type pendingLock struct {
 	enc     []byte
 	lock    *mvcc.Lock
-	value   []byte // long value for the default family
-	baseMin uint64 // min_commit_ts without async commit
-	fresh   bool   // not held before
-	pessim  bool   // replaces a pessimistic lock
-	stale   bool   // a long value of an earlier flush has to go
+	value   []byte     // long value for the default family
+	baseMin uint64     // min_commit_ts without async commit
+	fresh   bool       // not held before
+	pessim  bool       // replaces a pessimistic lock
+	shared  *mvcc.Lock // the shared lock it is to be part of
+	stale   bool       // a long value of an earlier flush has to go
 }
 
 func (p *prewriter) pessimistic() bool { return p.forUpdateTS != 0 }
@@ -127,8 +128,10 @@ func checkMutations(ms []*kvrpcpb.Mutation, pessimistic bool) error {
 			if pessimistic {
 				return invalid("CheckNotExists in a pessimistic prewrite")
 			}
-		case kvrpcpb.Op_SharedLock, kvrpcpb.Op_SharedPessimisticLock:
-			return unimplemented("shared locks (%s)", m.Op)
+		case kvrpcpb.Op_SharedLock:
+			if !pessimistic {
+				return invalid("SharedLock in an optimistic prewrite or a flush; lock the key with SharedPessimisticLock first")
+			}
 		default:
 			return invalid("prewrite of operation %s", m.Op)
 		}
@@ -300,16 +303,19 @@ func (p *prewriter) flush() {
 		} else if pl.stale {
 			c.deleteValue(pl.enc, p.startTS)
 		}
+		if pl.shared != nil {
+			pl.shared.PutHolder(*pl.lock)
+			c.putLock(pl.enc, pl.shared, false)
+			continue
+		}
 		if p.kind != onePhase {
 			c.putLock(pl.enc, pl.lock, pl.fresh)
 			continue
 		}
-		c.putWrite(pl.enc, p.commitTS, &mvcc.Write{
-			Type: pl.lock.Type.WriteType(), StartTS: p.startTS,
-			HasShort: pl.lock.HasShort, ShortValue: pl.lock.ShortValue,
-		})
+		w := commitRecord(pl.lock)
+		c.putWrite(pl.enc, p.commitTS, &w)
 		if pl.pessim {
-			c.unlock(pl.enc, pl.lock, p.commitTS)
+			c.unlock(pl.enc, pl.lock, pl.lock, p.commitTS)
 		}
 	}
 }

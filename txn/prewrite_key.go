@@ -24,7 +24,9 @@ type prewriteKey struct {
 	pessimLock  bool // the key holds the transaction's pessimistic lock
 	ownLock     *mvcc.Lock
 	ownMinTS    uint64
-	alreadyLock bool // prewritten before
+	alreadyLock bool       // prewritten before
+	shared      *mvcc.Lock // ownLock is part of it
+	lastChange  mvcc.LastChange
 }
 
 func (k *prewriteKey) mustNotExist() bool {
@@ -40,6 +42,8 @@ func (k *prewriteKey) mustNotExist() bool {
 //	a lock of another transaction    KeyIsLocked       lock lost
 //	its own lock                     done already      done already
 //	its own pessimistic lock         refused           turn it into a lock
+//	a lock shared by others          KeyIsLocked       KeyIsLocked; SharedLock: lock lost
+//	a lock shared with it            refused           refused; SharedLock: turn its part into a lock
 //	a newer commit record            WriteConflict     not checked: the lock guards it
 //	its own rollback record          WriteConflict     lock lost
 func (k *prewriteKey) prewrite() (minCommitTS uint64, err error) {
@@ -50,7 +54,11 @@ func (k *prewriteKey) prewrite() (minCommitTS uint64, err error) {
 		}
 	}
 	k.lockTTL, k.minCommit, k.forUpdate = k.ttl, k.minCommitTS, k.forUpdateTS
-	lock, err := k.c.r.LoadLock(k.enc)
+	on, err := k.c.r.LoadLock(k.enc)
+	if err != nil {
+		return 0, err
+	}
+	lock, err := k.mine(on)
 	if err != nil {
 		return 0, err
 	}
@@ -84,6 +92,31 @@ func (k *prewriteKey) prewrite() (minCommitTS uint64, err error) {
 	return k.addLock(), nil
 }
 
+// mine picks the lock to check from the key's lock record: a part of a shared
+// lock only where the mutation is for it. A key to be prewritten as shared must
+// have been locked before: nobody can tell whether a lost share was safe.
+func (k *prewriteKey) mine(on *mvcc.Lock) (*mvcc.Lock, error) {
+	share := k.m.Op == kvrpcpb.Op_SharedLock
+	if !on.Shared() {
+		if share && on.Of(k.startTS) == nil {
+			return nil, errLockLost(k.startTS, k.m.Key, "it was a shared lock")
+		}
+		return on, nil
+	}
+	own := on.Of(k.startTS)
+	switch {
+	case own != nil && !share:
+		return nil, errAbort("prewrite (%s) of transaction %d on key %x, which it has locked in share mode only; lock it alone first", k.m.Op, k.startTS, k.m.Key)
+	case own != nil:
+		k.shared = on
+		return own, nil
+	case share:
+		return nil, errLockLost(k.startTS, k.m.Key, "other transactions share the key")
+	}
+	k.c.s.metrics.conflict("prewrite_locked")
+	return nil, errLocked(on.Info(k.m.Key))
+}
+
 // checkLock looks at the lock on the key. stop says that the mutation is to be
 // left out.
 func (k *prewriteKey) checkLock(l *mvcc.Lock) (stop bool, err error) {
@@ -99,7 +132,7 @@ func (k *prewriteKey) checkLock(l *mvcc.Lock) (stop bool, err error) {
 		k.c.s.metrics.conflict("prewrite_locked")
 		return false, errLocked(info)
 	}
-	k.ownLock = l
+	k.ownLock, k.lastChange = l, l.LastChange
 	if l.Pessimistic() {
 		if !k.pessimistic() {
 			return false, errAbort("optimistic prewrite of transaction %d on key %x, which it holds a pessimistic lock of", k.startTS, k.m.Key)
@@ -141,10 +174,28 @@ func (k *prewriteKey) amendLostLock() error {
 		k.c.s.metrics.conflict("pessimistic_lock_lost")
 		return errLockLost(k.startTS, k.m.Key, "the key was changed since")
 	}
+	n := newest{commitTS, w.Clone(), ok}
+	if err := k.findLastChange(n); err != nil {
+		return err
+	}
 	if k.m.Assertion == kvrpcpb.Assertion_None || k.level == kvrpcpb.AssertionLevel_Off {
 		return nil
 	}
-	return k.assert(newest{commitTS, w.Clone(), ok})
+	return k.assert(n)
+}
+
+// findLastChange is for mutations whose commit record changes nothing: n is the
+// key's newest record that counts.
+func (k *prewriteKey) findLastChange(n newest) (err error) {
+	if lockTypeOf(k.m.Op) != mvcc.LockLock || k.m.Op == kvrpcpb.Op_CheckNotExists {
+		return nil
+	}
+	if !n.ok {
+		k.lastChange = mvcc.NoChange
+		return nil
+	}
+	k.lastChange, err = k.c.r.LastChange(k.enc, n.commitTS, &n.w)
+	return err
 }
 
 // newest is the newest commit record of a key, if there is one.
@@ -173,6 +224,11 @@ func (k *prewriteKey) checkRecords(amended bool) error {
 		if n, err = k.checkNewer(); err != nil {
 			return err
 		}
+		if k.ownLock == nil {
+			if err = k.findLastChange(n); err != nil {
+				return err
+			}
+		}
 	}
 	if amended || k.m.Assertion == kvrpcpb.Assertion_None || k.level == kvrpcpb.AssertionLevel_Off {
 		return nil
@@ -200,6 +256,9 @@ func (k *prewriteKey) checkRecords(amended bool) error {
 func (k *prewriteKey) skipConstraints() bool {
 	if !k.pessimistic() {
 		return k.skipChecks
+	}
+	if k.shared != nil {
+		return true
 	}
 	switch k.action {
 	case kvrpcpb.PrewriteRequest_DO_PESSIMISTIC_CHECK:
@@ -296,6 +355,14 @@ func (k *prewriteKey) addLock() uint64 {
 	pl := pendingLock{
 		enc: k.enc, lock: l, baseMin: k.minCommit,
 		fresh: k.ownLock == nil, pessim: k.pessimLock,
+	}
+	if l.Type == mvcc.LockLock {
+		l.LastChange = k.lastChange
+	}
+	if k.shared != nil {
+		pl.shared = k.shared
+		k.pending = append(k.pending, pl)
+		return 0 // shared locks are committed in two phases
 	}
 	if k.ownLock != nil {
 		l.RollbackTS = k.ownLock.RollbackTS

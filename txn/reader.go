@@ -46,9 +46,10 @@ type Scanner = mvcc.Scanner
 
 // OpenReader starts a read: it raises max_ts to the read timestamp, looks for
 // locks on their way into the log, and takes the region's snapshot, in that
-// order (package memlock says why). Isolation level (SI or RC), resolved and
-// committed locks, replica and stale read are taken from rc. Errors that belong
-// into a response are *LockedError and *kv.RegionError.
+// order (package memlock says why). Isolation level (SI, RC or RCCheckTS),
+// resolved and committed locks, replica and stale read are taken from rc. Errors
+// that belong into a response are *LockedError, *NewerError (RCCheckTS only) and
+// *kv.RegionError.
 func (s *Store) OpenReader(ctx context.Context, rc *kvrpcpb.Context, o ReaderOptions) (*Reader, error) {
 	r := &Reader{}
 	if err := s.openReader(ctx, rc, o, r); err != nil {
@@ -84,7 +85,7 @@ func (s *Store) openPoint(ctx context.Context, rc *kvrpcpb.Context, ts uint64, k
 	if !r.o.IgnoreLocks && !rc.GetStaleRead() {
 		strict := strictOptions(&r.o)
 		if l := s.mem.CheckKey(r.enc, strict.Conflicts); l != nil {
-			return &LockedError{Info: l.Info(key)}
+			return strict.Error(r.enc, l)
 		}
 	}
 	if err := s.takeSnapshot(ctx, rc, so, r); err != nil {
@@ -99,12 +100,13 @@ func (s *Store) openPoint(ctx context.Context, rc *kvrpcpb.Context, ts uint64, k
 // readOptions raises max_ts and turns the request's context into ReadOptions.
 func (s *Store) readOptions(rc *kvrpcpb.Context, ts uint64, o *mvcc.ReadOptions) error {
 	switch rc.GetIsolationLevel() {
-	case kvrpcpb.IsolationLevel_SI, kvrpcpb.IsolationLevel_RC:
+	case kvrpcpb.IsolationLevel_SI, kvrpcpb.IsolationLevel_RC, kvrpcpb.IsolationLevel_RCCheckTS:
 	default:
-		return unimplemented("isolation level %s; there are SI and RC", rc.GetIsolationLevel())
+		return unimplemented("isolation level %s; there are SI, RC and RCCheckTS", rc.GetIsolationLevel())
 	}
 	*o = mvcc.ReadOptions{
 		TS: ts, IgnoreLocks: rc.GetIsolationLevel() == kvrpcpb.IsolationLevel_RC,
+		CheckTS:     rc.GetIsolationLevel() == kvrpcpb.IsolationLevel_RCCheckTS,
 		ReplicaRead: rc.GetReplicaRead(), Bypass: rc.GetResolvedLocks(), Access: rc.GetCommittedLocks(),
 		Status: s.statusOf,
 	}
@@ -118,7 +120,7 @@ func (s *Store) readOptions(rc *kvrpcpb.Context, ts uint64, o *mvcc.ReadOptions)
 // transactions may be committed, but what they wrote is not in a snapshot: so
 // Access does not let a read pass.
 func strictOptions(o *mvcc.ReadOptions) mvcc.ReadOptions {
-	return mvcc.ReadOptions{TS: o.TS, ReplicaRead: o.ReplicaRead, Bypass: o.Bypass}
+	return mvcc.ReadOptions{TS: o.TS, CheckTS: o.CheckTS, ReplicaRead: o.ReplicaRead, Bypass: o.Bypass}
 }
 
 // checkMemory looks for conflicting locks that are not applied yet.
@@ -129,7 +131,7 @@ func (s *Store) checkMemory(ranges []kv.KeyRange, o *mvcc.ReadOptions, rc *kvrpc
 	strict := strictOptions(o)
 	for _, r := range ranges {
 		if key, l := s.mem.CheckRange(r.Start, r.End, strict.Conflicts); l != nil {
-			return &LockedError{Info: l.Info(plainKey(key))}
+			return strict.Error(key, l)
 		}
 	}
 	return nil

@@ -4,13 +4,15 @@ import (
 	"context"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+
+	"github.com/copradb/copra/txn/mvcc"
 )
 
 // KvResolveLock commits or rolls back the locks of transactions whose fate is
 // known: commit_version 0 rolls back. It works on the given keys, or, without,
 // on all locks of one transaction (start_version) or several (txn_infos) in the
-// region; then in batches of ResolveKeysMax, each written by itself. Asking
-// again after an error is safe.
+// region; then in batches of ResolveKeysMax keys and about ResolveBytesMax,
+// each written by itself. Asking again after an error is safe.
 func (s *Store) KvResolveLock(ctx context.Context, req *kvrpcpb.ResolveLockRequest) (*kvrpcpb.ResolveLockResponse, error) {
 	if req.IsTxnFile {
 		return nil, unimplemented("transaction files (is_txn_file)")
@@ -20,7 +22,7 @@ func (s *Store) KvResolveLock(ctx context.Context, req *kvrpcpb.ResolveLockReque
 		return nil, err
 	}
 	if len(req.Keys) > 0 {
-		err = s.resolveKeys(ctx, req.Context, req.StartVersion, req.CommitVersion, req.Keys, false)
+		err = s.resolveKeys(ctx, req)
 	} else {
 		err = s.resolveRegion(ctx, req.Context, fates)
 	}
@@ -50,51 +52,89 @@ func resolveFates(req *kvrpcpb.ResolveLockRequest) (map[uint64]uint64, error) {
 	return fates, nil
 }
 
+// resolveKeys commits or rolls back one transaction on the keys it is asked for
+// ("lite"), locked or not.
+func (s *Store) resolveKeys(ctx context.Context, req *kvrpcpb.ResolveLockRequest) error {
+	err := s.exec(ctx, cmdResolveLock, req.Context, req.StartVersion, req.Keys, func(c *command) error {
+		for i, enc := range c.keys {
+			on, err := c.r.LoadLock(enc)
+			if err != nil {
+				return err
+			}
+			if err := c.resolve(i, on, req.CommitVersion); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && req.CommitVersion != 0 {
+		s.status.put(req.StartVersion, mvcc.TxnStatus{CommitTS: req.CommitVersion})
+	}
+	return err
+}
+
 func (s *Store) resolveRegion(ctx context.Context, rc *kvrpcpb.Context, fates map[uint64]uint64) error {
 	wanted := func(startTS uint64) bool { _, ok := fates[startTS]; return ok }
-	return s.eachLock(ctx, rc, wanted, func(keys []lockedKey) error {
-		byTxn := make(map[uint64][][]byte, 1)
-		for _, k := range keys {
-			byTxn[k.startTS] = append(byTxn[k.startTS], k.key)
-		}
-		for startTS, keys := range byTxn {
-			if err := s.resolveKeys(ctx, rc, startTS, fates[startTS], keys, true); err != nil {
+	return s.eachLock(ctx, rc, wanted, func(keys [][]byte) error {
+		for len(keys) > 0 {
+			done, err := s.resolveSome(ctx, rc, fates, keys)
+			if err != nil {
 				return err
 			}
+			keys = keys[done:]
 		}
 		return nil
 	})
 }
 
-// resolveKeys commits or rolls back the transaction's locks on keys. lockedOnly
-// leaves keys alone whose lock has gone since it was seen.
-func (s *Store) resolveKeys(ctx context.Context, rc *kvrpcpb.Context, startTS, commitTS uint64, keys [][]byte, lockedOnly bool) error {
-	return s.exec(ctx, cmdResolveLock, rc, startTS, keys, func(c *command) error {
+// resolveSome resolves what is still locked of keys, all transactions in one
+// write, until that is large enough. done counts the keys.
+func (s *Store) resolveSome(ctx context.Context, rc *kvrpcpb.Context, fates map[uint64]uint64, keys [][]byte) (done int, err error) {
+	committed := make(map[uint64]uint64, 1)
+	err = s.exec(ctx, cmdResolveLock, rc, 0, keys, func(c *command) error {
 		for i, enc := range c.keys {
-			if lockedOnly {
-				l, err := c.r.LoadLock(enc)
-				if err != nil {
-					return err
-				}
-				if l == nil || l.StartTS != startTS {
+			if c.batch.Size() >= ResolveBytesMax {
+				return nil
+			}
+			done++
+			on, err := c.r.LoadLock(enc)
+			if err != nil {
+				return err
+			}
+			for _, startTS := range on.Txns() {
+				commitTS, ok := fates[startTS]
+				if !ok {
 					continue
 				}
-			}
-			if err := c.resolve(i, commitTS); err != nil {
-				return err
+				c.startTS = startTS
+				if err := c.resolve(i, on, commitTS); err != nil {
+					return err
+				}
+				if commitTS != 0 {
+					committed[startTS] = commitTS
+				}
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return 0, err
+	}
+	for startTS, commitTS := range committed {
+		s.status.put(startTS, mvcc.TxnStatus{CommitTS: commitTS})
+	}
+	return done, nil
 }
 
-func (c *command) resolve(i int, commitTS uint64) error {
+// resolve commits or rolls back (commitTS 0) the command's transaction on key
+// i, which has the lock record on.
+func (c *command) resolve(i int, on *mvcc.Lock, commitTS uint64) error {
 	if commitTS != 0 {
-		return c.commit(i, commitTS)
+		return c.commitLock(i, on, commitTS)
 	}
-	committed, err := c.cleanup(i, 0, false)
+	committed, err := c.cleanupLock(i, on, 0, false)
 	if err == nil && committed != 0 {
-		err = errAbort("transaction %d is committed at %d on key %x and cannot be rolled back", c.startTS, committed, c.plain[i])
+		err = errCommitted(c.startTS, committed, c.plain[i])
 	}
 	return err
 }

@@ -21,7 +21,7 @@ func (s *Store) KvBatchRollback(ctx context.Context, req *kvrpcpb.BatchRollbackR
 				return err
 			}
 			if committed != 0 {
-				return errAbort("transaction %d is committed at %d on key %x and cannot be rolled back", req.StartVersion, committed, c.plain[i])
+				return errCommitted(req.StartVersion, committed, c.plain[i])
 			}
 		}
 		return nil
@@ -48,16 +48,21 @@ func (s *Store) KvCleanup(ctx context.Context, req *kvrpcpb.CleanupRequest) (*kv
 // (KeyIsLocked). committed is the transaction's commit timestamp if it cannot be
 // rolled back any more.
 func (c *command) cleanup(i int, currentTS uint64, protect bool) (committed uint64, err error) {
-	enc := c.keys[i]
-	l, err := c.r.LoadLock(enc)
+	on, err := c.r.LoadLock(c.keys[i])
 	if err != nil {
 		return 0, err
 	}
-	if l != nil && l.StartTS == c.startTS {
+	return c.cleanupLock(i, on, currentTS, protect)
+}
+
+// cleanupLock is cleanup for a key whose lock record, if any, is known.
+func (c *command) cleanupLock(i int, on *mvcc.Lock, currentTS uint64, protect bool) (committed uint64, err error) {
+	enc := c.keys[i]
+	if l := on.Of(c.startTS); l != nil {
 		if currentTS != 0 && !l.Expired(currentTS) {
-			return 0, errLocked(l.Info(c.plain[i]))
+			return 0, errLocked(on.Info(c.plain[i]))
 		}
-		return 0, c.rollbackLock(enc, l, !protect)
+		return 0, c.rollbackLock(enc, on, l, !protect)
 	}
 	rec, err := c.r.TxnRecord(enc, c.startTS)
 	if err != nil || rec.Fate == mvcc.FateRolledBack {
@@ -67,13 +72,13 @@ func (c *command) cleanup(i int, currentTS uint64, protect bool) (committed uint
 		c.s.metrics.conflict("rollback_committed")
 		return rec.CommitTS, nil
 	}
-	return 0, c.rollbackMissing(enc, l, rec.Overlapped, protect)
+	return 0, c.rollbackMissing(enc, on, rec.Overlapped, protect)
 }
 
-// rollbackLock removes the transaction's lock and leaves a rollback record. On
-// the primary, and for flushed keys, the record is protected: it alone keeps a
+// rollbackLock removes the transaction's lock l, which is or is part of the
+// key's lock record on, and leaves a rollback record. On the primary, and for flushed keys, the record is protected: it alone keeps a
 // late prewrite or commit from succeeding (hazard 22).
-func (c *command) rollbackLock(enc []byte, l *mvcc.Lock, collapse bool) error {
+func (c *command) rollbackLock(enc []byte, on, l *mvcc.Lock, collapse bool) error {
 	rec, err := c.r.TxnRecord(enc, c.startTS)
 	if err != nil {
 		return err
@@ -84,20 +89,22 @@ func (c *command) rollbackLock(enc []byte, l *mvcc.Lock, collapse bool) error {
 			c.s.log.Error("a lock and a commit record of one transaction on a key; the lock is dropped",
 				"start_ts", c.startTS, "commit_ts", rec.CommitTS, "region", c.rc.RegionId)
 		}
-		c.unlock(enc, l, 0)
+		c.unlock(enc, on, l, 0)
 		return nil
 	}
 	if l.Type == mvcc.LockPut && !l.HasShort {
 		c.deleteValue(enc, l.StartTS)
 	}
 	protected := mvcc.IsEncodingOf(enc, l.Primary) || l.Generation > 0
-	c.putRollback(enc, protected, rec.Overlapped)
+	if err := c.putRollback(enc, protected, rec.Overlapped, !on.Shared()); err != nil {
+		return err
+	}
 	if collapse {
 		if err := c.collapse(enc); err != nil {
 			return err
 		}
 	}
-	c.unlock(enc, l, 0)
+	c.unlock(enc, on, l, 0)
 	return nil
 }
 
@@ -112,8 +119,7 @@ func (c *command) rollbackMissing(enc []byte, other *mvcc.Lock, overlapped *mvcc
 	if other != nil && overlapped == nil && protect {
 		c.rememberRollback(enc, other)
 	}
-	c.putRollback(enc, protect, overlapped)
-	return nil
+	return c.putRollback(enc, protect, overlapped, other == nil)
 }
 
 // rememberRollback notes this protected rollback in another transaction's lock
@@ -130,18 +136,35 @@ func (c *command) rememberRollback(enc []byte, other *mvcc.Lock) {
 // putRollback writes the rollback record of this transaction. Where another
 // one's commit record is in its place, a protected rollback becomes a flag on
 // that record, and one that is not is left out.
-func (c *command) putRollback(enc []byte, protected bool, overlapped *mvcc.Write) {
+//
+// alone says that no other transaction has a lock on the key. Only then can the
+// record say where the last change is: a transaction that holds the key now may
+// have a commit timestamp below our start_ts already, one that locks it later
+// gets a larger one, from PD or from max_ts.
+func (c *command) putRollback(enc []byte, protected bool, overlapped *mvcc.Write, alone bool) error {
 	// A commit timestamp computed from now on cannot come out equal to start_ts.
 	c.s.mem.UpdateMaxTS(c.startTS)
-	if overlapped == nil {
-		c.putWrite(enc, c.startTS, &mvcc.Write{Type: mvcc.WriteRollback, StartTS: c.startTS, Protected: protected})
-		return
+	if overlapped != nil {
+		if protected {
+			w := *overlapped
+			w.OverlappedRollback = true
+			c.putWrite(enc, c.startTS, &w)
+		}
+		return nil
 	}
-	if protected {
-		w := *overlapped
-		w.OverlappedRollback = true
-		c.putWrite(enc, c.startTS, &w)
+	w := mvcc.Write{Type: mvcc.WriteRollback, StartTS: c.startTS, Protected: protected}
+	if alone {
+		commitTS, below, ok, err := c.r.SeekWrite(enc, c.startTS)
+		if err != nil {
+			return err
+		}
+		w.LastChange = mvcc.NoChange
+		if ok {
+			w.LastChange = mvcc.LastChangeHint(commitTS, &below)
+		}
 	}
+	c.putWrite(enc, c.startTS, &w)
+	return nil
 }
 
 // collapse deletes the newest rollback record before this one, if it is not

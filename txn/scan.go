@@ -40,8 +40,8 @@ func (s *Store) scan(ctx context.Context, req *kvrpcpb.ScanRequest, resp *kvrpcp
 	defer func() { err = errors.Join(err, sc.Close()) }()
 	bytes, step := 0, max(int(req.SampleStep), 1)
 	defer func() { tracker.From(ctx).CountRows(len(resp.Pairs), bytes) }()
-	for row := 0; len(resp.Pairs) < int(req.Limit); row++ {
-		if row%1024 == 1023 && ctx.Err() != nil {
+	for row, n := 0, 0; len(resp.Pairs) < int(req.Limit); n++ {
+		if n%1024 == 1023 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		key, value, ok, err := sc.Next()
@@ -55,7 +55,7 @@ func (s *Store) scan(ctx context.Context, req *kvrpcpb.ScanRequest, resp *kvrpcp
 		case !ok:
 			return nil
 		}
-		if row%step != 0 {
+		if row++; (row-1)%step != 0 {
 			continue
 		}
 		pair := &kvrpcpb.KvPair{Key: slices.Clone(key)}

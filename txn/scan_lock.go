@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -53,6 +54,12 @@ func (s *Store) scanLock(ctx context.Context, req *kvrpcpb.ScanLockRequest, resp
 		var l mvcc.Lock
 		if err := mvcc.ParseLock(raw, &l); err != nil {
 			return err
+		}
+		if l.Shared() {
+			l.Holders = slices.DeleteFunc(l.Holders, func(h mvcc.Lock) bool { return h.StartTS > req.MaxVersion })
+			if len(l.Holders) == 0 {
+				continue
+			}
 		}
 		if l.StartTS > req.MaxVersion {
 			continue

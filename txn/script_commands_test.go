@@ -109,6 +109,11 @@ func (s *script) control(d *datadriven.TestData) string {
 		s.close()
 		*s = *newScript(s.t)
 		return "ok"
+	case "locks":
+		return s.locks(d)
+	case "newest":
+		lines := strings.SplitN(s.records(s.str(d, "key")), "\n", 4)
+		return strings.Join(lines[:3], "\n")
 	case "records":
 		var out []string
 		for _, k := range s.keys(d) {
@@ -202,6 +207,9 @@ func (s *script) pessimisticLock(ctx context.Context, d *datadriven.TestData) st
 	}
 	for _, k := range s.keys(d) {
 		m := &kvrpcpb.Mutation{Op: kvrpcpb.Op_PessimisticLock, Key: k}
+		if d.HasArg("shared") {
+			m.Op = kvrpcpb.Op_SharedPessimisticLock
+		}
 		if d.HasArg("not-exist") {
 			m.Assertion = kvrpcpb.Assertion_NotExist
 		}
@@ -267,7 +275,7 @@ func (s *script) resolve(ctx context.Context, d *datadriven.TestData) string {
 
 func (s *script) get(ctx context.Context, d *datadriven.TestData) string {
 	key := s.keys(d)[0]
-	r, err := s.s.KvGet(ctx, &kvrpcpb.GetRequest{Context: s.ctx(d, key), Key: key, Version: s.ts(d, "ts"), NeedCommitTs: true})
+	r, err := s.s.KvGet(ctx, &kvrpcpb.GetRequest{Context: s.ctx(d, key), Key: key, Version: s.ts(d, "ts"), NeedCommitTs: !d.HasArg("committed") || d.HasArg("commit-ts")})
 	if f := failure(err, r.GetRegionError(), r.GetError()); f != "" {
 		return f
 	}
@@ -299,4 +307,26 @@ func showPairs(pairs []*kvrpcpb.KvPair) string {
 		out = append(out, fmt.Sprintf("%s=%s", p.Key, showValue(p.Value)))
 	}
 	return strings.Join(append(out, "end"), "\n")
+}
+
+// locks commits n transactions that only lock the key, at from, from+2, …
+func (s *script) locks(d *datadriven.TestData) string {
+	key := []byte(s.str(d, "key"))
+	for i := range s.ts(d, "n") {
+		start := s.ts(d, "from") + 2*i
+		p, err := s.s.KvPrewrite(context.Background(), &kvrpcpb.PrewriteRequest{
+			Context: s.e.Context(key), PrimaryLock: key, StartVersion: start,
+			Mutations: []*kvrpcpb.Mutation{{Op: kvrpcpb.Op_Lock, Key: key}},
+		})
+		if f := failure(err, p.GetRegionError(), p.GetErrors()...); f != "" {
+			return f
+		}
+		c, err := s.s.KvCommit(context.Background(), &kvrpcpb.CommitRequest{
+			Context: s.e.Context(key), Keys: [][]byte{key}, StartVersion: start, CommitVersion: start + 1,
+		})
+		if f := failure(err, c.GetRegionError(), c.GetError()); f != "" {
+			return f
+		}
+	}
+	return "ok"
 }

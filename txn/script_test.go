@@ -153,6 +153,9 @@ func (s *script) ctx(d *datadriven.TestData, key []byte) *kvrpcpb.Context {
 	if d.HasArg("rc") {
 		rc.IsolationLevel = kvrpcpb.IsolationLevel_RC
 	}
+	if d.HasArg("check-ts") {
+		rc.IsolationLevel = kvrpcpb.IsolationLevel_RCCheckTS
+	}
 	if ts := s.ts(d, "resolved"); ts != 0 {
 		rc.ResolvedLocks = []uint64{ts}
 	}
@@ -234,6 +237,13 @@ func showRegionError(e *errorpb.Error) string {
 }
 
 func showLock(l *kvrpcpb.LockInfo) string {
+	if l.LockType == kvrpcpb.Op_SharedLock {
+		out := fmt.Sprintf("%s %s by:", l.LockType, l.Key)
+		for _, h := range l.SharedLockInfos {
+			out += "\n    " + showLock(h)
+		}
+		return out
+	}
 	out := fmt.Sprintf("%s %s@%s primary=%s ttl=%d", l.LockType, l.Key, showTS(l.LockVersion), l.PrimaryLock, l.LockTtl)
 	if l.LockForUpdateTs != 0 {
 		out += " for_update=" + showTS(l.LockForUpdateTs)
@@ -313,7 +323,7 @@ func (s *script) records(key string) string {
 	var out []string
 	if l := r.Info.Lock; l != nil {
 		locks, err := s.s.KvScanLock(context.Background(), &kvrpcpb.ScanLockRequest{
-			Context: s.e.Context([]byte(key)), MaxVersion: l.StartTs, StartKey: []byte(key), EndKey: append([]byte(key), 0),
+			Context: s.e.Context([]byte(key)), MaxVersion: math.MaxUint64, StartKey: []byte(key), EndKey: append([]byte(key), 0),
 		})
 		line := "  lock " + orOK(failure(err, locks.GetRegionError(), locks.GetError()), showLock(locks.GetLocks()[0]))
 		if l.ShortValue != nil {
@@ -331,6 +341,12 @@ func (s *script) records(key string) string {
 		}
 		if w.HasOverlappedRollback {
 			line += " overlapped-rollback"
+		}
+		switch {
+		case w.VersionsToLastChange > 0 && w.LastChangeTs == 0:
+			line += " change=none"
+		case w.VersionsToLastChange > 0:
+			line += fmt.Sprintf(" change=%s(%d)", showTS(w.LastChangeTs), w.VersionsToLastChange)
 		}
 		out = append(out, line)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
@@ -83,12 +84,8 @@ func (g *Getter) checkLock() (value []byte, done, ok bool, err error) {
 		return nil, false, false, fmt.Errorf("lock of key %x: %w", g.enc, err)
 	}
 	switch g.o.judge(g.enc, &l) {
-	case lockConflict:
-		locked, err := lockedError(g.enc, &l)
-		if err != nil {
-			return nil, false, false, err
-		}
-		return nil, false, false, locked
+	case lockConflict, lockNewer:
+		return nil, false, false, g.o.Error(g.enc, &l)
 	case lockRead:
 		if l.Type == LockDelete {
 			return nil, true, false, nil
@@ -123,13 +120,47 @@ func (g *Getter) seek() error {
 		}
 		g.iter = iter
 	}
-	g.buf = codec.EncodeTS(append(g.buf[:0], g.enc...), g.o.TS)
+	if g.o.CheckTS {
+		return g.checkNewer()
+	}
+	g.seekTS(g.o.TS)
+	return g.iter.Error()
+}
+
+func (g *Getter) seekTS(ts uint64) {
+	g.buf = codec.EncodeTS(append(g.buf[:0], g.enc...), ts)
 	g.iter.SeekGE(g.buf)
+}
+
+// checkNewer steps from the newest record down to the read timestamp.
+func (g *Getter) checkNewer() error {
+	for g.seekTS(math.MaxUint64); g.iter.Valid(); g.iter.Next() {
+		prefix, commitTS, err := codec.DecodeTS(g.iter.Key())
+		if err != nil || commitTS <= g.o.TS || !bytes.Equal(prefix, g.enc) {
+			return err
+		}
+		raw, err := g.iter.Value()
+		if err != nil {
+			return err
+		}
+		w, err := ParseWrite(raw)
+		if err != nil {
+			return fmt.Errorf("key %x at %d: %w", g.enc, commitTS, err)
+		}
+		newer, ok := g.o.newerRecord(g.enc, commitTS, &w)
+		if newer != nil {
+			return newer
+		}
+		if ok {
+			g.seekTS(g.o.TS)
+			break
+		}
+	}
 	return g.iter.Error()
 }
 
 func (g *Getter) visible() (value []byte, commitTS uint64, ok bool, err error) {
-	for ; g.iter.Valid(); g.iter.Next() {
+	for g.iter.Valid() {
 		prefix, commitTS, err := codec.DecodeTS(g.iter.Key())
 		if err != nil || !bytes.Equal(prefix, g.enc) {
 			return nil, 0, false, err
@@ -151,6 +182,14 @@ func (g *Getter) visible() (value []byte, commitTS uint64, ok bool, err error) {
 			}
 			value, err := g.long(w.StartTS)
 			return value, commitTS, err == nil, err
+		}
+		switch {
+		case !w.LastChange.jump():
+			g.iter.Next()
+		case w.LastChange.TS == 0:
+			return nil, 0, false, nil
+		default:
+			g.seekTS(w.LastChange.TS)
 		}
 	}
 	return nil, 0, false, g.iter.Error()

@@ -29,6 +29,7 @@ const (
 	LockDelete      LockType = 2
 	LockLock        LockType = 3 // no change of the data: SELECT FOR UPDATE in a prewrite
 	LockPessimistic LockType = 4 // taken before the prewrite; commits to nothing
+	LockShared      LockType = 5 // several transactions' LockPessimistic and LockLock
 )
 
 // Op is the kvproto operation of the type.
@@ -42,12 +43,14 @@ func (t LockType) Op() kvrpcpb.Op {
 		return kvrpcpb.Op_Lock
 	case LockPessimistic:
 		return kvrpcpb.Op_PessimisticLock
+	case LockShared:
+		return kvrpcpb.Op_SharedLock
 	}
 	return kvrpcpb.Op_Rollback
 }
 
 // WriteType is the type of the commit record that the lock turns into. A
-// pessimistic lock has none.
+// pessimistic lock has none, and a shared one is committed holder by holder.
 func (t LockType) WriteType() WriteType {
 	switch t {
 	case LockPut:
@@ -77,6 +80,9 @@ type Lock struct {
 	// timestamp is computed and not given out by PD (hazard 21).
 	RollbackTS []uint64
 
+	// LastChange is for the commit record of a LockLock.
+	LastChange LastChange
+
 	ShortValue     []byte
 	HasShort       bool
 	UseAsyncCommit bool
@@ -85,6 +91,11 @@ type Lock struct {
 	WithConflict bool
 	// UseOnePC is set in memory only, while a one-phase commit is on its way.
 	UseOnePC bool
+
+	// Holders are the parts of a shared lock, by StartTS; never none.
+	Holders []Lock
+	// ShrinkOnly lets no more holders in: somebody waits for the key alone.
+	ShrinkOnly bool
 }
 
 const (
@@ -92,6 +103,7 @@ const (
 	lockAsync
 	lockWithConflict
 	lockHasRollbacks
+	lockHasLastChange
 	lockFlagsMax
 )
 
@@ -119,12 +131,21 @@ func (l *Lock) Clone() *Lock {
 			out.Secondaries[i] = slices.Clone(s)
 		}
 	}
+	if l.Holders != nil {
+		out.Holders = make([]Lock, len(l.Holders))
+		for i := range l.Holders {
+			out.Holders[i] = *l.Holders[i].Clone()
+		}
+	}
 	return &out
 }
 
 // Info is the lock as clients see it. key is the plain user key; nothing of
 // the result aliases l.
 func (l *Lock) Info(key []byte) *kvrpcpb.LockInfo {
+	if l.Shared() {
+		return l.sharedInfo(key)
+	}
 	c := l.Clone()
 	return &kvrpcpb.LockInfo{
 		PrimaryLock:     c.Primary,
@@ -144,11 +165,15 @@ func (l *Lock) Info(key []byte) *kvrpcpb.LockInfo {
 //
 //	version<<4|type(1) flags(1) start_ts(8, little endian) uvarint(ttl)
 //	uvarint(for_update_ts) uvarint(min_commit_ts) uvarint(txn_size) uvarint(generation)
-//	bytes(primary) [uvarint(n) n*bytes(secondary)] [uvarint(n) n*8 rollback_ts] [short value]
+//	bytes(primary) [uvarint(n) n*bytes(secondary)] [uvarint(n) n*8 rollback_ts]
+//	[last change] [short value]
 //
 // where bytes(x) is uvarint(len x) x, and the bracketed parts are there when
-// their flag is.
+// their flag is. A shared lock has a format of its own, see appendShared.
 func AppendLock(dst []byte, l *Lock) []byte {
+	if l.Shared() {
+		return appendShared(dst, l)
+	}
 	var flags byte
 	if l.HasShort {
 		flags |= lockHasShort
@@ -161,6 +186,9 @@ func AppendLock(dst []byte, l *Lock) []byte {
 	}
 	if len(l.RollbackTS) > 0 {
 		flags |= lockHasRollbacks
+	}
+	if l.LastChange.Known() {
+		flags |= lockHasLastChange
 	}
 	dst = append(dst, recordVersion<<4|byte(l.Type), flags)
 	dst = binary.LittleEndian.AppendUint64(dst, l.StartTS)
@@ -180,6 +208,9 @@ func AppendLock(dst []byte, l *Lock) []byte {
 			dst = binary.LittleEndian.AppendUint64(dst, ts)
 		}
 	}
+	if l.LastChange.Known() {
+		dst = l.LastChange.append(dst)
+	}
 	if l.HasShort {
 		dst = append(dst, l.ShortValue...)
 	}
@@ -191,18 +222,21 @@ func appendBytes(dst, b []byte) []byte {
 	return append(dst, b...)
 }
 
-// LockStartTS reads only the start timestamp of an encoded lock: what a
-// region-wide resolve filters by.
+// LockStartTS reads only the start timestamp of an encoded lock of one
+// transaction; LockTxns is for any lock.
 func LockStartTS(b []byte) (uint64, error) {
-	if len(b) < 10 || b[0]>>4 != recordVersion {
+	if len(b) < 10 || b[0]>>4 != recordVersion || LockType(b[0]&0xF) == LockShared {
 		return 0, fmt.Errorf("%w: lock record of %d bytes", ErrCorrupt, len(b))
 	}
 	return binary.LittleEndian.Uint64(b[2:]), nil
 }
 
 // LockHead reads the fields of an encoded lock by which resolved timestamps
-// are tracked, and copies nothing.
+// are tracked, and copies nothing. Of a shared lock it tells the type only.
 func LockHead(b []byte) (typ LockType, startTS, generation uint64, err error) {
+	if len(b) > 0 && b[0] == recordVersion<<4|byte(LockShared) {
+		return LockShared, 0, 0, nil
+	}
 	if startTS, err = LockStartTS(b); err != nil {
 		return 0, 0, 0, err
 	}
@@ -223,6 +257,9 @@ func ParseLock(b []byte, l *Lock) error {
 	head := d.byte()
 	l.Type = LockType(head & 0xF)
 	flags := d.byte()
+	if head == recordVersion<<4|byte(LockShared) {
+		return d.parseShared(flags, l)
+	}
 	if head>>4 != recordVersion || l.Type < LockPut || l.Type > LockPessimistic || flags >= lockFlagsMax {
 		return fmt.Errorf("%w: lock record starts with %#x %#x", ErrCorrupt, head, flags)
 	}
@@ -238,6 +275,9 @@ func ParseLock(b []byte, l *Lock) error {
 	}
 	if flags&lockHasRollbacks != 0 {
 		l.RollbackTS = d.timestamps()
+	}
+	if flags&lockHasLastChange != 0 {
+		l.LastChange = d.lastChange()
 	}
 	if l.HasShort {
 		l.ShortValue, d.b = d.b, nil

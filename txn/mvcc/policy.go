@@ -21,7 +21,13 @@ type TxnStatus struct {
 type ReadOptions struct {
 	TS          uint64
 	IgnoreLocks bool // read committed: newest committed version, locks don't matter
+	// CheckTS is the RC-check-ts level: a committed or prewritten version newer
+	// than TS is a *NewerError.
+	CheckTS     bool
 	ReplicaRead bool // on a follower
+	// NeedCommitTS forbids to read a value from a lock: its commit timestamp is
+	// not known there.
+	NeedCommitTS bool
 	// Bypass are transactions whose locks don't matter to this read (rolled
 	// back, or committed after TS); Access are committed at or before TS: their
 	// locks are read as if committed.
@@ -37,15 +43,25 @@ const (
 	lockIgnored verdict = iota
 	lockRead            // read the lock's value as committed
 	lockConflict
+	lockNewer // with CheckTS: a version that may be newer
 )
 
 // Conflicts reports whether a read of the encoded key has to stop at the lock.
 func (o *ReadOptions) Conflicts(enc []byte, l *Lock) bool {
-	return o.judge(enc, l) == lockConflict
+	return o.judge(enc, l) >= lockConflict
 }
 
 func (o *ReadOptions) judge(enc []byte, l *Lock) verdict {
-	if o.IgnoreLocks || l.StartTS > o.TS || l.Type == LockLock || l.Pessimistic() || l.MinCommitTS > o.TS {
+	if o.IgnoreLocks || l.Type == LockLock || l.Pessimistic() || l.Shared() {
+		return lockIgnored
+	}
+	if o.CheckTS {
+		if slices.Contains(o.Bypass, l.StartTS) {
+			return lockIgnored
+		}
+		return lockNewer
+	}
+	if l.StartTS > o.TS || l.MinCommitTS > o.TS {
 		return lockIgnored
 	}
 	if slices.Contains(o.Bypass, l.StartTS) {
@@ -59,14 +75,39 @@ func (o *ReadOptions) judge(enc []byte, l *Lock) verdict {
 		return lockIgnored
 	}
 	if slices.Contains(o.Access, l.StartTS) {
-		return lockRead
+		return o.fromLock()
 	}
 	if l.Generation > 0 && o.Status != nil {
 		if st, ok := o.Status(l.StartTS); ok {
-			return st.judge(o.TS)
+			if v := st.judge(o.TS); v != lockRead {
+				return v
+			}
+			return o.fromLock()
 		}
 	}
 	return lockConflict
+}
+
+func (o *ReadOptions) fromLock() verdict {
+	if o.NeedCommitTS {
+		return lockConflict
+	}
+	return lockRead
+}
+
+// newerRecord is the error of a CheckTS read that finds the record (commitTS, w)
+// above its timestamp; nil if the record changes no data that a read at TS has
+// not seen. It may say "not known" (ok is false): then older records decide.
+func (o *ReadOptions) newerRecord(enc []byte, commitTS uint64, w *Write) (err *NewerError, ok bool) {
+	c := LastChangeHint(commitTS, w)
+	if c.TS <= o.TS {
+		return nil, c.Known()
+	}
+	e := &NewerError{TS: o.TS, CommitTS: c.TS}
+	if c.TS == commitTS {
+		e.StartTS = w.StartTS
+	}
+	return newerError(enc, e), true
 }
 
 func (st TxnStatus) judge(ts uint64) verdict {
@@ -116,4 +157,44 @@ func lockedError(enc []byte, l *Lock) (*LockedError, error) {
 		return nil, fmt.Errorf("%w: lock key %x", ErrCorrupt, enc)
 	}
 	return &LockedError{Info: l.Info(key)}, nil
+}
+
+// NewerError says that a read at the RC-check-ts level met a version, or a lock
+// that may become one, that is newer than its timestamp.
+type NewerError struct {
+	Key         []byte // plain
+	Primary     []byte // of a lock
+	TS, StartTS uint64 // of the read; of the other transaction, 0 if not known
+	CommitTS    uint64 // 0 for a lock
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("key %x has a version of transaction %d (commit timestamp %d) newer than the read at %d; read again at a new timestamp",
+		e.Key, e.StartTS, e.CommitTS, e.TS)
+}
+
+// Conflict is the error as clients see it.
+func (e *NewerError) Conflict() *kvrpcpb.WriteConflict {
+	return &kvrpcpb.WriteConflict{
+		StartTs: e.TS, ConflictTs: e.StartTS, ConflictCommitTs: e.CommitTS,
+		Key: e.Key, Primary: e.Primary, Reason: kvrpcpb.WriteConflict_RcCheckTs,
+	}
+}
+
+func newerError(enc []byte, e *NewerError) *NewerError {
+	e.Key, _, _ = codec.DecodeBytes(nil, enc)
+	return e
+}
+
+// Error is the error of a lock that Conflicts said is in the way: a *NewerError
+// with CheckTS, else a *LockedError.
+func (o *ReadOptions) Error(enc []byte, l *Lock) error {
+	if o.CheckTS {
+		return newerError(enc, &NewerError{TS: o.TS, StartTS: l.StartTS, Primary: slices.Clone(l.Primary)})
+	}
+	locked, err := lockedError(enc, l)
+	if err != nil {
+		return err
+	}
+	return locked
 }

@@ -95,12 +95,20 @@ func (r *Reader) current(enc []byte) (commitTS uint64, w Write, ok bool, err err
 // next call.
 func (r *Reader) GetWrite(enc []byte, ts uint64) (commitTS uint64, w Write, ok bool, err error) {
 	commitTS, w, ok, err = r.SeekWrite(enc, ts)
-	for ; ok && err == nil; commitTS, w, ok, err = r.nextWrite(enc) {
+	for ok && err == nil {
 		switch w.Type {
 		case WritePut:
 			return commitTS, w, true, nil
 		case WriteDelete:
 			return 0, Write{}, false, nil
+		}
+		switch {
+		case !w.LastChange.jump():
+			commitTS, w, ok, err = r.nextWrite(enc)
+		case w.LastChange.TS == 0:
+			return 0, Write{}, false, nil
+		default:
+			commitTS, w, ok, err = r.SeekWrite(enc, w.LastChange.TS)
 		}
 	}
 	return 0, Write{}, false, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/copradb/copra/internal/codec"
@@ -19,6 +20,13 @@ var locks = []Lock{
 		Secondaries: [][]byte{[]byte("a"), {}, []byte("long secondary key")}, RollbackTS: []uint64{11, 12}, HasShort: true, ShortValue: []byte("value"),
 	},
 	{Type: LockLock, StartTS: 4, Primary: []byte("p"), UseAsyncCommit: true, Secondaries: [][]byte{}},
+	{Type: LockLock, StartTS: 9, Primary: []byte("p"), LastChange: LastChange{TS: math.MaxUint64, Versions: 300}, HasShort: true, ShortValue: []byte("v")},
+	{Type: LockPessimistic, StartTS: 9, Primary: []byte("p"), LastChange: NoChange},
+	{Type: LockShared, Holders: []Lock{{Type: LockLock, StartTS: 1, Primary: []byte("p"), LastChange: NoChange}}},
+	{Type: LockShared, ShrinkOnly: true, Holders: []Lock{
+		{Type: LockPessimistic, StartTS: 1, ForUpdateTS: 3, Primary: []byte("p")},
+		{Type: LockLock, StartTS: math.MaxUint64, TTL: 5, Primary: []byte{}, TxnSize: 6},
+	}},
 }
 
 func TestLockRoundTrip(t *testing.T) {
@@ -28,8 +36,11 @@ func TestLockRoundTrip(t *testing.T) {
 		if err := ParseLock(b, &got); err != nil || !reflect.DeepEqual(got, l) {
 			t.Errorf("%+v became %+v, %v", l, got, err)
 		}
-		if ts, err := LockStartTS(b); err != nil || ts != l.StartTS {
+		if ts, err := LockStartTS(b); l.Shared() != errors.Is(err, ErrCorrupt) || ts != l.StartTS {
 			t.Errorf("start_ts of %+v is %d, %v", l, ts, err)
+		}
+		if txns, err := LockTxns(nil, b); err != nil || !slices.Equal(txns, l.Txns()) {
+			t.Errorf("transactions of %+v are %d, %v", l, txns, err)
 		}
 		if typ, ts, gen, err := LockHead(b); err != nil || typ != l.Type || ts != l.StartTS || gen != l.Generation {
 			t.Errorf("head of %+v is %d %d %d, %v", l, typ, ts, gen, err)
@@ -67,6 +78,9 @@ var writes = []Write{
 	{Type: WriteRollback, StartTS: math.MaxUint64, Protected: true},
 	{Type: WriteDelete},
 	{Type: WriteLock, StartTS: 2},
+	{Type: WriteLock, StartTS: 2, LastChange: LastChange{TS: 1, Versions: 1 << 40}},
+	{Type: WriteRollback, StartTS: 2, LastChange: NoChange},
+	{Type: WriteLock, StartTS: 2, LastChange: NoChange, HasShort: true, ShortValue: []byte("v")},
 }
 
 func TestWriteRoundTrip(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
@@ -212,6 +213,10 @@ func (s *Scanner) takeLock() (value []byte, done, ok bool, err error) {
 		return nil, false, false, fmt.Errorf("lock of key %x: %w", s.cur, err)
 	}
 	switch s.o.judge(s.cur, &l) {
+	case lockNewer:
+		err := s.o.Error(s.cur, &l)
+		s.step(s.lock)
+		return nil, false, false, err
 	case lockConflict:
 		locked, err := lockedError(s.cur, &l)
 		if err != nil {
@@ -320,16 +325,46 @@ func (s *Scanner) leaveGroup() {
 	s.write.SeekGE(s.seekBuf)
 }
 
-func (s *Scanner) seekTS() {
-	s.seekBuf = codec.EncodeTS(append(s.seekBuf[:0], s.cur...), s.o.TS)
+func (s *Scanner) seekTS(ts uint64) {
+	s.seekBuf = codec.EncodeTS(append(s.seekBuf[:0], s.cur...), ts)
 	s.write.SeekGE(s.seekBuf)
+}
+
+// checkNewer is what a read at the RC-check-ts level looks at first: the records
+// of cur above the read timestamp. write stands on the newest one.
+func (s *Scanner) checkNewer() error {
+	for s.sameGroup() && s.ts() > s.o.TS {
+		w, err := s.parse()
+		if err != nil {
+			return err
+		}
+		newer, ok := s.o.newerRecord(s.cur, s.ts(), &w)
+		if newer != nil {
+			return newer
+		}
+		if ok {
+			s.seekTS(s.o.TS)
+			break
+		}
+		s.write.Next()
+	}
+	return s.write.Error()
 }
 
 // resolveAsc finds the visible version of cur; write stands on the newest one.
 func (s *Scanner) resolveAsc() (value []byte, found bool, err error) {
+	if s.o.CheckTS {
+		if err := s.checkNewer(); err != nil {
+			return nil, false, err
+		}
+		if !s.sameGroup() {
+			s.inGroup = false
+			return nil, false, nil
+		}
+	}
 	for steps := 0; s.ts() > s.o.TS; steps++ {
 		if steps == versionStepsMax {
-			s.seekTS()
+			s.seekTS(s.o.TS)
 		} else {
 			s.write.Next()
 		}
@@ -354,7 +389,14 @@ func (s *Scanner) resolveAsc() (value []byte, found bool, err error) {
 			value, err = s.long(w.StartTS)
 			return value, err == nil, err
 		}
-		s.write.Next()
+		switch {
+		case !w.LastChange.jump():
+			s.write.Next()
+		case w.LastChange.TS == 0:
+			return nil, false, nil
+		default:
+			s.seekTS(w.LastChange.TS)
+		}
 	}
 	s.inGroup = false
 	return nil, false, s.write.Error()
@@ -363,19 +405,13 @@ func (s *Scanner) resolveAsc() (value []byte, found bool, err error) {
 // resolveDesc finds the visible version of cur; write stands on the oldest one
 // and steps to newer ones, the last candidate being kept in val.
 func (s *Scanner) resolveDesc() (value []byte, found bool, err error) {
+	if s.o.CheckTS {
+		return s.resolveFromAbove(math.MaxUint64)
+	}
 	var last Write
 	for steps := 0; s.sameGroup() && s.ts() <= s.o.TS; steps++ {
 		if steps == versionStepsMax {
-			// Many versions: find the visible one from above.
-			s.seekTS()
-			value, found, err = s.resolveAsc()
-			if found && len(value) <= ShortValueBytesMax {
-				s.val = append(s.val[:0], value...)
-				value = s.val
-			}
-			s.inGroup = false
-			s.write.SeekLT(s.cur)
-			return value, found, err
+			return s.resolveFromAbove(s.o.TS) // many versions
 		}
 		w, err := s.parse()
 		if err != nil {
@@ -396,6 +432,27 @@ func (s *Scanner) resolveDesc() (value []byte, found bool, err error) {
 	}
 	value, err = s.long(last.StartTS)
 	return value, err == nil, err
+}
+
+// resolveFromAbove is resolveDesc's way where stepping up from the oldest
+// version is no good.
+func (s *Scanner) resolveFromAbove(ts uint64) (value []byte, found bool, err error) {
+	s.seekTS(ts)
+	if s.sameGroup() {
+		value, found, err = s.resolveAsc()
+	}
+	if err = errors.Join(err, s.write.Error()); err != nil {
+		s.inGroup = false
+		s.write.SeekLT(s.cur)
+		return nil, false, err
+	}
+	if found && len(value) <= ShortValueBytesMax {
+		s.val = append(s.val[:0], value...)
+		value = s.val
+	}
+	s.inGroup = false
+	s.write.SeekLT(s.cur)
+	return value, found, nil
 }
 
 // long loads a value from the default family. The keys asked for grow (or

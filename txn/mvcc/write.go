@@ -41,7 +41,9 @@ type Write struct {
 	OverlappedRollback bool
 	// Protected marks a rollback record that must not be collapsed: its
 	// transaction's fate is decided by it (hazard 22).
-	Protected  bool
+	Protected bool
+	// LastChange is of WriteLock and WriteRollback records.
+	LastChange LastChange
 	HasShort   bool
 	ShortValue []byte
 }
@@ -50,10 +52,11 @@ const (
 	writeHasShort byte = 1 << iota
 	writeOverlapped
 	writeProtected
+	writeHasLastChange
 	writeFlagsMax
 )
 
-// writeHeaderBytes is the length of a record without its short value.
+// writeHeaderBytes is the length of the part that every record has.
 const writeHeaderBytes = 10
 
 // Clone returns a copy that shares no memory with w.
@@ -64,7 +67,7 @@ func (w Write) Clone() Write {
 
 // AppendWrite appends the encoding of w:
 //
-//	version<<4|type(1) flags(1) start_ts(8, little endian) [short value]
+//	version<<4|type(1) flags(1) start_ts(8, little endian) [last change] [short value]
 func AppendWrite(dst []byte, w *Write) []byte {
 	var flags byte
 	if w.HasShort {
@@ -76,8 +79,14 @@ func AppendWrite(dst []byte, w *Write) []byte {
 	if w.Protected {
 		flags |= writeProtected
 	}
+	if w.LastChange.Known() {
+		flags |= writeHasLastChange
+	}
 	dst = append(dst, recordVersion<<4|byte(w.Type), flags)
 	dst = binary.LittleEndian.AppendUint64(dst, w.StartTS)
+	if w.LastChange.Known() {
+		dst = w.LastChange.append(dst)
+	}
 	if w.HasShort {
 		dst = append(dst, w.ShortValue...)
 	}
@@ -99,10 +108,18 @@ func ParseWrite(b []byte) (Write, error) {
 	if w.Type < WritePut || w.Type > WriteRollback {
 		return Write{}, fmt.Errorf("%w: commit record has type %d", ErrCorrupt, w.Type)
 	}
+	rest := b[writeHeaderBytes:]
+	if b[1]&writeHasLastChange != 0 {
+		d := decoder{b: rest}
+		if w.LastChange = d.lastChange(); d.bad {
+			return Write{}, fmt.Errorf("%w: commit record of %d bytes is malformed", ErrCorrupt, len(b))
+		}
+		rest = d.b
+	}
 	if w.HasShort {
-		w.ShortValue = b[writeHeaderBytes:]
-	} else if len(b) != writeHeaderBytes {
-		return Write{}, fmt.Errorf("%w: commit record has %d trailing bytes", ErrCorrupt, len(b)-writeHeaderBytes)
+		w.ShortValue = rest
+	} else if len(rest) != 0 {
+		return Write{}, fmt.Errorf("%w: commit record has %d trailing bytes", ErrCorrupt, len(rest))
 	}
 	return w, nil
 }
