@@ -70,7 +70,7 @@ func (s *Service) logSlow(t *tracker.Tracker, took time.Duration, method string,
 		slog.Uint64("start_ts", sum.startTS), slog.Int("keys", sum.keys), slog.String("first_key", s.slow.Key(sum.first)),
 		slog.Int("bytes", req.Size()),
 	}
-	attrs = append(attrs, SlowStages(t)...)
+	attrs = append(attrs, t.Attrs()...)
 	attrs = append(attrs, slog.String("client", clientOf(t.Context())))
 	if src := rc.GetRequestSource(); src != "" {
 		attrs = append(attrs, slog.String("source", src))
@@ -85,40 +85,6 @@ func (s *Service) logSlow(t *tracker.Tracker, took time.Duration, method string,
 		attrs = append(attrs, slog.Any("err", err))
 	}
 	s.slow.Write("slow request", attrs...)
-}
-
-// SlowStages are a tracker's stages for a line of the slow log: process_ms
-// always, the others where time was spent.
-func SlowStages(t *tracker.Tracker) []slog.Attr {
-	out := []slog.Attr{slowlog.Millis("process_ms", t.Spent(tracker.Process))}
-	for _, p := range [...]struct {
-		name string
-		d    time.Duration
-	}{
-		{"queue_ms", t.Spent(tracker.Queue)}, {"latch_ms", t.Spent(tracker.Latch)},
-		{"snapshot_ms", t.Spent(tracker.Snapshot)}, {"read_index_ms", t.ReadIndex},
-		{"lock_wait_ms", t.Spent(tracker.LockWait)}, {"throttle_ms", t.Spent(tracker.Throttle)},
-		{"write_ms", t.Spent(tracker.Write)}, {"propose_ms", t.Write.Propose}, {"persist_ms", t.Write.Persist},
-		{"commit_ms", t.Write.Commit}, {"apply_wait_ms", t.Write.ApplyWait}, {"apply_ms", t.Write.Apply},
-		{"block_read_ms", t.Scan.BlockTime},
-	} {
-		if p.d > 0 {
-			out = append(out, slowlog.Millis(p.name, p.d))
-		}
-	}
-	for _, c := range [...]struct {
-		name string
-		n    uint64
-	}{
-		{"rows", uint64(t.Rows)}, {"row_bytes", uint64(t.RowBytes)}, {"write_bytes", uint64(t.WriteBytes)},
-		{"gets", t.Scan.Gets}, {"seeks", t.Scan.Seeks}, {"versions", t.Scan.Keys}, {"skipped", t.Scan.Skipped},
-		{"tombstones", t.Scan.Tombstones}, {"block_bytes", t.Scan.BlockBytes}, {"block_cached_bytes", t.Scan.CachedBytes},
-	} {
-		if c.n > 0 {
-			out = append(out, slog.Uint64(c.name, c.n))
-		}
-	}
-	return out
 }
 
 // isRemote reports whether the answer goes over a network: in one process a

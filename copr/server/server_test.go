@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"github.com/copradb/copra/internal/colvec/coltest"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/internal/tablecodec"
 	"github.com/copradb/copra/proto/coprpb"
 )
@@ -372,5 +375,30 @@ func TestPanicIsContained(t *testing.T) {
 	c.Fail(nil)
 	if a, err = collect(t, p, run); err != nil || len(a.rows[0]) != 20 {
 		t.Errorf("after a panic: %d rows, %v", len(a.rows[0]), err)
+	}
+}
+
+func TestSlowRequestsAreLogged(t *testing.T) {
+	c := cluster(20, 5, 12)
+	var out bytes.Buffer
+	slow := slowlog.New(slog.New(slog.NewTextHandler(&out, nil)), 0)
+	s := newService(t, c, server.Options{Slow: slow})
+	p := coprtest.Plan(coprtest.CountByGroup())
+	run := func() {
+		t.Helper()
+		if err := s.Run(context.Background(), request(c, p), func(*plan.Event) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run()
+	for _, want := range []string{"method=coprocessor", "plan=tablescan>aggregation", "regions=3", "rows_scanned=20", "rows_returned=", "slowest_region=", "process_ms=", "send_ms=", "start_ts=100", "client=local"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in %s", want, out.String())
+		}
+	}
+	out.Reset()
+	slow.SetThreshold(-1)
+	if run(); out.Len() > 0 {
+		t.Errorf("logged in spite of the threshold: %s", out.String())
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/slowlog"
+	"github.com/copradb/copra/internal/tracker"
 )
 
 // Limits, where Options has none.
@@ -60,6 +62,7 @@ type Options struct {
 	MemBytesMax        int64
 	RequestMemBytesMax int64
 	Logger             *slog.Logger
+	Slow               *slowlog.Log // takes requests that took too long; may be nil
 	Registerer         prometheus.Registerer
 }
 
@@ -145,7 +148,7 @@ func (s *Service) enter(ctx context.Context) (rctx context.Context, leave func()
 // time; every region ends with a Done event. It returns plan.ErrInvalid for a
 // request that makes no sense, emit's error, ctx's, or ErrClosed. The batches
 // are shared, not copied: they are read-only.
-func (s *Service) Run(ctx context.Context, r *plan.Request, emit func(*plan.Event) error) error {
+func (s *Service) Run(ctx context.Context, r *plan.Request, emit func(*plan.Event) error) (err error) {
 	if err := s.check(r); err != nil {
 		return err
 	}
@@ -159,14 +162,18 @@ func (s *Service) Run(ctx context.Context, r *plan.Request, emit func(*plan.Even
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
 		defer cancel()
 	}
-	start := time.Now()
-	defer func() { s.m.duration.Observe(time.Since(start).Seconds()) }()
+	start, total := time.Now(), &costs{}
+	defer func() {
+		took := time.Since(start)
+		s.m.duration.Observe(took.Seconds())
+		s.logSlow(ctx, r, took, total, err)
+	}()
 	if n := s.running.Add(1); n > int64(s.o.RequestsMax) {
 		s.running.Add(-1)
 		return s.busy(r, emit)
 	}
 	defer s.running.Add(-1)
-	return s.runTasks(ctx, r, emit)
+	return s.runTasks(ctx, r, emit, total)
 }
 
 func (s *Service) check(r *plan.Request) error {
@@ -197,7 +204,7 @@ func (s *Service) busy(r *plan.Request, emit func(*plan.Event) error) error {
 }
 
 // runTasks runs the regions, at most one a worker at a time.
-func (s *Service) runTasks(ctx context.Context, r *plan.Request, emit func(*plan.Event) error) error {
+func (s *Service) runTasks(ctx context.Context, r *plan.Request, emit func(*plan.Event) error, total *costs) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	limit := s.o.RequestMemBytesMax
@@ -226,8 +233,9 @@ func (s *Service) runTasks(ctx context.Context, r *plan.Request, emit func(*plan
 				if i >= len(r.Regions) || ctx.Err() != nil {
 					return
 				}
-				t := &task{s: s, r: r, i: i, mem: mem, emit: serial}
-				t.run(ctx)
+				t := &task{s: s, r: r, i: i, mem: mem, emit: serial, tracker: tracker.Begin(ctx)}
+				t.run(t.tracker.Context())
+				total.add(t)
 			}
 		})
 	}

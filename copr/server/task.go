@@ -16,6 +16,7 @@ import (
 	"github.com/copradb/copra/copr/scan"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn"
 )
 
@@ -28,6 +29,8 @@ type task struct {
 	emit  func(*plan.Event) error
 	stats plan.RegionStats
 	held  bool // a worker slot
+
+	tracker *tracker.Tracker
 }
 
 // run runs the task and emits its end, unless the request is over.
@@ -140,6 +143,8 @@ func (t *task) send(b *expr.Batch, sc *scan.Scan, resumable bool) error {
 	if resumable {
 		e.ResumeKey = bytes.Clone(sc.LastKey())
 	}
+	was := t.tracker.Enter(tracker.Send)
+	defer func() { t.tracker.Enter(was) }()
 	return t.emit(e)
 }
 
@@ -149,6 +154,8 @@ func (t *task) acquire(ctx context.Context) error {
 		return nil
 	}
 	start := time.Now()
+	was := t.tracker.Enter(tracker.Queue)
+	defer func() { t.tracker.Enter(was) }()
 	select {
 	case t.s.slots <- struct{}{}:
 		t.held = true

@@ -19,6 +19,7 @@ const (
 	LockWait       // for another transaction's lock
 	Throttle       // held back because compactions are behind
 	Write          // from the proposal to its end
+	Send           // until the client takes a piece of the answer
 	stageCount
 )
 
@@ -166,6 +167,28 @@ func (t *Tracker) End() time.Duration {
 
 // Spent is the time in a stage, up to the last Enter or End.
 func (t *Tracker) Spent(s Stage) time.Duration { return t.spent[s] }
+
+// Merge adds another tracker, which has ended, to a sum of trackers.
+func (t *Tracker) Merge(o *Tracker) {
+	for s, d := range o.spent {
+		t.spent[s] += d
+	}
+	t.ReadIndex += o.ReadIndex
+	t.Write.Add(o.Write)
+	t.Scan.add(&o.Scan)
+	t.WriteBytes, t.Rows, t.RowBytes = t.WriteBytes+o.WriteBytes, t.Rows+o.Rows, t.RowBytes+o.RowBytes
+}
+
+func (s *Scan) add(o *Scan) {
+	s.Gets += o.Gets
+	s.Seeks += o.Seeks
+	s.Keys += o.Keys
+	s.Skipped += o.Skipped
+	s.Tombstones += o.Tombstones
+	s.BlockBytes += o.BlockBytes
+	s.CachedBytes += o.CachedBytes
+	s.BlockTime += o.BlockTime
+}
 
 // AddWrite adds the parts of a write that has ended.
 func (t *Tracker) AddWrite(w WriteParts) {

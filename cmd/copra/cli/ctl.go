@@ -42,11 +42,12 @@ Drain a store         copra ctl store delete 4   (copra ctl store up 4 takes it 
 What moves?           copra ctl operator         copra ctl operator history
 What is hot?          copra ctl hot write        copra ctl region top write
 Who decides?          copra ctl scheduler        copra ctl rules          copra ctl config show
+What is in a key?     copra ctl mvcc --key user1
 
 All take --pd (default 127.0.0.1:2379); any member of PD will do.`,
 	}
 	cmd.AddCommand(newCtlStore(c), newCtlRegion(c), newCtlOperator(c), newCtlScheduler(c), newCtlRules(c), newCtlLabelRule(c),
-		newCtlConfig(c), newCtlHot(c), newCtlGC(c), newCtlMember(c), newCtlGossip(c), newCtlOffline(), newCtlDoctor(c))
+		newCtlConfig(c), newCtlHot(c), newCtlGC(c), newCtlMember(c), newCtlGossip(c), newCtlOffline(), newCtlDoctor(c), newCtlMvcc(c))
 	c.command(cmd, "health", "Show which placement drivers are up", "", cobra.NoArgs, c.shows("/pd/api/v1/health", printHealth))
 	return cmd
 }

@@ -33,7 +33,7 @@ func StartStore(ctx context.Context, cfg tikv.Config, locals *Locals) (*Store, e
 	s := &Store{locals: locals}
 	cfg.ExtraServices = func(g *grpc.Server, n *tikv.Node) {
 		s.copr = server.New(server.Options{
-			Source: server.TxnSource(n.Txn()), ClusterID: n.ClusterID(), Logger: cfg.Logger, Registerer: cfg.Registerer,
+			Source: server.TxnSource(n.Txn()), ClusterID: n.ClusterID(), Logger: cfg.Logger, Slow: n.SlowLog(), Registerer: cfg.Registerer,
 		})
 		s.copr.Register(g)
 	}
