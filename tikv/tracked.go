@@ -18,8 +18,10 @@ func (s *Service) tracked(t *tracker.Tracker, method string, req request, resp a
 	took := t.End()
 	s.metrics.observe(method, took, err)
 	s.metrics.stages.observe(t, method)
-	if slot := detailsOf(resp); slot != nil && err == nil && isRemote(t) {
-		*slot = execDetails(t, took)
+	if err == nil && isRemote(t) { // with an error there may be no answer to put them in
+		if slot := detailsOf(resp); slot != nil {
+			*slot = execDetails(t, took)
+		}
 	}
 	if s.slow.Slow(took) {
 		s.logSlow(t, took, method, req, err)

@@ -80,6 +80,9 @@ type Detector interface {
 	// this would close. An error means that nothing is known: the wait goes on
 	// and ends by its timeout at the latest.
 	Detect(ctx context.Context, w deadlock.WaitFor) (*kvrpcpb.Deadlock, error)
+	// AddWait notes a wait that can't close a cycle, for those who list waits.
+	// CleanUpWaitFor ends it, too. It must not block.
+	AddWait(w deadlock.WaitFor)
 	// CleanUpWaitFor takes back one edge; CleanUp all edges of a transaction
 	// that has ended. Both must not block.
 	CleanUpWaitFor(w deadlock.WaitFor)

@@ -118,6 +118,9 @@ func (p *pessimisticLock) forget(edges []deadlock.WaitFor) {
 // waited for by nobody, so it closes no cycle.
 func (p *pessimisticLock) detect(ctx context.Context, edges []deadlock.WaitFor, deadline time.Time) error {
 	if p.req.IsFirstLock {
+		for _, e := range edges {
+			p.s.detector.AddWait(e)
+		}
 		return nil
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)

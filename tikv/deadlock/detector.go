@@ -104,6 +104,9 @@ func (d *Detector) Detect(ctx context.Context, w graph.WaitFor) (*kvrpcpb.Deadlo
 	return nil, nil
 }
 
+// AddWait implements txn.Detector.
+func (d *Detector) AddWait(w graph.WaitFor) { d.addWait(w) }
+
 // CleanUpWaitFor implements txn.Detector.
 func (d *Detector) CleanUpWaitFor(w graph.WaitFor) {
 	d.dropWait(w.Txn, func(o graph.WaitFor) bool { return o.HolderTxn == w.HolderTxn && o.KeyHash == w.KeyHash })

@@ -175,6 +175,9 @@ func (d *Local) drop(txn uint64, which func(edge) bool) {
 	}
 }
 
+// AddWait does nothing: an edge that can't close a cycle isn't needed here.
+func (d *Local) AddWait(WaitFor) {}
+
 // CleanUpWaitFor removes the edge w: that wait is over.
 func (d *Local) CleanUpWaitFor(w WaitFor) {
 	d.mu.Lock()
