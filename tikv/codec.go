@@ -28,6 +28,9 @@ type gogoMessage interface {
 
 // Marshal implements encoding.CodecV2.
 func (serverCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*frame); ok {
+		return mem.BufferSlice{mem.SliceBuffer(m.data)}, nil
+	}
 	if m, ok := v.(gogoMessage); ok {
 		buf := make([]byte, m.Size())
 		n, err := m.MarshalToSizedBuffer(buf)
@@ -50,6 +53,10 @@ func (serverCodec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal implements encoding.CodecV2.
 func (serverCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	buf := data.Materialize()
+	if m, ok := v.(*frame); ok {
+		m.data = buf
+		return nil
+	}
 	if m, ok := v.(gogoMessage); ok {
 		m.Reset()
 		if err := m.Unmarshal(buf); err != nil {

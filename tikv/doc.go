@@ -23,6 +23,8 @@
 //   - Requests of another cluster are refused (InvalidArgument).
 //   - Transactional V1 clients neither see nor touch the SQL keyspace; see
 //     command.go and scan_v1.go.
+//   - What a client wants passed on to another store goes to addresses that PD
+//     knows only, once; see forward.go.
 //   - A message of kvproto owns its bytes; see codec.go.
 //   - An error inside a BatchCommands stream answers its own request only.
 //   - No async commit before max_ts was synchronised with PD in the term;

@@ -14,6 +14,7 @@ type metrics struct {
 	failures  *prometheus.CounterVec
 	batchSize prometheus.Histogram
 	refusals  *prometheus.CounterVec
+	forwarded *prometheus.CounterVec
 	inFlight  []prometheus.Collector
 	stages    stageMetrics
 }
@@ -37,6 +38,10 @@ func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
 			Name: "tikv_grpc_msg_refuse_total",
 			Help: "gRPC requests refused because too many are being served, by method.",
 		}, []string{"type"}),
+		forwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tikv_grpc_forward_total",
+			Help: "gRPC calls that ended here after they were passed on to another store for a client, by method and gRPC code.",
+		}, []string{"type", "code"}),
 		inFlight: []prometheus.Collector{
 			gauge("tikv_grpc_msg_in_flight", "gRPC requests being served.", &f.count),
 			gauge("tikv_grpc_msg_in_flight_bytes", "Bytes of the gRPC requests being served.", &f.bytes)},
@@ -60,7 +65,7 @@ func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append(append([]prometheus.Collector{m.duration, m.failures, m.batchSize, m.refusals}, m.inFlight...), m.stages.all...)
+	return append(append([]prometheus.Collector{m.duration, m.failures, m.batchSize, m.refusals, m.forwarded}, m.inFlight...), m.stages.all...)
 }
 
 func (m *metrics) observe(method string, d time.Duration, err error) {

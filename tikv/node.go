@@ -350,7 +350,9 @@ const stopGrace = 500 * time.Millisecond
 // serve starts the servers and the talk with PD.
 func (n *Node) serve(context.Context) error {
 	n.onStop(n.wg.Wait) // the last user of what is closed after it
-	server := newGRPCServer(n.cfg.ServerOptions...)
+	forward := newForwarder(n.addr, n.pd.GetAllStores, append([]grpc.DialOption{transport.KeepaliveOption()}, n.cfg.DialOptions...), n.service.metrics)
+	n.onStop(forward.close)
+	server := newGRPCServer(append(forward.serverOptions(), n.cfg.ServerOptions...)...)
 	tikvpb.RegisterTikvServer(server, n.service)
 	deadlockpb.RegisterDeadlockServer(server, n.detector.Server())
 	n.health = health.NewServer()
