@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/copradb/copra/internal/tracker"
@@ -20,6 +19,8 @@ const (
 	// answers that the client does not read, at a time; further ones wait in the
 	// transport. requestCountMax comes first where clients read their answers.
 	batchRequestsMax = 2 * requestCountMax
+	// batchIdleMax goroutines of a stream wait for its next requests.
+	batchIdleMax = 32
 	// batchResponsesMax answers go into one message.
 	batchResponsesMax = 256
 	// healthInterval is how often the store's health rides along.
@@ -35,18 +36,23 @@ type batchAnswer struct {
 // come, in any order, with the ids of their requests.
 func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	var running sync.WaitGroup
 	answers := make(chan batchAnswer, batchResponsesMax)
 	sent := make(chan error, 1)
 	go func() {
 		sent <- s.sendAnswers(stream, answers)
 		cancel() // nobody reads answers any more
 	}()
-	err := s.receiveBatches(ctx, stream, answers, &running)
+	w := &batchWorkers{jobs: make(chan batchJob), serve: func(j batchJob) {
+		defer func() { <-s.batchSlots }()
+		t := tracker.BeginQueued(ctx, j.received)
+		defer t.Free()
+		s.answer(t.Context(), j.id, j.req, answers)
+	}}
+	err := s.receiveBatches(ctx, stream, w)
 	if err != nil {
 		cancel()
 	}
-	running.Wait()
+	w.finish()
 	close(answers)
 	sendErr := <-sent
 	cancel()
@@ -56,8 +62,9 @@ func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 	return err
 }
 
-// receiveBatches starts a goroutine for every request until the stream ends.
-func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCommandsServer, answers chan<- batchAnswer, running *sync.WaitGroup) error {
+// receiveBatches serves every request on a goroutine of its own until the
+// stream ends.
+func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCommandsServer, w *batchWorkers) error {
 	for {
 		batch, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -78,14 +85,7 @@ func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCo
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			running.Add(1)
-			go func() {
-				defer running.Done()
-				defer func() { <-s.batchSlots }()
-				t := tracker.BeginQueued(ctx, received)
-				defer t.Free()
-				s.answer(t.Context(), ids[i], req, answers)
-			}()
+			w.start(batchJob{ids[i], req, received})
 		}
 	}
 }
