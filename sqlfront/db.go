@@ -16,6 +16,7 @@ import (
 	"github.com/copradb/copra/copr/client"
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/sqlfront/catalog"
 	"github.com/copradb/copra/sqlfront/parse"
 )
@@ -66,6 +67,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// StatementBytesMax and NodeBytesMax override the defaults where not 0.
 	StatementBytesMax, NodeBytesMax int64
+	// SlowQueryThreshold is the default of log_min_duration_statement where not 0;
+	// negative: statements are not logged.
+	SlowQueryThreshold time.Duration
 	// DropDelay overrides the constant where not 0; negative means no delay.
 	DropDelay time.Duration
 }
@@ -80,6 +84,7 @@ type DB struct {
 	log     *slog.Logger
 	metrics *metrics
 	rows    rowQueues
+	slow    *slowlog.Log
 
 	sessions atomic.Int64
 	nextID   atomic.Uint64
@@ -114,6 +119,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{
 		o: o, kv: o.KV, catalog: catalog.NewStore(o.KV, o.Virtuals),
 		mem: exec.NewMemAccount(o.NodeBytesMax, nil), log: o.Logger, metrics: newMetrics(o.Registerer),
+		slow: slowlog.New(o.Logger, 0),
 	}
 	if _, err := db.catalog.Latest(ctx); err != nil {
 		return nil, fmt.Errorf("sqlfront: read the catalog: %w", err)

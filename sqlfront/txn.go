@@ -172,9 +172,17 @@ func (t *txn) store(ts uint64) (*transaction.KVTxn, error) {
 	tx.GetMemBuffer().SetEntrySizeLimit(EntryBytesMax, TransactionBytesMax)
 	tx.SetSchemaLeaseChecker(schemaChecker{t})
 	tx.SetSchemaVer(schemaVersion(0))
+	tx.SetCommitCallback(t.committed)
 	t.kv = tx
 	t.stageSavepoints()
 	return tx, nil
+}
+
+// committed is told by client-go how it has committed.
+func (t *txn) committed(info string, _ error) {
+	if c := t.s.costs; c != nil {
+		c.commitInfo = info
+	}
 }
 
 type schemaVersion int64
@@ -323,7 +331,9 @@ func (t *txn) commit(ctx context.Context) error {
 	}
 	ctx, cancel := graceful(ctx)
 	defer cancel()
+	began := time.Now()
 	err := t.kv.Commit(ctx)
+	t.s.costs.committed(time.Since(began))
 	t.s.db.metrics.commits.WithLabelValues(outcome(err)).Inc()
 	if t.change != nil {
 		t.s.db.catalog.Invalidate()
