@@ -163,6 +163,7 @@ func (s *session) Cancel() {
 // own context and statement_timeout. The function it returns ends it.
 func (s *session) statementContext(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, held := s.db.withHold(ctx)
 	s.mu.Lock()
 	s.cancel = cancel
 	s.mu.Unlock()
@@ -173,6 +174,7 @@ func (s *session) statementContext(ctx context.Context) (context.Context, func()
 		})
 	}
 	return ctx, func() {
+		held.release()
 		if timer != nil {
 			timer.Stop()
 		}

@@ -45,6 +45,7 @@ type txn struct {
 	// first tries without.
 	pessimistic bool
 
+	held    hold // its oldest timestamp
 	kv      *transaction.KVTxn
 	written map[int64]*mutate.Table // by table id, as first written
 	change  *catalog.Change
@@ -65,7 +66,7 @@ type txn struct {
 }
 
 func (s *session) newTxn(explicit bool) *txn {
-	t := &txn{s: s, explicit: explicit, pessimistic: true, now: time.Now(), written: map[int64]*mutate.Table{}}
+	t := &txn{s: s, explicit: explicit, pessimistic: true, now: time.Now(), written: map[int64]*mutate.Table{}, held: hold{all: &s.db.holds}}
 	t.repeatable = s.settings.Text("default_transaction_isolation") == "repeatable read"
 	t.readOnly = s.settings.Bool("default_transaction_read_only")
 	return t
@@ -153,6 +154,9 @@ func (t *txn) readTS(ctx context.Context) (uint64, error) {
 	ts, err := t.s.db.timestamp(ctx)
 	if err == nil && t.repeatable {
 		t.snapshotTS = ts
+	}
+	if err == nil {
+		t.held.note(ts)
 	}
 	return ts, err
 }
@@ -310,6 +314,7 @@ func (s *session) commit(ctx context.Context) error {
 	t := s.txn
 	s.txn = nil
 	s.closeCursors()
+	defer t.held.release()
 	err := t.commit(ctx)
 	if err != nil {
 		s.settings.Rollback()
@@ -407,6 +412,7 @@ func (s *session) rollback() {
 }
 
 func (t *txn) rollback() {
+	defer t.held.release()
 	if t.kv == nil {
 		return
 	}

@@ -216,6 +216,7 @@ func (s *session) writeFirst(ctx context.Context, t *txn, fn func(w *writing) er
 
 // rollbackOpen rolls back unless it was committed.
 func (t *txn) rollbackOpen() {
+	defer t.held.release()
 	if t.kv != nil && t.kv.Valid() {
 		t.rollback()
 	}

@@ -105,6 +105,10 @@ func split(err error) (*errorpb.Error, *kvrpcpb.KeyError, error) {
 	if errors.As(err, &ke) {
 		return nil, ke.pb, nil
 	}
+	var old *SafePointError
+	if errors.As(err, &old) {
+		return nil, &kvrpcpb.KeyError{Abort: old.Error()}, nil
+	}
 	var locked *LockedError
 	if errors.As(err, &locked) {
 		return nil, &kvrpcpb.KeyError{Locked: locked.Info}, nil
