@@ -78,7 +78,7 @@ func errPrewritten(startTS uint64, key []byte) error {
 }
 
 func errCommitted(startTS, commitTS uint64, key []byte) error {
-	return errAbort("transaction %d is committed at %d on key %x and cannot be rolled back", startTS, commitTS, key)
+	return errAbort("transaction %d is committed at %d on key %x; it cannot be rolled back or lock the key", startTS, commitTS, key)
 }
 
 func errTxnNotFound(startTS uint64, key []byte) error {
