@@ -2,7 +2,6 @@ package clientsuite
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -232,24 +231,25 @@ func (w *wire) quiet(key []byte, req message) message {
 
 var (
 	timestamp = regexp.MustCompile(`\b4[0-9]{17}\b`)
+	prose     = regexp.MustCompile(`(abort|retryable|error|message):"(?:[^"\\]|\\.)*"`)
 	sinceLast = regexp.MustCompile(`duration_to_last_update_ms:[0-9]+ `)
 )
 
-// show prints an answer without what differs from run to run.
+// show prints an answer without what differs from run to run, and without the
+// words of its messages.
 func (w *wire) show(resp message) string {
 	for _, name := range []string{"ExecDetailsV2", "ExecDetails"} {
 		if f := reflect.ValueOf(resp).Elem().FieldByName(name); f.IsValid() {
 			f.SetZero()
 		}
 	}
-	text := sinceLast.ReplaceAllString(resp.String(), "")
+	text := prose.ReplaceAllString(sinceLast.ReplaceAllString(resp.String(), ""), `$1:"…"`)
 	text = timestamp.ReplaceAllStringFunc(text, func(ts string) string {
 		if name := w.names[ts]; name != "" {
 			return name
 		}
 		return "?"
 	})
-	text = strings.ReplaceAll(text, hex.EncodeToString([]byte(w.prefix)), "2f") // as messages print keys
 	return strings.TrimSpace(strings.ReplaceAll(text, w.prefix, "/"))
 }
 
