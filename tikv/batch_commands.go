@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/copradb/copra/internal/tracker"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -131,7 +132,9 @@ func (s *Service) sendAnswers(stream tikvpb.Tikv_BatchCommandsServer, answers <-
 			}
 		}
 		now := time.Now()
-		if now.Sub(lastHealth) >= healthInterval {
+		if asked := askedHealth(msg.Responses); asked != nil {
+			msg.HealthFeedback, lastHealth = asked, now
+		} else if now.Sub(lastHealth) >= healthInterval {
 			msg.HealthFeedback, lastHealth = s.health(), now
 		}
 		msg.TikvSendTimeNs = uint64(now.UnixNano())
@@ -140,6 +143,18 @@ func (s *Service) sendAnswers(stream tikvpb.Tikv_BatchCommandsServer, answers <-
 		}
 	}
 	return nil
+}
+
+// askedHealth is the newest health among the answers: who asks for it on a stream
+// looks for it where it rides along, and not into the answer.
+func askedHealth(answers []*batchResponse) (h *kvrpcpb.HealthFeedback) {
+	for _, a := range answers {
+		f := a.GetGetHealthFeedback().GetHealthFeedback()
+		if f.GetFeedbackSeqNo() > h.GetFeedbackSeqNo() {
+			h = f
+		}
+	}
+	return h
 }
 
 // commandName names the arm of a request, for logs.

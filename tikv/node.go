@@ -325,6 +325,8 @@ func (n *Node) buildStore(context.Context) error {
 		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
 		log: n.log, metrics: m, inFlight: flight, slow: n.slow, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
+	// Above those of an earlier run, as long as they are fewer than one a second.
+	n.service.feedbackSeq.Store(uint64(n.started.Unix()))
 	return nil
 }
 
