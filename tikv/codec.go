@@ -3,10 +3,13 @@ package tikv
 import (
 	"fmt"
 
+	"github.com/copradb/copra/internal/grpcbuf"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // serverCodec is the protobuf codec of the store's gRPC server. kvproto's
@@ -32,12 +35,11 @@ func (serverCodec) Marshal(v any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.SliceBuffer(m.data)}, nil
 	}
 	if m, ok := v.(gogoMessage); ok {
-		buf := make([]byte, m.Size())
-		n, err := m.MarshalToSizedBuffer(buf)
-		if err != nil {
+		buf := grpcbuf.Pool.Get(m.Size())
+		if _, err := m.MarshalToSizedBuffer(*buf); err != nil {
 			return nil, fmt.Errorf("encode %T: %w", v, err)
 		}
-		return mem.BufferSlice{mem.SliceBuffer(buf[len(buf)-n:])}, nil
+		return mem.BufferSlice{mem.NewBuffer(buf, grpcbuf.Pool)}, nil
 	}
 	m := messageV2(v)
 	if m == nil {
@@ -64,6 +66,9 @@ func (serverCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		}
 		return nil
 	}
+	if m, ok := v.(*wrapperspb.BytesValue); ok && onlyBytes(buf, m) {
+		return nil
+	}
 	m := messageV2(v)
 	if m == nil {
 		return fmt.Errorf("decode %T: it is no protobuf message", v)
@@ -72,6 +77,22 @@ func (serverCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		return fmt.Errorf("decode %T: %w", v, err)
 	}
 	return nil
+}
+
+// onlyBytes decodes a message that is one field of bytes, the frames of Raft's
+// transport, without copying them. ok is false for any other form.
+func onlyBytes(buf []byte, m *wrapperspb.BytesValue) (ok bool) {
+	num, typ, n := protowire.ConsumeTag(buf)
+	if n < 0 || num != 1 || typ != protowire.BytesType {
+		return false
+	}
+	value, k := protowire.ConsumeBytes(buf[n:])
+	if k < 0 || n+k != len(buf) {
+		return false
+	}
+	m.Reset()
+	m.Value = value
+	return true
 }
 
 func messageV2(v any) proto.Message {

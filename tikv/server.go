@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/copradb/copra/internal/grpcbuf"
 	"github.com/copradb/copra/raftstore/transport"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -27,6 +28,7 @@ const (
 func newGRPCServer(extra ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(serverCodec{}),
+		grpcbuf.ServerOption(),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientPingMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPingTime, Timeout: serverPingTimeout}),
 		grpc.MaxRecvMsgSize(transport.MaxRecvBytes),

@@ -157,7 +157,7 @@ func (s *sender) stream() (sent bool, err error) {
 	}
 	defer cc.Close()
 	ctx = WithTarget(ctx, s.t.o.ClusterID, s.t.o.StoreID, s.key.store)
-	stream, err := cc.NewStream(ctx, batchStream, batchMethod, grpc.MaxCallSendMsgSize(frameBytesMax))
+	stream, err := cc.NewStream(ctx, batchStream, batchMethod, grpc.MaxCallSendMsgSize(frameBytesMax), frameCodecOption())
 	if err != nil {
 		return false, fmt.Errorf("open raft stream to store %d at %s: %w", s.key.store, cc.Target(), err)
 	}
@@ -165,13 +165,14 @@ func (s *sender) stream() (sent bool, err error) {
 	broken := make(chan error, 1)
 	go func() { broken <- stream.RecvMsg(new(wrapperspb.BytesValue)) }()
 	var pending []*raftstore.RaftMessage
-	var frame []byte
 	for {
 		pending = s.take(pending)
 		for rest := pending; len(rest) > 0; {
-			n := s.encode(&frame, rest)
+			frame, n := s.encode(rest)
 			// A failed SendMsg says only EOF; the cause comes from RecvMsg.
-			if len(frame) > 0 && stream.SendMsg(wrapperspb.Bytes(frame)) != nil {
+			if frame.empty() {
+				frame.free()
+			} else if stream.SendMsg(frame) != nil {
 				s.t.release(rest)
 				s.drop(rest)
 				cancel()
@@ -193,12 +194,18 @@ func (s *sender) stream() (sent bool, err error) {
 	}
 }
 
-// encode fills frame with the first n messages. A message that cannot be
-// encoded is reported and left out.
-func (s *sender) encode(frame *[]byte, messages []*raftstore.RaftMessage) (n int) {
-	*frame = (*frame)[:0]
-	for n < len(messages) && len(*frame) < frameBytesTarget {
-		out, err := appendMessage(*frame, messages[n])
+// encode makes a frame of the first n messages. A message that cannot be encoded
+// is reported and left out.
+func (s *sender) encode(messages []*raftstore.RaftMessage) (frame outFrame, n int) {
+	bytes := 0
+	for _, m := range messages {
+		if bytes += messageBytes(m); bytes >= frameBytesTarget {
+			break
+		}
+	}
+	frame = newFrame(bytes)
+	for n < len(messages) && frame.bytes() < frameBytesTarget {
+		out, err := appendMessage(*frame.buf, messages[n])
 		if err != nil {
 			s.t.o.Logger.Error("raft message cannot be sent", "region", messages[n].RegionID, "err", err)
 			s.drop(messages[n : n+1])
@@ -208,12 +215,13 @@ func (s *sender) encode(frame *[]byte, messages []*raftstore.RaftMessage) (n int
 				s.sentTo[key] = &raftstore.RaftMessage{RegionID: key.region, To: messages[n].To}
 			}
 		}
-		*frame = out
+		*frame.buf = out
 		n++
 	}
+	frame.seal()
 	s.t.metrics.sent.Add(float64(n))
 	s.t.metrics.flushed.Inc()
-	return n
+	return frame, n
 }
 
 // KeepaliveOption makes broken connections show within seconds; it belongs

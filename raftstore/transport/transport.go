@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/copradb/copra/internal/grpcbuf"
 	"github.com/copradb/copra/raftstore"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/raft/v3/raftpb"
@@ -187,7 +188,7 @@ func (t *Transport) dial(ctx context.Context, storeID uint64) (*grpc.ClientConn,
 	if err != nil {
 		return nil, fmt.Errorf("resolve address of store %d: %w", storeID, err)
 	}
-	cc, err := grpc.NewClient(addr, t.o.DialOptions...)
+	cc, err := grpc.NewClient(addr, append(t.o.DialOptions[:len(t.o.DialOptions):len(t.o.DialOptions)], grpcbuf.DialOption())...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to store %d at %s: %w", storeID, addr, err)
 	}

@@ -55,11 +55,7 @@ func appendMessage(frame []byte, m *raftstore.RaftMessage) ([]byte, error) {
 	if err != nil {
 		return frame, err
 	}
-	n := len(out) - at - 5
-	for i := range 4 {
-		out[at+i] = byte(n>>(7*i)) | 0x80
-	}
-	out[at+4] = byte(n >> 28)
+	putFixedUvarint(out[at:at+frameLengthBytes], len(out)-at-frameLengthBytes)
 	return out, nil
 }
 
