@@ -27,12 +27,12 @@ test-long: ## the tests with their long variants: more seeds, more faults
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(TESTFLAGS) $(PKGS)
 
-sim: ## simulate raftstore clusters with faults: SEED=n for one seed, all that CI runs without
-	GODEBUG=asyncpreemptoff=1 $(if $(SEED),COPRA_SIM_SEED=$(SEED)) $(GO) test -count=1 -timeout 20m -v -run 'TestSim$$' $(TESTFLAGS) ./raftstore/sim
+sim: ## simulate clusters with faults, raftstore alone and under transactions: SEED=n for one seed, all that CI runs without
+	GODEBUG=asyncpreemptoff=1 $(if $(SEED),COPRA_SIM_SEED=$(SEED)) $(GO) test -count=1 -timeout 20m -v -run 'TestSim(Txn)?$$' $(TESTFLAGS) ./raftstore/sim ./tikv/txnsim
 
 sim-long: ## the same for DURATION (1h) from SEED (that of the clock) on, after the whole crash matrix
 	GODEBUG=asyncpreemptoff=1 COPRA_TEST_LONG=1 COPRA_SIM_SEED=$(or $(SEED),$(shell date +%s)) COPRA_SIM_DURATION=$(or $(DURATION),1h) \
-		$(GO) test -count=1 -timeout 0 -v $(TESTFLAGS) ./raftstore/sim
+		$(GO) test -count=1 -timeout 0 -v $(TESTFLAGS) ./raftstore/sim ./tikv/txnsim
 
 lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi

@@ -1,7 +1,6 @@
 package pd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/copradb/copra/pd/gcworker"
 	"github.com/copradb/copra/pd/placement"
 	"github.com/copradb/copra/pd/schedule"
 	"github.com/copradb/copra/pd/tso"
@@ -61,10 +59,6 @@ type Config struct {
 	// Schedule is how the cluster is balanced. Replicas above wins over its
 	// Replicas.
 	Schedule schedule.Options
-
-	// GCResolver connects the leader to the cluster to resolve locks before garbage
-	// is collected. Without it the safe points move only when others move them.
-	GCResolver func(ctx context.Context, pdEndpoints []string) (gcworker.Resolver, error)
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -12,7 +12,6 @@ import (
 	"github.com/copradb/copra/pd/election"
 	"github.com/copradb/copra/pd/etcdkv"
 	"github.com/copradb/copra/pd/gcstate"
-	"github.com/copradb/copra/pd/gcworker"
 	"github.com/copradb/copra/pd/idalloc"
 	"github.com/copradb/copra/pd/keyspace"
 	"github.com/copradb/copra/pd/tso"
@@ -37,7 +36,6 @@ type term struct {
 	cluster   *cluster
 	gc        *gcstate.Manager
 	keyspaces *keyspace.Manager
-	collector *gcworker.Worker
 
 	wg sync.WaitGroup
 }
@@ -71,10 +69,7 @@ func (s *Server) loadTerm(t *term) error {
 		return err
 	}
 	t.gc.SetKeyspaceLevel(t.keyspaces.UsesOwnGC)
-	if t.cluster, err = loadCluster(s, t); err != nil {
-		return err
-	}
-	t.collector, err = s.newGCWorker(t)
+	t.cluster, err = loadCluster(s, t)
 	return err
 }
 
@@ -112,9 +107,6 @@ func (t *term) start() {
 		t.tso.Run(t.ctx, func(err error) { t.cluster.log.Warn("pd: timestamp window", "err", err) })
 	})
 	t.cluster.start()
-	if t.cluster.s.cfg.GCResolver != nil {
-		t.wg.Go(func() { t.collector.Run(t.ctx) })
-	}
 }
 
 // stop waits for all that the term started.

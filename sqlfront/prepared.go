@@ -2,7 +2,6 @@ package sqlfront
 
 import (
 	"context"
-	"time"
 
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
@@ -19,9 +18,8 @@ type prepared struct {
 	params  []sqltypes.Type
 	columns []Column
 
-	plan     *plan.Physical // of a SELECT
-	dml      *dmlPlan       // of INSERT, UPDATE, DELETE
-	planTime time.Duration  // to make it, until it is executed
+	plan *plan.Physical // of a SELECT
+	dml  *dmlPlan       // of INSERT, UPDATE, DELETE
 	// schema and settings are the versions that it was bound with.
 	schema, settings int64
 }
@@ -52,12 +50,10 @@ func (s *session) Prepare(ctx context.Context, stmt *ast.Statement, paramOIDs []
 			}
 		}
 	}
-	began := time.Now()
 	p, err := s.prepare(ctx, stmt, types)
 	if err != nil {
 		return nil, at(stmt, kvError(ctx, err, nil))
 	}
-	p.planTime = time.Since(began)
 	return p, nil
 }
 

@@ -29,12 +29,14 @@ func (s *Service) dispatch(ctx context.Context, req *batchRequest) (resp *batchR
 		out.Cmd = r
 	case *tikvpb.BatchCommandsRequest_Request_Prewrite:
 		r := &tikvpb.BatchCommandsResponse_Response_Prewrite{}
-		r.Prewrite, ok = kvPrewriteCommand.serveBatched(ctx, s, c.Prewrite)
-		out.Cmd = r
+		if r.Prewrite, ok = kvPrewriteCommand.serveBatched(ctx, s, c.Prewrite); r.Prewrite != nil {
+			out.Cmd = r
+		}
 	case *tikvpb.BatchCommandsRequest_Request_Commit:
 		r := &tikvpb.BatchCommandsResponse_Response_Commit{}
-		r.Commit, ok = kvCommitCommand.serveBatched(ctx, s, c.Commit)
-		out.Cmd = r
+		if r.Commit, ok = kvCommitCommand.serveBatched(ctx, s, c.Commit); r.Commit != nil {
+			out.Cmd = r
+		}
 	case *tikvpb.BatchCommandsRequest_Request_Cleanup:
 		r := &tikvpb.BatchCommandsResponse_Response_Cleanup{}
 		r.Cleanup, ok = kvCleanupCommand.serveBatched(ctx, s, c.Cleanup)

@@ -126,6 +126,8 @@ func (c *command[Q, R]) serveBatched(ctx context.Context, s *Service, req Q) (re
 		if c.refuse != nil {
 			return c.refuse(text), true
 		}
+	case codes.Unknown:
+		return resp, true // no answer: the call has failed, whatever it did
 	case codes.DeadlineExceeded:
 		// The client knows the words.
 		text = "deadline is exceeded"
@@ -145,6 +147,8 @@ func toStatus(method string, err error) error {
 		code = codes.InvalidArgument
 	case errors.Is(err, txn.ErrUnimplemented):
 		code = codes.Unimplemented
+	case errors.Is(err, txn.ErrUndetermined):
+		code = codes.Unknown
 	case errors.Is(err, txn.ErrClosed):
 		code = codes.Unavailable
 	default:

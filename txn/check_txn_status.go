@@ -102,8 +102,7 @@ func (q *statusQuery) locked(l *mvcc.Lock) error {
 		q.alive(l) // the secondaries decide
 		return nil
 	}
-	expired := l.Expired(req.CurrentTs)
-	if l.Pessimistic() || expired {
+	if l.Pessimistic() && l.WithConflict {
 		if _, done, err := q.decided(); err != nil || done {
 			if done {
 				c.unlock(q.enc, l, l, 0) // taken by a late copy of a request
@@ -111,7 +110,7 @@ func (q *statusQuery) locked(l *mvcc.Lock) error {
 			return err
 		}
 	}
-	if expired {
+	if l.Expired(req.CurrentTs) {
 		return q.expire(l)
 	}
 	if l.MinCommitTS != 0 && req.CallerStartTs != math.MaxUint64 && req.CallerStartTs >= l.MinCommitTS {

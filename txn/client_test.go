@@ -2,6 +2,7 @@ package txn_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -41,6 +42,9 @@ func (c *client) repeat(key []byte, f func(rc *kvrpcpb.Context) *errorpb.Error) 
 		}
 	}
 }
+
+// unanswered makes repeat send a request again that has got no answer.
+var unanswered = &errorpb.Error{Message: "no answer"}
 
 func must[T any](r T, err error) T {
 	if err != nil {
@@ -235,7 +239,11 @@ func (c *client) prewriteAll(req *kvrpcpb.PrewriteRequest) (r *kvrpcpb.PrewriteR
 	for {
 		c.repeat(req.Mutations[0].Key, func(rc *kvrpcpb.Context) *errorpb.Error {
 			req.Context = rc
-			r = must(c.s.KvPrewrite(context.Background(), req))
+			var err error
+			if r, err = c.s.KvPrewrite(context.Background(), req); errors.Is(err, txn.ErrUndetermined) {
+				return unanswered
+			}
+			r = must(r, err)
 			if r.RegionError.GetKeyNotInRegion() != nil {
 				return nil
 			}
@@ -307,7 +315,11 @@ func (c *client) commit(startTS, commitTS uint64, keys [][]byte, decided, stop b
 		var ke *kvrpcpb.KeyError
 		for {
 			c.repeat(key, func(rc *kvrpcpb.Context) *errorpb.Error {
-				r := must(c.s.KvCommit(context.Background(), &kvrpcpb.CommitRequest{Context: rc, StartVersion: startTS, CommitVersion: commitTS, Keys: [][]byte{key}}))
+				r, err := c.s.KvCommit(context.Background(), &kvrpcpb.CommitRequest{Context: rc, StartVersion: startTS, CommitVersion: commitTS, Keys: [][]byte{key}})
+				if errors.Is(err, txn.ErrUndetermined) {
+					return unanswered
+				}
+				r = must(r, err)
 				ke = r.Error
 				return r.RegionError
 			})

@@ -27,6 +27,9 @@ func (s *Store) KvCommit(ctx context.Context, req *kvrpcpb.CommitRequest) (*kvrp
 		return nil
 	})
 	if re, ke, err := split(err); re != nil || ke != nil || err != nil {
+		if err := noAnswer(re); err != nil {
+			return nil, err
+		}
 		return &kvrpcpb.CommitResponse{RegionError: re, Error: ke}, err
 	}
 	s.status.put(req.StartVersion, mvcc.TxnStatus{CommitTS: req.CommitVersion})
@@ -34,17 +37,12 @@ func (s *Store) KvCommit(ctx context.Context, req *kvrpcpb.CommitRequest) (*kvrp
 }
 
 // commit commits key i of the command at commitTS. Committed already is
-// success; rolled back, or not prewritten, is TxnLockNotFound.
+// success; rolled back, or never locked, is TxnLockNotFound.
 func (c *command) commit(i int, commitTS uint64) error {
 	enc := c.keys[i]
 	on, err := c.r.LoadLock(enc)
 	if err != nil {
 		return err
-	}
-	if l := on.Of(c.startTS); l != nil && l.Pessimistic() {
-		// Nothing was prewritten here. It may have been, before a late request
-		// locked the key again; then it is committed, or it never will be.
-		on = nil
 	}
 	return c.commitLock(i, on, commitTS)
 }

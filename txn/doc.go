@@ -38,8 +38,9 @@
 //     never proved wrong, hence max_ts (package memlock);
 //   - a rollback record on a primary is protected: no later prewrite passes it
 //     (hazards 21, 22);
-//   - a write whose outcome is not known is answered UndeterminedResult, never
-//     as failed (hazard 23); requests are idempotent, so the client can ask again.
+//   - a write whose outcome is not known is answered UndeterminedResult, or not
+//     at all (ErrUndetermined) if it may have committed, but never as failed
+//     (hazard 23); requests are idempotent, so the client can ask again.
 //
 // What it is not: no Raft, no gRPC, no transaction files (refused by name).
 // Pessimistic locks are always replicated, never kept in memory only (hazard 24).

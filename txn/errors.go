@@ -13,12 +13,26 @@ import (
 )
 
 // Errors that make a request fail as a whole; gRPC services turn them into
-// InvalidArgument, Unimplemented and Unavailable.
+// InvalidArgument, Unimplemented, Unavailable and Unknown.
 var (
 	ErrInvalidArgument = errors.New("txn: invalid argument")
 	ErrUnimplemented   = errors.New("txn: not supported")
 	ErrClosed          = errors.New("txn: the store is closed")
+	// ErrUndetermined: the request may have committed the transaction, or may
+	// do so yet. It is no region error, because client-go (up to its #2063) takes
+	// the region error UndeterminedResult for the answer of its caller, and rolls
+	// back what it may have committed; a call without an answer it repeats, and
+	// never rolls back (hazard 23).
+	ErrUndetermined = errors.New("txn: the outcome is not known")
 )
+
+// noAnswer is ErrUndetermined for a region error that says so, else nil.
+func noAnswer(re *errorpb.Error) error {
+	if re.GetUndeterminedResult() == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUndetermined, re.GetMessage())
+}
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalidArgument, fmt.Sprintf(format, args...))
@@ -78,7 +92,7 @@ func errPrewritten(startTS uint64, key []byte) error {
 }
 
 func errCommitted(startTS, commitTS uint64, key []byte) error {
-	return errAbort("transaction %d is committed at %d on key %x; it cannot be rolled back or lock the key", startTS, commitTS, key)
+	return errAbort("transaction %d is committed at %d on key %x and cannot be rolled back", startTS, commitTS, key)
 }
 
 func errTxnNotFound(startTS uint64, key []byte) error {
@@ -104,10 +118,6 @@ func split(err error) (*errorpb.Error, *kvrpcpb.KeyError, error) {
 	var ke *keyError
 	if errors.As(err, &ke) {
 		return nil, ke.pb, nil
-	}
-	var old *SafePointError
-	if errors.As(err, &old) {
-		return nil, &kvrpcpb.KeyError{Abort: old.Error()}, nil
 	}
 	var locked *LockedError
 	if errors.As(err, &locked) {

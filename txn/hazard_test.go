@@ -3,6 +3,7 @@ package txn_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -313,8 +314,10 @@ func TestHazard23_RepeatedOnePCIsNotFailed(t *testing.T) {
 	}
 	gate := h.holdNext()
 	go func() { gate <- txntest.LostApplied }()
-	if r := h.prewrite(ctx, req()); r.RegionError.GetUndeterminedResult() == nil {
-		t.Fatalf("lost answer: %v", r)
+	first := req()
+	first.Context = h.e.Context(nil)
+	if r, err := h.s.KvPrewrite(ctx, first); !errors.Is(err, txn.ErrUndetermined) {
+		t.Fatalf("lost answer: %v, %v", r, err)
 	}
 	if r := h.prewrite(ctx, &kvrpcpb.PrewriteRequest{Mutations: []*kvrpcpb.Mutation{put("a", "w")}, StartVersion: 20, TryOnePc: true}); r.OnePcCommitTs == 0 {
 		t.Fatal(r)
@@ -325,6 +328,44 @@ func TestHazard23_RepeatedOnePCIsNotFailed(t *testing.T) {
 	r, err := h.s.KvPrewrite(ctx, again)
 	if err != nil || r.OnePcCommitTs != 11 {
 		t.Errorf("repeated: %v, %v", r, err)
+	}
+}
+
+// What may have committed a transaction is not answered at all if its outcome is
+// unknown: client-go takes the region error for the final word and rolls back
+// the other keys. A prewrite of two-phase commit commits nothing.
+func TestHazard23_WhatMayHaveCommittedIsNotAnswered(t *testing.T) {
+	ctx := context.Background()
+	for _, lost := range []txntest.Outcome{txntest.LostApplied, txntest.LostDropped} {
+		h := newHeld(t)
+		lose := func() {
+			gate := h.holdNext()
+			go func() { gate <- lost }()
+		}
+		for i, req := range []*kvrpcpb.PrewriteRequest{{UseAsyncCommit: true}, {TryOnePc: true}, {}} {
+			key := fmt.Sprint("k", i)
+			req.Mutations, req.StartVersion, req.PrimaryLock, req.Context = []*kvrpcpb.Mutation{put(key, "v")}, 10, []byte(key), h.e.Context(nil)
+			lose()
+			r, err := h.s.KvPrewrite(ctx, req)
+			twoPhase := !req.UseAsyncCommit && !req.TryOnePc
+			if twoPhase && (err != nil || r.RegionError.GetUndeterminedResult() == nil) || !twoPhase && !errors.Is(err, txn.ErrUndetermined) {
+				t.Errorf("prewrite %d: %v, %v", i, r, err)
+			}
+			req.Context.IsRetryRequest = true
+			if r, err := h.s.KvPrewrite(ctx, req); err != nil || r.RegionError != nil || len(r.Errors) > 0 {
+				t.Errorf("prewrite %d again: %v, %v", i, r, err)
+			}
+		}
+		commit := func() (*kvrpcpb.CommitResponse, error) {
+			return h.s.KvCommit(ctx, &kvrpcpb.CommitRequest{Context: h.e.Context(nil), StartVersion: 10, CommitVersion: 20, Keys: [][]byte{[]byte("k2")}})
+		}
+		lose()
+		if r, err := commit(); !errors.Is(err, txn.ErrUndetermined) {
+			t.Errorf("commit: %v, %v", r, err)
+		}
+		if r, err := commit(); err != nil || r.RegionError != nil || r.Error != nil {
+			t.Errorf("commit again: %v, %v", r, err)
+		}
 	}
 }
 

@@ -92,6 +92,11 @@ func (s *Store) KvPrewrite(ctx context.Context, req *kvrpcpb.PrewriteRequest) (*
 		return err
 	})
 	if re, ke, err := splitMany(err); re != nil || ke != nil || err != nil {
+		if req.TryOnePc || req.UseAsyncCommit { // it may have been all that was missing
+			if err := noAnswer(re); err != nil {
+				return nil, err
+			}
+		}
 		return &kvrpcpb.PrewriteResponse{RegionError: re, Errors: ke}, err
 	}
 	if len(resp.Errors) > 0 {

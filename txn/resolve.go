@@ -5,6 +5,7 @@ import (
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/txn/mvcc"
 )
 
@@ -21,9 +22,14 @@ func (s *Store) KvResolveLock(ctx context.Context, req *kvrpcpb.ResolveLockReque
 	if err != nil {
 		return nil, err
 	}
-	if len(req.Keys) > 0 {
+	switch {
+	case len(fates) == 0:
+		// client-go's garbage collection sends that to a region in which it has
+		// found pessimistic locks only, which it resolves one by one.
+		err = s.withSnapshot(ctx, req.Context, func(kv.Snapshot) error { return nil })
+	case len(req.Keys) > 0:
 		err = s.resolveKeys(ctx, req)
-	} else {
+	default:
 		err = s.resolveRegion(ctx, req.Context, fates)
 	}
 	re, ke, err := split(err)
@@ -38,6 +44,9 @@ func resolveFates(req *kvrpcpb.ResolveLockRequest) (map[uint64]uint64, error) {
 			return nil, unimplemented("transaction files (is_txn_file)")
 		}
 		fates[t.Txn] = t.Status
+	}
+	if req.StartVersion == 0 && req.CommitVersion == 0 && len(req.TxnInfos) == 0 && len(req.Keys) == 0 {
+		return nil, nil // nothing to do
 	}
 	if len(req.TxnInfos) == 0 {
 		fates[req.StartVersion] = req.CommitVersion
@@ -132,9 +141,8 @@ func (c *command) resolve(i int, on *mvcc.Lock, commitTS uint64) error {
 	if commitTS != 0 {
 		return c.commitLock(i, on, commitTS)
 	}
-	locked := on.Of(c.startTS) != nil
 	committed, err := c.cleanupLock(i, on, 0, false)
-	if err == nil && committed != 0 && !locked { // a late lock was dropped, and that was all
+	if err == nil && committed != 0 {
 		err = errCommitted(c.startTS, committed, c.plain[i])
 	}
 	return err

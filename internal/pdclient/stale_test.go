@@ -18,7 +18,6 @@ type fakePD struct {
 	pdpb.UnimplementedPDServer
 	addr   string
 	leader *fakePD
-	reads  chan struct{} // closed when heartbeats are read
 }
 
 func startFakePD(t *testing.T) *fakePD {

@@ -61,6 +61,9 @@ type Cluster struct {
 	WrapFS    func(storeID uint64, fs vfs.FS) vfs.FS
 	FatalOf   func(storeID uint64, err error)
 	Customize func(o *raftstore.Options)
+	// Attach is called with a store that was made and not started yet, Detach
+	// before it is taken apart, however it ended. For what is built on stores.
+	Attach, Detach func(n *Node)
 	// DiskBytes, if not 0, is the size of every store's disk, and DiskReserve
 	// what clients don't get of it.
 	DiskBytes, DiskReserve int64
@@ -172,6 +175,9 @@ func (c *Cluster) start(id uint64, fs *vfs.MemFS) {
 	if err != nil {
 		c.TB.Fatal(err)
 	}
+	if c.Attach != nil {
+		c.Attach(n)
+	}
 	if err := n.Store.Start(); err != nil {
 		c.TB.Fatal(err)
 	}
@@ -208,11 +214,18 @@ func (c *Cluster) stop(n *Node) {
 	c.TB.Helper()
 	id := n.ID
 	c.Net.Unregister(id)
+	c.detach(n)
 	n.Store.Stop()
 	n.using.Lock()
 	defer n.using.Unlock()
 	if err := errors.Join(n.Engine.Close(), n.Log.Close()); err != nil {
 		c.TB.Error(err)
+	}
+}
+
+func (c *Cluster) detach(n *Node) {
+	if c.Detach != nil {
+		c.Detach(n)
 	}
 }
 
@@ -222,6 +235,7 @@ func (c *Cluster) Abandon(id uint64) {
 	n := c.Node(id)
 	n.Up.Store(false)
 	c.Net.Unregister(id)
+	c.detach(n)
 	n.Store.Stop()
 	if err := n.Engine.Close(); err != nil {
 		c.TB.Error(err)
@@ -260,6 +274,7 @@ func (c *Cluster) Kill(id uint64, unsyncedPercent int, rng *rand.Rand) bool {
 func (c *Cluster) Bury(id uint64) {
 	c.TB.Helper()
 	n := c.Node(id)
+	c.detach(n)
 	n.Store.Stop()
 	n.using.Lock()
 	defer n.using.Unlock()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/rafttest"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/raft_serverpb"
@@ -149,7 +150,7 @@ func regionHash(n *rafttest.Node, r *metapb.Region) (sum uint64, keys int, err e
 	h := newHash()
 	snap := n.Engine.NewSnapshot()
 	defer snap.Close()
-	for _, cf := range families {
+	for _, cf := range kv.CFs {
 		count, err := hashRange(h, snap, cf, r.StartKey, r.EndKey)
 		if err != nil {
 			return 0, 0, fmt.Errorf("region %d, family %s: %w", r.Id, cf, err)

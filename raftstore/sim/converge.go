@@ -57,6 +57,10 @@ func (w *world) converge() {
 // touchAll reads and writes every key.
 func (w *world) touchAll(value string) {
 	end := time.Now().Add(availableWithin)
+	if w.load != nil {
+		w.load.Touch(end)
+		return
+	}
 	for i, key := range w.keys {
 		w.touch(100+i, key, "", end)
 		w.touch(100+i, key, value, end)
@@ -239,7 +243,7 @@ func superfluous(store uint64, up *rafttest.Node, regions map[uint64]*metapb.Reg
 }
 
 func strayData(snap *engine.Snapshot, start, end []byte) string {
-	for _, cf := range families {
+	for _, cf := range kv.CFs {
 		n, err := hashRange(newHash(), snap, cf, start, end)
 		if err != nil || n > 0 {
 			return fmt.Sprintf("%d keys of family %s in [%q, %q), where it has no region (%v)", n, cf, start, end, err)

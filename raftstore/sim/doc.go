@@ -50,6 +50,11 @@
 // the rules of Pebble's MemFS. The wall clock cannot be set: raftstore reads it
 // for PD's statistics only.
 //
+// # Other loads
+//
+// RunLoad puts something else on the stores than the clients of client.go, under
+// the same faults: tikv/txnsim runs transactions.
+//
 // Read next: run.go, then one file for each actor: client.go, driver.go,
 // faults.go, network.go; check.go and converge.go are the invariants, matrix.go
 // the crash matrix.

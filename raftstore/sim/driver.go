@@ -85,9 +85,13 @@ func (w *world) splitAt(region *metapb.Region, lead uint64, rng *rand.Rand) {
 	var keys [][]byte
 	var text []string
 	for range 1 + rng.IntN(2) {
-		key := fmt.Sprintf("%c%c", 'a'+byte(rng.IntN(26)), '0'+byte(rng.IntN(10)))
+		name := fmt.Sprintf("%c%c", 'a'+byte(rng.IntN(26)), '0'+byte(rng.IntN(10)))
+		key := name
+		if w.load != nil {
+			key = w.load.Encode(name)
+		}
 		if inRegion(key, region) && key != string(region.StartKey) {
-			keys, text = append(keys, []byte(key)), append(text, key)
+			keys, text = append(keys, []byte(key)), append(text, name)
 		}
 	}
 	if len(keys) == 0 {

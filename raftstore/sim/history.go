@@ -28,6 +28,8 @@ type history struct {
 	mu    sync.Mutex
 	start time.Time
 	ops   []operation
+	// others are reads, writes and writes of unknown outcome of another load.
+	others [3]int
 }
 
 func (h *history) now() int64 {
@@ -59,7 +61,7 @@ func (h *history) counts() (reads, writes, unknown int) {
 			writes++
 		}
 	}
-	return reads, writes, unknown
+	return reads + h.others[0], writes + h.others[1], unknown + h.others[2]
 }
 
 // register is one key: a write sets it, a read sees it.

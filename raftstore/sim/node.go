@@ -99,6 +99,9 @@ func (n *node) customize(o *raftstore.Options) {
 	o.Clock = clock{n}
 	o.Transport = transport{o.Transport, n}
 	o.Observer = observer{NoObserver: raftstore.NoObserver{}, n: n}
+	if n.w.load != nil {
+		n.w.load.Options(o)
+	}
 	o.Logger = n.w.logger(n.id)
 	o.Inconsistent = func(i raftstore.Inconsistency) {
 		n.w.fail("store %d: peer %d of region %d differs from its leader at index %d", n.id, i.PeerID, i.Region.Id, i.Index)

@@ -60,7 +60,8 @@ type world struct {
 	net   *network
 	nodes map[uint64]*node
 	hist  history
-	keys  []string
+	load  Load     // nil: the clients of client.go
+	keys  []string // encoded, if the load encodes keys
 	began time.Time
 
 	ctx    context.Context // ends with the faults, or with the first failure
@@ -78,12 +79,14 @@ type world struct {
 
 // Run runs one seed in a bubble of its own. A failure prints the end of the
 // event log, the seed and the command that repeats it.
-func Run(t *testing.T, seed uint64) (res Result) {
+func Run(t *testing.T, seed uint64) (res Result) { return run(t, seed, nil) }
+
+func run(t *testing.T, seed uint64, load func(*Sim) Load) (res Result) {
 	w := &world{t: t, seed: seed, leaders: map[leaderOf]uint64{}, regions: map[regionVersion]string{}, applied: map[appliedKey]uint64{}}
 	cryptotest.SetGlobalRandom(t, seed) // Raft draws its election timeouts from it
 	synctest.Test(t, func(t *testing.T) {
 		w.t = t
-		w.run()
+		w.run(load)
 		res = w.result()
 	})
 	w.t = t
@@ -158,7 +161,7 @@ func logDir() string {
 	return os.TempDir()
 }
 
-func (w *world) run() {
+func (w *world) run(load func(*Sim) Load) {
 	w.makeShape()
 	var err error
 	if w.log, err = newEventLog(filepath.Join(logDir(), fmt.Sprintf("copra-sim-%d.log", w.seed))); err != nil {
@@ -168,10 +171,20 @@ func (w *world) run() {
 	w.ctx, w.cancel = context.WithTimeout(context.Background(), w.shape.faultTime)
 	defer w.cancel()
 	w.log.add(0, 0, "seed %d: %+v", w.seed, w.shape)
+	if load != nil {
+		w.load = load(&Sim{w})
+		for i, key := range w.keys {
+			w.keys[i] = w.load.Encode(key)
+		}
+	}
 	w.startCluster()
 	var actors sync.WaitGroup
-	for id := range w.shape.clients {
-		actors.Go(func() { w.client(id) })
+	if w.load != nil {
+		actors.Go(w.load.Run)
+	} else {
+		for id := range w.shape.clients {
+			actors.Go(func() { w.client(id) })
+		}
 	}
 	for _, n := range w.nodes {
 		actors.Go(func() { w.storeFaults(n) })
@@ -184,13 +197,23 @@ func (w *world) run() {
 	if !w.failed() {
 		w.converge()
 	}
+	if w.load != nil {
+		w.load.End(!w.failed())
+	}
 	w.regionCount = len(w.newestRegions())
 	w.net.heal()
 	for _, n := range w.nodes {
 		n.resume()
 	}
 	w.c.Close()
+	if w.load != nil {
+		time.Sleep(afterlife)
+	}
 }
+
+// afterlife is fake time in which what clients of a load have begun in the
+// background comes to its end.
+const afterlife = 10 * time.Minute
 
 func (w *world) startCluster() {
 	w.net = newNetwork(w)
@@ -211,6 +234,9 @@ func (w *world) startCluster() {
 			c.DiskBytes, c.DiskReserve, c.LogMemTableBytes = diskBytes, diskReserveBytes, 1<<20
 		}
 		c.Customize = func(o *raftstore.Options) { w.nodes[o.StoreID].customize(o) }
+		if w.load != nil {
+			c.Attach, c.Detach = w.load.Attach, w.load.Detach
+		}
 	})
 	w.c.Net.SetFilter(w.net.filter)
 }

@@ -29,8 +29,7 @@ type SQLOptions struct {
 	PDEndpoints                  []string
 	Addr, FlightAddr, StatusAddr string
 	MemoryBytesMax               int64
-	SlowQueryThreshold           time.Duration // see sqlfront.Options
-	Locals                       *Locals       // stores of this process, may be nil
+	Locals                       *Locals // stores of this process, may be nil
 	Stores                       func() []storeInfo
 	Logger                       *slog.Logger
 	Registry                     *prometheus.Registry
@@ -74,7 +73,6 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 	}
 	n.db, err = sqlfront.Open(ctx, sqlfront.Options{
 		KV: n.kv, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
-		SlowQueryThreshold: o.SlowQueryThreshold,
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ package oneregion
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -23,6 +24,7 @@ type Engine struct {
 	mu     sync.Mutex
 	region *metapb.Region
 	fail   error
+	lose   error
 	index  uint64
 }
 
@@ -55,6 +57,13 @@ func (e *Engine) Fail(err error) {
 	e.fail = err
 }
 
+// FailWrites makes writes from now on return err; nil ends that.
+func (e *Engine) FailWrites(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lose = err
+}
+
 // Snapshot implements kv.Engine.
 func (e *Engine) Snapshot(ctx context.Context, _ *kvrpcpb.Context, _ kv.SnapshotOptions) (kv.Snapshot, error) {
 	e.mu.Lock()
@@ -72,8 +81,8 @@ func (e *Engine) Snapshot(ctx context.Context, _ *kvrpcpb.Context, _ kv.Snapshot
 func (e *Engine) Write(_ context.Context, _ *kvrpcpb.Context, b *kv.Batch) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.fail != nil {
-		return e.fail
+	if err := cmp.Or(e.fail, e.lose); err != nil {
+		return err
 	}
 	eb := e.Data.NewBatch()
 	defer eb.Close()

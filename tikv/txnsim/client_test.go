@@ -1,0 +1,311 @@
+package txnsim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/copradb/copra/txn/mvcccheck"
+	tikverr "github.com/tikv/client-go/v2/error"
+	"github.com/tikv/client-go/v2/kv"
+	"github.com/tikv/client-go/v2/oracle"
+	"github.com/tikv/client-go/v2/tikv"
+	"github.com/tikv/client-go/v2/txnkv/transaction"
+)
+
+// client is a process with client-go in it, and with one session. When it
+// dies another process takes its place.
+type client struct {
+	r   *run
+	id  int
+	rng *rand.Rand
+	n   int // processes so far
+	rpc *rpc
+	kv  *tikv.KVStore
+	err error // the last one
+	// group is the last group of keys of the long fork that it wrote to.
+	group int64
+}
+
+func (r *run) newClient(id int) *client {
+	c := &client{r: r, id: id, rng: r.s.Rng("txn client", uint64(id))}
+	c.open()
+	return c
+}
+
+func (c *client) open() {
+	c.n++
+	c.rpc = newRPC(c.r, c.r.s.Rng("txn network", uint64(c.id), uint64(c.n)))
+	pd := tikv.NewCodecPDClient(tikv.ModeTxn, &pdClient{s: c.r.s, routes: c.r.routes, tso: &c.r.tso})
+	var err error
+	c.kv, err = tikv.NewKVStore(fmt.Sprintf("sim-%d-%d", c.id, c.n), pd, tikv.NewMockSafePointKV(), c.rpc)
+	if err != nil {
+		panic(fmt.Sprintf("txnsim: client-go does not start: %v", err))
+	}
+}
+
+// close ends the process; what it has under way fails.
+func (c *client) close() {
+	c.rpc.wait()
+	if err := c.kv.Close(); err != nil {
+		c.r.s.Fail("client %d: close: %v", c.id, err)
+	}
+}
+
+// rise starts another process if this one has died.
+func (c *client) rise() {
+	if c.rpc.left.Load() < 0 {
+		return
+	}
+	c.rpc.left.Store(0)
+	c.r.s.Log(0, 0, "client %d dies", c.id)
+	c.close()
+	c.open()
+}
+
+// mode is how a transaction reads and commits.
+type mode struct {
+	pessimistic  bool
+	async, onePC bool
+}
+
+var optimistic = mode{}
+
+func (c *client) mode() mode {
+	return mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0}
+}
+
+// txnTimeout bounds every step of a transaction; fake time.
+const txnTimeout = 30 * time.Second
+
+// tx is one transaction and what is to be checked of it.
+type tx struct {
+	c      *client
+	mode   mode
+	txn    *transaction.KVTxn
+	begin  int64
+	end    int64
+	reads  []mvcccheck.Value
+	writes map[string][]byte
+	locked map[string][]byte // values as of their locking
+}
+
+func (c *client) begin(m mode) (*tx, error) {
+	x := &tx{c: c, mode: m, begin: c.r.now(), writes: map[string][]byte{}, locked: map[string][]byte{}}
+	t, err := c.kv.Begin()
+	if err != nil {
+		c.err = err
+		return nil, err
+	}
+	t.SetPessimistic(m.pessimistic)
+	t.SetEnableAsyncCommit(m.async)
+	t.SetEnable1PC(m.onePC)
+	x.txn = t
+	if m.pessimistic {
+		c.r.mu.Lock()
+		c.r.locking[t.StartTS()] = true
+		c.r.mu.Unlock()
+	}
+	return x, nil
+}
+
+// get reads a key, in pessimistic transactions as SELECT FOR UPDATE does: the
+// newest value, and locked.
+func (x *tx) get(key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
+	defer cancel()
+	if value, ok := x.writes[key]; ok {
+		return value, nil
+	}
+	if value, ok := x.locked[key]; ok {
+		return value, nil
+	}
+	if x.mode.pessimistic {
+		return x.lock(ctx, key)
+	}
+	entry, err := x.txn.Get(ctx, []byte(key))
+	if err != nil && !tikverr.IsErrNotFound(err) {
+		x.c.err = err
+		return nil, err
+	}
+	x.reads = append(x.reads, mvcccheck.Value{Key: key, Value: entry.Value})
+	return entry.Value, nil
+}
+
+const lockWaitMs = 3000
+
+// lock locks a key at a new timestamp, until that works.
+func (x *tx) lock(ctx context.Context, key string) ([]byte, error) {
+	for {
+		ts, err := x.c.kv.CurrentTimestamp(oracle.GlobalTxnScope)
+		if err != nil {
+			x.c.err = err
+			return nil, err
+		}
+		lockCtx := kv.NewLockCtx(ts, lockWaitMs, time.Now())
+		lockCtx.InitReturnValues(1)
+		err = x.txn.LockKeys(ctx, lockCtx, []byte(key))
+		if tikverr.IsErrWriteConflict(err) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			x.c.err = err
+			return nil, err
+		}
+		value := lockCtx.Values[key].Value
+		if !lockCtx.Values[key].Exists {
+			value = nil
+		}
+		x.locked[key] = value
+		x.reads = append(x.reads, mvcccheck.Value{Key: key, Value: value, TS: ts})
+		return value, nil
+	}
+}
+
+// keep makes an optimistic transaction fail if one of the keys is changed by
+// another one.
+func (x *tx) keep(keys ...string) error {
+	var bytes [][]byte
+	for _, key := range keys {
+		bytes = append(bytes, []byte(key))
+	}
+	x.c.err = x.txn.LockKeys(context.Background(), kv.NewLockCtx(x.txn.StartTS(), kv.LockAlwaysWait, time.Now()), bytes...)
+	return x.c.err
+}
+
+func (x *tx) set(key string, value []byte) {
+	x.writes[key] = value
+	if err := x.txn.Set([]byte(key), value); err != nil {
+		panic(fmt.Sprintf("txnsim: set: %v", err)) // it is in memory
+	}
+}
+
+func (x *tx) rollback() {
+	_ = x.txn.Rollback() // its locks are resolved later
+	x.record("rolled back", mvcccheck.Failed)
+}
+
+// commit commits and says what is known then.
+func (x *tx) commit(kind string) mvcccheck.Outcome {
+	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
+	defer cancel()
+	err := x.txn.Commit(ctx)
+	x.c.err = err
+	return x.record(kind, outcomeOf(err))
+}
+
+// outcomeOf: only errors that say so mean that a transaction has failed.
+func outcomeOf(err error) mvcccheck.Outcome {
+	var deadlock *tikverr.ErrDeadlock
+	switch {
+	case err == nil:
+		return mvcccheck.Committed
+	case tikverr.IsErrorUndetermined(err):
+		return mvcccheck.Unknown
+	case tikverr.IsErrWriteConflict(err), errors.As(err, &deadlock):
+		return mvcccheck.Failed
+	}
+	return mvcccheck.Unknown
+}
+
+func (x *tx) record(kind string, outcome mvcccheck.Outcome) mvcccheck.Outcome {
+	r := x.c.r
+	x.end = r.now()
+	t := mvcccheck.Txn{StartTS: x.txn.StartTS(), Outcome: outcome}
+	if outcome == mvcccheck.Committed && len(x.writes) > 0 {
+		t.CommitTS = x.txn.CommitTS()
+	}
+	for _, key := range slices.Sorted(maps.Keys(x.writes)) {
+		t.Writes = append(t.Writes, mvcccheck.Value{Key: key, Value: x.writes[key]})
+	}
+	t.Reads = x.reads
+	r.s.Op(0, 0, "client %d: %s %d..%d %v: %v: reads %s writes %s: %v", x.c.id, kind, t.StartTS, t.CommitTS, x.mode, outcome, describe(t.Reads), describe(t.Writes), x.c.err)
+	unknown, writes := 0, 0
+	switch {
+	case outcome == mvcccheck.Unknown:
+		unknown = 1
+	case outcome == mvcccheck.Committed:
+		writes = 1
+	}
+	r.s.Count(len(x.reads), writes, unknown)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if outcome == mvcccheck.Committed {
+		r.done[kind]++
+	}
+	r.txns = append(r.txns, t)
+	return outcome
+}
+
+func describe(values []mvcccheck.Value) string {
+	const shownMax = 30 // of each value's end
+	out := ""
+	for _, v := range values {
+		out += fmt.Sprintf(" %s=%s", v.Key, v.Value[max(0, len(v.Value)-shownMax):])
+	}
+	return "[" + out + " ]"
+}
+
+// reading is how a read-only transaction reads.
+type reading struct {
+	follower bool
+	// stale is how old the snapshot is.
+	stale time.Duration
+}
+
+func (c *client) reading() reading {
+	switch c.rng.IntN(5) {
+	case 0, 1:
+		return reading{follower: true}
+	case 2:
+		return reading{stale: time.Duration(200+c.rng.IntN(4000)) * time.Millisecond}
+	}
+	return reading{}
+}
+
+// readAll reads keys in one snapshot, and keeps what it saw for the check.
+func (c *client) readAll(how reading, keys []string) (values map[string][]byte, begin, end int64, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
+	defer cancel()
+	begin = c.r.now()
+	ts := c.r.tso.next()
+	if how.stale > 0 {
+		ts -= min(uint64(how.stale.Milliseconds())<<logicalBits, ts)
+	}
+	snap := c.kv.GetSnapshot(ts)
+	switch {
+	case how.stale > 0:
+		snap.SetIsStalenessReadOnly(true)
+		snap.SetReplicaRead(kv.ReplicaReadMixed)
+	case how.follower:
+		snap.SetReplicaRead(kv.ReplicaReadFollower)
+	}
+	var bytes [][]byte
+	for _, key := range keys {
+		bytes = append(bytes, []byte(key))
+	}
+	found, err := snap.BatchGet(ctx, bytes)
+	end = c.r.now()
+	if err != nil {
+		c.err = err
+		c.r.s.Op(0, 0, "client %d: read %v at %d: %v", c.id, how, ts, err)
+		return nil, 0, 0, false
+	}
+	t := mvcccheck.Txn{StartTS: ts}
+	values = map[string][]byte{}
+	for _, key := range keys {
+		value := found[key].Value
+		values[key] = value
+		t.Reads = append(t.Reads, mvcccheck.Value{Key: key, Value: value})
+	}
+	c.r.s.Op(0, 0, "client %d: read %v at %d: %s", c.id, how, ts, describe(t.Reads))
+	c.r.s.Count(len(keys), 0, 0)
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	c.r.txns = append(c.r.txns, t)
+	return values, begin, end, true
+}
