@@ -53,6 +53,7 @@ func loadCluster(s *Server, t *term) (*cluster, error) {
 		streams: newHeartbeatStreams(s.clusterID), options: s.cfg.Schedule,
 		storeSaved: make(map[uint64]time.Time),
 	}
+	c.stores.UseDetector(s.storeDeadSince)
 	c.saver = newRegionSaver(c.regions, s.regionKey, t.fence.TxnUntil)
 	c.saver.log, c.saver.saved, c.saver.failed = s.log, s.metrics.regionSaves, s.metrics.saveErrors
 	if err := c.load(t.ctx); err != nil {

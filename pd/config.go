@@ -1,6 +1,7 @@
 package pd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/copradb/copra/pd/gcworker"
 	"github.com/copradb/copra/pd/placement"
 	"github.com/copradb/copra/pd/schedule"
 	"github.com/copradb/copra/pd/tso"
@@ -59,6 +61,10 @@ type Config struct {
 	// Schedule is how the cluster is balanced. Replicas above wins over its
 	// Replicas.
 	Schedule schedule.Options
+
+	// GCResolver connects the leader to the cluster to resolve locks before garbage
+	// is collected. Without it the safe points move only when others move them.
+	GCResolver func(ctx context.Context, pdEndpoints []string) (gcworker.Resolver, error)
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -123,6 +123,7 @@ func (s *Server) etcdConfig(ctx context.Context) (*embed.Config, error) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(recvMessageBytesMax),
 		grpc.WaitForHandlers(true),
+		grpc.Creds(newConnCredentials()),
 		grpc.ChainUnaryInterceptor(s.forwarder.unary),
 		grpc.ChainStreamInterceptor(s.forwarder.stream),
 	}

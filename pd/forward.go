@@ -66,7 +66,7 @@ func (f *forwarder) target(ctx context.Context, method string) (context.Context,
 	}
 	cc, err := f.connect(hostPort(hosts[0]))
 	// The metadata ends here: the call goes one hop.
-	return metadata.NewOutgoingContext(ctx, metadata.MD{}), cc, err
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs(passedOnKey, "1")), cc, err
 }
 
 func (f *forwarder) connect(addr string) (*grpc.ClientConn, error) {

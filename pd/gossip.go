@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,8 +15,9 @@ import (
 )
 
 // startGossip makes this member part of the gossip: stores find each other
-// through it, and what it hears it shows. PD decides nothing by it: the states
-// of stores come from their heartbeats.
+// through it, and what it hears it shows. The states of stores come from their
+// heartbeats; what gossip says of one that died a moment ago only keeps leaders
+// and peers from being sent there (storeDeadSince).
 func (s *Server) startGossip() error {
 	var reg prometheus.Registerer
 	if s.cfg.Registerer != nil {
@@ -32,6 +34,19 @@ func (s *Server) startGossip() error {
 	}
 	s.gossip.Store(g)
 	return nil
+}
+
+// storeDeadSince is when this member saw a store die; zero where it lives or
+// nothing is known.
+func (s *Server) storeDeadSince(id uint64) time.Time {
+	g := s.gossip.Load()
+	if g == nil {
+		return time.Time{}
+	}
+	if m, ok := g.StoreMember(id); ok && !m.Alive {
+		return m.Since
+	}
+	return time.Time{}
 }
 
 // gossipSeeds are the other members and, while this one leads, the stores.

@@ -174,6 +174,7 @@ func (p *service) DeleteGlobalGCBarrier(ctx context.Context, req *pdpb.DeleteGlo
 
 // GetGCState implements pdpb.PDServer.
 func (p *service) GetGCState(ctx context.Context, req *pdpb.GetGCStateRequest) (*pdpb.GetGCStateResponse, error) {
+	markTransactional(ctx)
 	t, err := p.s.serve(req.GetHeader())
 	if err != nil {
 		return nil, err

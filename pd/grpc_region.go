@@ -31,31 +31,31 @@ func regionResponse(h *pdpb.ResponseHeader, r *core.Region, buckets bool) *pdpb.
 }
 
 // GetRegion implements pdpb.PDServer.
-func (p *service) GetRegion(_ context.Context, req *pdpb.GetRegionRequest) (*pdpb.GetRegionResponse, error) {
+func (p *service) GetRegion(ctx context.Context, req *pdpb.GetRegionRequest) (*pdpb.GetRegionResponse, error) {
 	t, h, err := p.s.serveRegions(req.GetHeader())
 	if t == nil {
 		return &pdpb.GetRegionResponse{Header: h}, err
 	}
-	return regionResponse(h, t.cluster.regions.ByKey(req.GetRegionKey()), req.GetNeedBuckets()), nil
+	return regionResponse(h, viewOf(ctx, t.cluster.regions).byKey(req.GetRegionKey()), req.GetNeedBuckets()), nil
 }
 
 // GetPrevRegion implements pdpb.PDServer: the region before the one that holds
 // the key.
-func (p *service) GetPrevRegion(_ context.Context, req *pdpb.GetRegionRequest) (*pdpb.GetRegionResponse, error) {
+func (p *service) GetPrevRegion(ctx context.Context, req *pdpb.GetRegionRequest) (*pdpb.GetRegionResponse, error) {
 	t, h, err := p.s.serveRegions(req.GetHeader())
 	if t == nil {
 		return &pdpb.GetRegionResponse{Header: h}, err
 	}
-	return regionResponse(h, t.cluster.regions.Prev(req.GetRegionKey()), req.GetNeedBuckets()), nil
+	return regionResponse(h, viewOf(ctx, t.cluster.regions).prev(req.GetRegionKey()), req.GetNeedBuckets()), nil
 }
 
 // GetRegionByID implements pdpb.PDServer.
-func (p *service) GetRegionByID(_ context.Context, req *pdpb.GetRegionByIDRequest) (*pdpb.GetRegionResponse, error) {
+func (p *service) GetRegionByID(ctx context.Context, req *pdpb.GetRegionByIDRequest) (*pdpb.GetRegionResponse, error) {
 	t, h, err := p.s.serveRegions(req.GetHeader())
 	if t == nil {
 		return &pdpb.GetRegionResponse{Header: h}, err
 	}
-	return regionResponse(h, t.cluster.regions.ByID(req.GetRegionId()), req.GetNeedBuckets()), nil
+	return regionResponse(h, viewOf(ctx, t.cluster.regions).byID(req.GetRegionId()), req.GetNeedBuckets()), nil
 }
 
 // QueryRegion implements pdpb.PDServer.
@@ -71,7 +71,7 @@ func (p *service) QueryRegion(stream pdpb.PD_QueryRegionServer) error {
 		}
 		resp := &pdpb.QueryRegionResponse{Header: h}
 		if t != nil {
-			queryRegions(t.cluster.regions, req, resp)
+			queryRegions(viewOf(stream.Context(), t.cluster.regions), req, resp)
 		}
 		if err := stream.Send(resp); err != nil {
 			return err
@@ -79,7 +79,7 @@ func (p *service) QueryRegion(stream pdpb.PD_QueryRegionServer) error {
 	}
 }
 
-func queryRegions(rs *core.Regions, req *pdpb.QueryRegionRequest, resp *pdpb.QueryRegionResponse) {
+func queryRegions(rs regionView, req *pdpb.QueryRegionRequest, resp *pdpb.QueryRegionResponse) {
 	resp.RegionsById = make(map[uint64]*pdpb.RegionResponse)
 	add := func(r *core.Region) uint64 {
 		if r == nil {
@@ -94,24 +94,24 @@ func queryRegions(rs *core.Regions, req *pdpb.QueryRegionRequest, resp *pdpb.Que
 		return r.ID()
 	}
 	for _, key := range req.GetKeys() {
-		resp.KeyIdMap = append(resp.KeyIdMap, add(rs.ByKey(key)))
+		resp.KeyIdMap = append(resp.KeyIdMap, add(rs.byKey(key)))
 	}
 	for _, key := range req.GetPrevKeys() {
-		resp.PrevKeyIdMap = append(resp.PrevKeyIdMap, add(rs.Prev(key)))
+		resp.PrevKeyIdMap = append(resp.PrevKeyIdMap, add(rs.prev(key)))
 	}
 	for _, id := range req.GetIds() {
-		add(rs.ByID(id))
+		add(rs.byID(id))
 	}
 }
 
 // ScanRegions implements pdpb.PDServer.
-func (p *service) ScanRegions(_ context.Context, req *pdpb.ScanRegionsRequest) (*pdpb.ScanRegionsResponse, error) {
+func (p *service) ScanRegions(ctx context.Context, req *pdpb.ScanRegionsRequest) (*pdpb.ScanRegionsResponse, error) {
 	t, h, err := p.s.serveRegions(req.GetHeader())
 	if t == nil {
 		return &pdpb.ScanRegionsResponse{Header: h}, err
 	}
 	resp := &pdpb.ScanRegionsResponse{Header: h}
-	for _, r := range t.cluster.regions.Scan(req.GetStartKey(), req.GetEndKey(), int(req.GetLimit())) {
+	for _, r := range viewOf(ctx, t.cluster.regions).scan(req.GetStartKey(), req.GetEndKey(), int(req.GetLimit())) {
 		leader := r.Leader
 		if leader == nil {
 			leader = &metapb.Peer{} // the list is parallel to the regions
@@ -124,7 +124,7 @@ func (p *service) ScanRegions(_ context.Context, req *pdpb.ScanRegionsRequest) (
 }
 
 // BatchScanRegions implements pdpb.PDServer.
-func (p *service) BatchScanRegions(_ context.Context, req *pdpb.BatchScanRegionsRequest) (*pdpb.BatchScanRegionsResponse, error) {
+func (p *service) BatchScanRegions(ctx context.Context, req *pdpb.BatchScanRegionsRequest) (*pdpb.BatchScanRegionsResponse, error) {
 	t, h, err := p.s.serveRegions(req.GetHeader())
 	if t == nil {
 		return &pdpb.BatchScanRegionsResponse{Header: h}, err
@@ -132,7 +132,7 @@ func (p *service) BatchScanRegions(_ context.Context, req *pdpb.BatchScanRegions
 	if err := checkRanges(req.GetRanges()); err != nil {
 		return nil, err
 	}
-	regions, whole := scanRanges(t.cluster.regions, req.GetRanges(), int(req.GetLimit()))
+	regions, whole := scanRanges(viewOf(ctx, t.cluster.regions), req.GetRanges(), int(req.GetLimit()))
 	resp := &pdpb.BatchScanRegionsResponse{Header: h}
 	if req.GetContainAllKeyRange() && !whole {
 		h.Error = &pdpb.Error{Type: pdpb.ErrorType_REGIONS_NOT_CONTAIN_ALL_KEY_RANGE,
@@ -162,7 +162,7 @@ func checkRanges(ranges []*pdpb.KeyRange) error {
 
 // scanRanges returns the regions of all ranges, each once, and whether they
 // leave no hole. A scan that ended at its limit leaves none up to there.
-func scanRanges(rs *core.Regions, ranges []*pdpb.KeyRange, limit int) (out []*core.Region, whole bool) {
+func scanRanges(rs regionView, ranges []*pdpb.KeyRange, limit int) (out []*core.Region, whole bool) {
 	whole = true
 	for _, kr := range ranges {
 		left := 0
@@ -173,7 +173,7 @@ func scanRanges(rs *core.Regions, ranges []*pdpb.KeyRange, limit int) (out []*co
 			left++ // the first may be the last one of the range before
 		}
 		next, open := kr.StartKey, true
-		for _, r := range rs.Scan(kr.StartKey, kr.EndKey, left) {
+		for _, r := range rs.scan(kr.StartKey, kr.EndKey, left) {
 			if limit > 0 && len(out) >= limit {
 				return out, whole
 			}

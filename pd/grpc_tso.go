@@ -21,10 +21,13 @@ const globalDC = "global"
 func (p *service) Tso(stream pdpb.PD_TsoServer) error {
 	var req pdpb.TsoRequest
 	resp := &pdpb.TsoResponse{Header: &pdpb.ResponseHeader{}, Timestamp: &pdpb.Timestamp{}}
-	for {
+	for first := true; ; first = false {
 		req.Reset()
 		if err := stream.RecvMsg(&req); err != nil {
 			return endOfStream(err)
+		}
+		if first { // raw clients open the stream, but ask for nothing
+			markTransactional(stream.Context())
 		}
 		t, err := p.s.serve(req.Header)
 		if err != nil {

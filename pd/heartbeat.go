@@ -36,6 +36,14 @@ func (h *heartbeatStreams) bind(store uint64, q chan *pdpb.RegionHeartbeatRespon
 	h.byStore[store] = q
 }
 
+// superseded reports whether the store has opened a stream after that of q.
+func (h *heartbeatStreams) superseded(store uint64, q chan *pdpb.RegionHeartbeatResponse) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.byStore[store]
+	return now != nil && now != q
+}
+
 func (h *heartbeatStreams) unbind(store uint64, q chan *pdpb.RegionHeartbeatResponse) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,6 +128,11 @@ func (p *service) receiveHeartbeats(t *term, stream pdpb.PD_RegionHeartbeatServe
 			}
 			bound = store
 			t.cluster.streams.bind(store, q)
+		}
+		// What is left of a stream that the store gave up is older than what came
+		// on the next one: it would bring back peers that are pending no longer.
+		if bound != 0 && t.cluster.streams.superseded(bound, q) {
+			return status.Errorf(codes.Aborted, "store %d has opened another heartbeat stream", bound)
 		}
 		p.s.metrics.regionHeartbeat.WithLabelValues(p.takeHeartbeat(t, hb, q)).Inc()
 	}

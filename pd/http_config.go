@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/copradb/copra/pd/gcworker"
 	"github.com/copradb/copra/pd/schedule"
 )
 
@@ -64,12 +65,16 @@ func replicateConfig(o schedule.Options) map[string]any {
 }
 
 func (s *Server) httpConfig(t *term, _ *http.Request) (any, error) {
-	return s.config(t.cluster.Options()), nil
+	all := s.config(t.cluster.Options())
+	all["gc"] = t.collector.Settings().Map()
+	return all, nil
 }
 
 // httpDefaultConfig has the settings that this member was started with.
 func (s *Server) httpDefaultConfig(*term, *http.Request) (any, error) {
-	return s.config(s.cfg.Schedule), nil
+	all := s.config(s.cfg.Schedule)
+	all["gc"] = gcworker.DefaultSettings().Map()
+	return all, nil
 }
 
 func (s *Server) config(o schedule.Options) map[string]any {
@@ -94,20 +99,32 @@ func (s *Server) httpSetConfig(t *term, r *http.Request) (any, error) {
 	}
 	flat := map[string]any{}
 	for k, v := range changes {
-		if sub, ok := v.(map[string]any); ok && (k == "schedule" || k == "replication") {
+		if sub, ok := v.(map[string]any); ok && (k == "schedule" || k == "replication" || k == "gc") {
 			for k, v := range sub {
 				flat[k] = v
 			}
 			continue
 		}
-		k = strings.TrimPrefix(strings.TrimPrefix(k, "schedule."), "replication.")
+		k = strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(k, "schedule."), "replication."), "gc.")
 		flat[k] = v
 	}
 	if len(flat) == 0 {
 		return nil, badRequest(errors.New("pd: no setting is named"))
 	}
+	gc := splitGCSettings(flat)
+	if _, err := t.collector.Settings().With(gc); err != nil {
+		return nil, badRequest(err)
+	}
 	if _, err := applyOptions(t.cluster.Options(), flat); err != nil {
 		return nil, badRequest(err)
+	}
+	if len(gc) > 0 {
+		if err := t.collector.Change(r.Context(), gc); err != nil {
+			return nil, requestError(err)
+		}
+	}
+	if len(flat) == 0 {
+		return "The config is updated.", nil
 	}
 	if err := t.cluster.setOptions(r.Context(), flat); err != nil {
 		return nil, requestError(err)

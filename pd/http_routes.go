@@ -47,7 +47,7 @@ func (s *Server) leaderRoutes() map[string]termHandler {
 	}
 	for _, part := range []map[string]termHandler{
 		s.configRoutes(), s.storeRoutes(), s.regionRoutes(), s.ruleRoutes(), s.labelRoutes(),
-		s.schedulerRoutes(), s.operatorRoutes(), s.hotRoutes(),
+		s.schedulerRoutes(), s.operatorRoutes(), s.hotRoutes(), s.gcRoutes(),
 	} {
 		maps.Copy(all, part)
 	}

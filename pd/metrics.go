@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/copradb/copra/pd/gcworker"
 	"github.com/copradb/copra/pd/schedule"
 )
 
@@ -24,11 +25,13 @@ type metrics struct {
 	schedulers      *schedule.Metrics
 	regionSaves     prometheus.Counter
 	saveErrors      prometheus.Counter
+	gc              *gcworker.Metrics
 }
 
 func newMetrics(reg prometheus.Registerer, member string) *metrics {
 	m := &metrics{
 		schedulers: schedule.NewMetrics(),
+		gc:         gcworker.NewMetrics(),
 		leads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "pd_server_is_leader", Help: "1 while this member leads."}),
 		tsoGranted: prometheus.NewCounter(prometheus.CounterOpts{
@@ -62,7 +65,7 @@ func newMetrics(reg prometheus.Registerer, member string) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append(m.schedulers.Collectors(), m.leads, m.tsoGranted, m.tsoRequests, m.regions, m.stores,
+	return append(append(m.schedulers.Collectors(), m.gc.Collectors()...), m.leads, m.tsoGranted, m.tsoRequests, m.regions, m.stores,
 		m.regionHeartbeat, m.operators, m.regionSaves, m.saveErrors)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/copradb/copra/pd/election"
 	"github.com/copradb/copra/pd/etcdkv"
 	"github.com/copradb/copra/pd/gcstate"
+	"github.com/copradb/copra/pd/gcworker"
 	"github.com/copradb/copra/pd/idalloc"
 	"github.com/copradb/copra/pd/keyspace"
 	"github.com/copradb/copra/pd/tso"
@@ -36,6 +37,7 @@ type term struct {
 	cluster   *cluster
 	gc        *gcstate.Manager
 	keyspaces *keyspace.Manager
+	collector *gcworker.Worker
 
 	wg sync.WaitGroup
 }
@@ -69,7 +71,10 @@ func (s *Server) loadTerm(t *term) error {
 		return err
 	}
 	t.gc.SetKeyspaceLevel(t.keyspaces.UsesOwnGC)
-	t.cluster, err = loadCluster(s, t)
+	if t.cluster, err = loadCluster(s, t); err != nil {
+		return err
+	}
+	t.collector, err = s.newGCWorker(t)
 	return err
 }
 
@@ -107,6 +112,9 @@ func (t *term) start() {
 		t.tso.Run(t.ctx, func(err error) { t.cluster.log.Warn("pd: timestamp window", "err", err) })
 	})
 	t.cluster.start()
+	if t.cluster.s.cfg.GCResolver != nil {
+		t.wg.Go(func() { t.collector.Run(t.ctx) })
+	}
 }
 
 // stop waits for all that the term started.

@@ -262,6 +262,7 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 	case a.merge != nil && h.kind == entryKindWrite:
 		err = errMerging(a.p.regionID)
 	case h.kind == entryKindWrite:
+		a.noteSafePoint(rest)
 		count := batch.Len()
 		if kv.Conditional(rest) {
 			rest = a.resolve(rest)

@@ -163,6 +163,13 @@ func (s *Store) mayLead(storeID uint64, now int64) bool {
 	return h != nil && h.isAlive(now, s.live.deadAfter) && !h.stopping.Load()
 }
 
+// answers reports whether a store can take a leader over this moment: it has
+// sent a beat, of which there are two, within an election timeout.
+func (s *Store) answers(storeID uint64, now int64) bool {
+	h := s.live.health(storeID)
+	return h != nil && h.isAlive(now, int64(s.cfg.electionTimeout())) && !h.stopping.Load()
+}
+
 // watchStores reports whether a store has died or has come back, or has
 // restarted, since the last call. Only the ticker calls it.
 func (s *Store) watchStores(now int64) (changed bool) {

@@ -405,10 +405,40 @@ func (p *peer) transferLeader(op *pdpb.TransferLeader) error {
 	if have == nil || have.Role == metapb.PeerRole_Learner || have.Role == metapb.PeerRole_DemotingVoter {
 		return fmt.Errorf("peer %d cannot lead", to.GetId())
 	}
-	if have.Id != p.id {
-		p.handOver(have)
+	if have.Id == p.id {
+		return nil
 	}
+	if err := p.readyToLead(have); err != nil {
+		return fmt.Errorf("transfer of the leadership to store %d: %w", have.StoreId, err)
+	}
+	p.handOver(have)
 	return nil
+}
+
+// transferLagEntriesMax is how far behind the log the next leader may be. What
+// is written during a transfer waits for its end.
+const transferLagEntriesMax = 1024
+
+// readyToLead refuses a transfer that would only hold up the region: its writes
+// would wait for an election timeout until Raft gives it up, and its reads would
+// go without a lease for the rest of the term.
+func (p *peer) readyToLead(to *metapb.Peer) error {
+	if !p.store.answers(to.StoreId, p.now) {
+		return fmt.Errorf("nothing was heard of it for an election timeout, or it is stopping")
+	}
+	var err error
+	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if id != to.Id {
+			return
+		}
+		switch lag := p.st.last - min(p.st.last, pr.Match); {
+		case pr.State == tracker.StateSnapshot || pr.Match < p.st.truncatedIndex:
+			err = fmt.Errorf("peer %d needs a snapshot first", id)
+		case lag > transferLagEntriesMax:
+			err = fmt.Errorf("peer %d is %d entries behind, more than %d", id, lag, transferLagEntriesMax)
+		}
+	})
+	return err
 }
 
 // handOver starts the transfer.

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -30,8 +31,8 @@ type reportState struct {
 	lastActive map[uint64]int64 // peer → when it was last heard of
 
 	written, writtenKeys, read, readKeys uint64 // counters at the last report
-	// pending and down are how many peers the last report called that.
-	pending, down int
+	// pending and down are the peers that the last report called that.
+	pending, down []uint64
 
 	lastSplitCheck int64
 	splitBusy      bool
@@ -61,22 +62,19 @@ func (p *peer) watchPeers() {
 	if p.report.lastActive == nil {
 		p.report.lastActive = make(map[uint64]int64)
 	}
-	region, pending, down := p.region.Load(), 0, 0
+	region, recovered := p.region.Load(), false
 	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		if pr.RecentActive || id == p.id {
 			p.report.lastActive[id] = p.now
 		} else if p.report.lastActive[id] == 0 { // new, or the region has slept
 			p.report.lastActive[id] = max(p.now-p.store.live.silent(findPeer(region, id).GetStoreId(), p.now), 1)
 		}
-		if id != p.id && p.isPending(pr) {
-			pending++
-		}
-		if p.silent(id, 0) >= p.store.cfg.PeerDownDuration {
-			down++
-		}
+		recovered = recovered ||
+			slices.Contains(p.report.pending, id) && !p.isPending(pr) ||
+			slices.Contains(p.report.down, id) && p.silent(id, 0) < p.store.cfg.PeerDownDuration
 	})
-	// Good news are told at once: PD's operators wait for them.
-	if pending < p.report.pending || down < p.report.down {
+	// Good news are told at once, of every peer: PD's operators wait for them.
+	if recovered {
 		p.report.soon = true
 	}
 }
@@ -110,19 +108,21 @@ func (p *peer) heartbeat() *pdpb.RegionHeartbeatRequest {
 		Interval: &pdpb.TimeInterval{StartTimestamp: now - uint64((p.now-r.last)/int64(time.Second)), EndTimestamp: now},
 	}
 	r.written, r.writtenKeys, r.read, r.readKeys = written, writtenKeys, read, readKeys
+	r.pending, r.down = r.pending[:0], r.down[:0]
 	p.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		peer := findPeer(region, id)
 		if peer == nil || id == p.id {
 			return
 		}
 		if p.isPending(pr) {
+			r.pending = append(r.pending, id)
 			hb.PendingPeers = append(hb.PendingPeers, peer)
 		}
 		if silent := p.silent(id, peer.StoreId); silent >= p.store.cfg.PeerDownDuration {
+			r.down = append(r.down, id)
 			hb.DownPeers = append(hb.DownPeers, &pdpb.PeerStats{Peer: peer, DownSeconds: uint64(silent / time.Second)})
 		}
 	})
-	r.pending, r.down = len(hb.PendingPeers), len(hb.DownPeers)
 	return hb
 }
 

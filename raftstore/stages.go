@@ -68,6 +68,7 @@ func (p *peer) proposeWrite(ctx context.Context, prop *proposal) error {
 	t := tracker.From(ctx)
 	t.CountWrite(len(prop.data))
 	was := t.Enter(tracker.Write)
+	p.store.metrics.stages.proposeSize.Observe(float64(len(prop.data)))
 	prop.times.created = p.store.now()
 	err := p.propose(ctx, prop)
 	t.Enter(was)
@@ -107,7 +108,7 @@ func (a *applier) timeResults() {
 type stageMetrics struct {
 	requestWait, commitLog, applyWait, applyLog prometheus.Histogram
 	appendLog, taskWait                         prometheus.Histogram
-	syncEntries, syncBytes                      prometheus.Histogram
+	syncEntries, syncBytes, proposeSize         prometheus.Histogram
 }
 
 func (m *stageMetrics) init() []prometheus.Collector {
@@ -122,9 +123,11 @@ func (m *stageMetrics) init() []prometheus.Collector {
 	m.taskWait = seconds("tikv_raftstore_store_write_task_wait_duration_secs", "Time that a region's entries waited for the log writer.")
 	m.syncEntries = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tikv_raftstore_log_sync_entries",
 		Help: "Log entries in one synced commit of the Raft log: how well commits are grouped.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)})
+	m.proposeSize = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tikv_raftstore_propose_log_size",
+		Help: "Bytes of one proposed write.", Buckets: prometheus.ExponentialBuckets(64, 2, 18)})
 	m.syncBytes = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tikv_raftstore_store_write_trigger_wb_bytes",
 		Help: "Bytes of one synced commit of the Raft log.", Buckets: prometheus.ExponentialBuckets(64, 2, 20)})
-	return []prometheus.Collector{m.requestWait, m.commitLog, m.applyWait, m.applyLog, m.appendLog, m.taskWait, m.syncBytes, m.syncEntries}
+	return []prometheus.Collector{m.requestWait, m.commitLog, m.applyWait, m.applyLog, m.appendLog, m.taskWait, m.syncBytes, m.syncEntries, m.proposeSize}
 }
 
 // logRound takes note of a synced commit of the Raft log.

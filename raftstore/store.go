@@ -46,6 +46,9 @@ type Options struct {
 	ReplayOnly bool
 	// Inconsistent, if not nil, hears of a replica here that differs from its leader's.
 	Inconsistent func(Inconsistency)
+	// Collected, if not nil, hears of garbage collection at a safe point near a key,
+	// before its effect is visible here. It must not block.
+	Collected func(key []byte, safePoint uint64)
 	// Fatal ends the process after an error that leaves the store's state
 	// unknown (hazard 2). Without it the store panics.
 	Fatal func(error)
@@ -72,6 +75,7 @@ type Store struct {
 	replayOnly  bool
 
 	inconsistent func(Inconsistency)
+	collected    func(key []byte, safePoint uint64)
 	hashing      hashJobs
 
 	peers     sync.Map // region id → *peer
@@ -144,7 +148,7 @@ func New(o Options) (*Store, error) {
 		id: o.StoreID, cfg: o.Config, engine: o.Engine, raftLog: o.Log, transport: o.Transport, pd: o.PD,
 		fs: o.FS, snapDir: o.SnapDir, observer: o.Observer, lockChecker: o.LockChecker, log: o.Logger, onFatal: o.Fatal,
 		clock:      o.Clock,
-		replayOnly: o.ReplayOnly, inconsistent: o.Inconsistent,
+		replayOnly: o.ReplayOnly, inconsistent: o.Inconsistent, collected: o.Collected,
 		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
 		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
 		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),

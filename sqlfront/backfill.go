@@ -127,6 +127,7 @@ func (b *indexBuild) backfill() error {
 	if err != nil {
 		return err
 	}
+	holdStatement(b.ctx, ts)
 	g, ctx := errgroup.WithContext(b.ctx)
 	g.SetLimit(backfillWorkers)
 	part := &indexBuild{s: b.s, ctx: ctx, tableID: b.tableID, indexID: b.indexID}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,10 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tikv/client-go/v2/config"
 	"github.com/tikv/client-go/v2/tikv"
+	"github.com/tikv/pd/client/clients/gc"
 
 	"github.com/copradb/copra/copr/client"
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/sqlfront/catalog"
 	"github.com/copradb/copra/sqlfront/parse"
 )
@@ -48,10 +51,6 @@ const (
 	onlineStepWait = catalog.VersionLease + asyncCommitWindow + asyncCommitDrift
 )
 
-// DropDelay is how long the data of a dropped table is kept for transactions
-// that still read it.
-const DropDelay = 10 * time.Minute
-
 // Options of a SQL node.
 type Options struct {
 	// KV is the transactional client over the SQL keyspace; the caller closes it
@@ -66,8 +65,12 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// StatementBytesMax and NodeBytesMax override the defaults where not 0.
 	StatementBytesMax, NodeBytesMax int64
-	// DropDelay overrides the constant where not 0; negative means no delay.
-	DropDelay time.Duration
+	// SlowQueryThreshold is the default of log_min_duration_statement where not 0;
+	// negative: statements are not logged.
+	SlowQueryThreshold time.Duration
+	// DropAtOnce lets SweepDropped delete what was dropped without a look at the
+	// safe points, for tests.
+	DropAtOnce bool
 }
 
 // DB is a SQL node: it makes sessions over one cluster. It implements Frontend.
@@ -80,6 +83,9 @@ type DB struct {
 	log     *slog.Logger
 	metrics *metrics
 	rows    rowQueues
+	slow    *slowlog.Log
+	gc      gc.GCStatesClient
+	holds   holds
 
 	sessions atomic.Int64
 	nextID   atomic.Uint64
@@ -104,9 +110,6 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.NodeBytesMax == 0 {
 		o.NodeBytesMax = NodeBytesMax
 	}
-	if o.DropDelay == 0 {
-		o.DropDelay = DropDelay
-	}
 	config.UpdateGlobal(func(c *config.Config) {
 		c.TiKVClient.AsyncCommit.SafeWindow = asyncCommitWindow
 		c.TiKVClient.AsyncCommit.AllowedClockDrift = asyncCommitDrift
@@ -114,13 +117,16 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{
 		o: o, kv: o.KV, catalog: catalog.NewStore(o.KV, o.Virtuals),
 		mem: exec.NewMemAccount(o.NodeBytesMax, nil), log: o.Logger, metrics: newMetrics(o.Registerer),
+		slow: slowlog.New(o.Logger, 0),
 	}
 	if _, err := db.catalog.Latest(ctx); err != nil {
 		return nil, fmt.Errorf("sqlfront: read the catalog: %w", err)
 	}
 	db.ctx, db.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	db.work.Add(1)
+	db.gc = gcStates(o.KV)
+	db.work.Add(2)
 	go db.sweep()
+	go db.watchHolds()
 	return db, nil
 }
 
@@ -192,20 +198,26 @@ func (db *DB) sweep() {
 	}
 }
 
-// SweepDropped deletes the queued ranges that were dropped longer ago than
-// Options.DropDelay, and returns how many there were.
+// SweepDropped deletes the queued ranges that nobody can read any more, because
+// the transaction safe point has passed their drop, and returns how many there
+// were.
 func (db *DB) SweepDropped(ctx context.Context) (int, error) {
 	queue, err := db.catalog.DropRanges(ctx)
 	if err != nil || len(queue) == 0 {
 		return 0, err
 	}
-	now, err := db.timestamp(ctx)
-	if err != nil {
-		return 0, err
+	safe := uint64(math.MaxUint64)
+	if !db.o.DropAtOnce {
+		st, err := db.gc.GetGCState(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("get the GC safe points: %w", err)
+		}
+		safe = st.TxnSafePoint
 	}
 	done := 0
 	for _, r := range queue {
-		if tsTime(now).Sub(tsTime(r.QueuedTS)) < db.o.DropDelay {
+		// Who reads at the drop's commit or later does not know the table.
+		if r.CommitTS > safe {
 			continue
 		}
 		if err := db.catalog.DeleteRange(ctx, r); err != nil {

@@ -401,6 +401,7 @@ func (s *session) checkNotNull(ctx context.Context, tableID int64, column string
 	if err != nil {
 		return err
 	}
+	holdStatement(ctx, ts)
 	at := s.db.kv.GetSnapshot(ts)
 	return findNull(ctx, func(start, end []byte) (iterator, error) { return at.Iter(start, end) }, t, t.ColumnIndex(column))
 }

@@ -3,6 +3,7 @@ package sqlfront
 import (
 	"context"
 	"errors"
+	"strings"
 
 	tikverr "github.com/tikv/client-go/v2/error"
 	"google.golang.org/grpc/codes"
@@ -121,6 +122,10 @@ func undeterminedError(err error) *pgerror.Error {
 		WithHint("Look whether its effects are there before running it again.")
 }
 
+// tooOldText is in what a store answers to a request below its GC safe point,
+// which client-go hands on as text.
+const tooOldText = "GC life time is shorter than transaction duration"
+
 func limitError(err error) *pgerror.Error {
 	var (
 		txn   *tikverr.ErrTxnTooLarge
@@ -135,8 +140,8 @@ func limitError(err error) *pgerror.Error {
 			WithHint("Load data with COPY, or change fewer rows in a transaction.")
 	case errors.As(err, &entry), errors.As(err, &key):
 		return pgerror.Wrap(err, pgerror.ProgramLimitExceeded, "row is too big: %s", err.Error())
-	case errors.As(err, &gc), errors.As(err, &early):
-		return pgerror.Wrap(err, "72000", "snapshot too old").WithDetail("%s", err.Error()).
+	case errors.As(err, &gc), errors.As(err, &early), strings.Contains(err.Error(), tooOldText):
+		return pgerror.Wrap(err, pgerror.SnapshotTooOld, "snapshot too old").WithDetail("%s", err.Error()).
 			WithHint("The transaction has been open for longer than old versions of rows are kept.")
 	}
 	return nil

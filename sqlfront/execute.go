@@ -22,10 +22,19 @@ func (s *session) Execute(ctx context.Context, pr Prepared, params []sqltypes.Da
 		return nil, pgerror.New(pgerror.ProtocolViolation, "the statement has %d parameters, but %d values were given", len(p.params), len(params))
 	}
 	s.db.metrics.statements.WithLabelValues(kindOf(p.stmt.Stmt)).Inc()
-	ctx, finish := s.statementContext(ctx)
+	ctx, cancel := s.statementContext(ctx)
+	ctx, logged := s.trackCosts(ctx, p)
+	var r Result
+	finish := func() { // a result calls it when it is closed
+		cancel()
+		if r != nil {
+			logged(r.Tag(), nil)
+		}
+	}
 	r, err := s.run(ctx, p, params, finish)
 	if err != nil {
-		finish()
+		cancel()
+		logged("", err)
 		s.Fail()
 		return nil, at(p.stmt, kvError(ctx, err, nil))
 	}

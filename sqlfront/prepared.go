@@ -2,6 +2,7 @@ package sqlfront
 
 import (
 	"context"
+	"time"
 
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
@@ -18,8 +19,9 @@ type prepared struct {
 	params  []sqltypes.Type
 	columns []Column
 
-	plan *plan.Physical // of a SELECT
-	dml  *dmlPlan       // of INSERT, UPDATE, DELETE
+	plan     *plan.Physical // of a SELECT
+	dml      *dmlPlan       // of INSERT, UPDATE, DELETE
+	planTime time.Duration  // to make it, until it is executed
 	// schema and settings are the versions that it was bound with.
 	schema, settings int64
 }
@@ -50,10 +52,12 @@ func (s *session) Prepare(ctx context.Context, stmt *ast.Statement, paramOIDs []
 			}
 		}
 	}
+	began := time.Now()
 	p, err := s.prepare(ctx, stmt, types)
 	if err != nil {
 		return nil, at(stmt, kvError(ctx, err, nil))
 	}
+	p.planTime = time.Since(began)
 	return p, nil
 }
 

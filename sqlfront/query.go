@@ -128,6 +128,7 @@ func (s *session) beginRead(ctx context.Context, single bool) (r reading, err er
 		if r.ts, err = s.db.kv.GetOracle().GetStaleTimestamp(ctx, "global", staleness); err != nil {
 			return r, kvError(ctx, err, nil)
 		}
+		holdStatement(ctx, r.ts)
 		r.snap, err = s.db.catalog.At(ctx, r.ts)
 		return r, kvError(ctx, err, nil)
 	}
@@ -142,6 +143,7 @@ func (s *session) beginRead(ctx context.Context, single bool) (r reading, err er
 			return r, nil
 		}
 		r.ts, err = s.db.timestamp(ctx)
+		holdStatement(ctx, r.ts)
 		return r, err
 	}
 	if r.ts, err = t.readTS(ctx); err != nil {
@@ -167,6 +169,7 @@ func (s *session) selectRows(ctx context.Context, p *prepared, params []sqltypes
 		if r.ts, err = s.db.timestamp(ctx); err != nil {
 			return nil, err
 		}
+		holdStatement(ctx, r.ts)
 	}
 	run, err := s.open(ctx, p.plan, s.newStorage(s.txn, r.ts, s.memory()), s.evalContext(ctx, r.snap, params))
 	if err != nil {

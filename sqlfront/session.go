@@ -31,6 +31,9 @@ type session struct {
 	notices  []*pgerror.Error
 	lastVal  map[int64]int64 // currval by sequence
 
+	costs     *costs        // of the statement that runs; nil: it is not logged
+	parseTime time.Duration // of what was parsed and not executed yet
+
 	zoneName string
 	zone     *time.Location
 
@@ -45,6 +48,11 @@ func newSession(db *DB, o SessionOptions) (*session, error) {
 		prepared: map[string]*prepared{}, cursors: map[string]*cursor{}, lastVal: map[int64]int64{},
 	}
 	s.settings.SetInternal("session_authorization", o.User)
+	if d := db.o.SlowQueryThreshold; d != 0 {
+		if err := s.settings.SetStart(slowSetting, slowValue(d)); err != nil {
+			return nil, err
+		}
+	}
 	for name, value := range o.Settings {
 		if name == "options" {
 			continue
@@ -97,6 +105,8 @@ func startOptions(text string) []string {
 
 // Parse implements Session.
 func (s *session) Parse(_ context.Context, sql string) ([]*ast.Statement, error) {
+	began := time.Now()
+	defer func() { s.parseTime = time.Since(began) }()
 	return s.db.cache.Parse(sql)
 }
 
@@ -153,6 +163,7 @@ func (s *session) Cancel() {
 // own context and statement_timeout. The function it returns ends it.
 func (s *session) statementContext(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, held := s.db.withHold(ctx)
 	s.mu.Lock()
 	s.cancel = cancel
 	s.mu.Unlock()
@@ -163,6 +174,7 @@ func (s *session) statementContext(ctx context.Context) (context.Context, func()
 		})
 	}
 	return ctx, func() {
+		held.release()
 		if timer != nil {
 			timer.Stop()
 		}

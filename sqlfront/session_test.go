@@ -400,7 +400,7 @@ func checkIndexEntries(t *testing.T, db *DB, name string, id int64) {
 }
 
 func TestDroppedDataIsDeleted(t *testing.T) {
-	db := newTestDB(t, Options{DropDelay: -1})
+	db := newTestDB(t, Options{DropAtOnce: true})
 	c := db.client(t)
 	c.ok("create table t (a serial, b int); insert into t (b) values (1), (2); create index on t (b)")
 	snap, err := db.catalog.Latest(context.Background())

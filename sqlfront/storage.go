@@ -32,6 +32,7 @@ type storage struct {
 	mem     *exec.MemAccount
 	replica replicaRead
 	snap    *txnsnapshot.KVSnapshot
+	costs   *costs // of the statement
 }
 
 // replicaRead is copra.replica_read.
@@ -44,7 +45,7 @@ const (
 )
 
 func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
-	st := &storage{s: s, txn: t, ts: ts, mem: mem}
+	st := &storage{s: s, txn: t, ts: ts, mem: mem, costs: s.costs}
 	switch s.settings.Text("copra.replica_read") {
 	case "leader":
 		st.replica = replicaLeader
@@ -113,6 +114,7 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 		return nil, kvError(ctx.Context, err, nil)
 	}
 	c.stream = stream
+	c.st.costs.scanned(stream)
 	return &streamSource{c: c, ctx: ctx.Context}, nil
 }
 

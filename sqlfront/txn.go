@@ -45,6 +45,7 @@ type txn struct {
 	// first tries without.
 	pessimistic bool
 
+	held    hold // its oldest timestamp
 	kv      *transaction.KVTxn
 	written map[int64]*mutate.Table // by table id, as first written
 	change  *catalog.Change
@@ -65,7 +66,7 @@ type txn struct {
 }
 
 func (s *session) newTxn(explicit bool) *txn {
-	t := &txn{s: s, explicit: explicit, pessimistic: true, now: time.Now(), written: map[int64]*mutate.Table{}}
+	t := &txn{s: s, explicit: explicit, pessimistic: true, now: time.Now(), written: map[int64]*mutate.Table{}, held: hold{all: &s.db.holds}}
 	t.repeatable = s.settings.Text("default_transaction_isolation") == "repeatable read"
 	t.readOnly = s.settings.Bool("default_transaction_read_only")
 	return t
@@ -154,6 +155,9 @@ func (t *txn) readTS(ctx context.Context) (uint64, error) {
 	if err == nil && t.repeatable {
 		t.snapshotTS = ts
 	}
+	if err == nil {
+		t.held.note(ts)
+	}
 	return ts, err
 }
 
@@ -172,9 +176,17 @@ func (t *txn) store(ts uint64) (*transaction.KVTxn, error) {
 	tx.GetMemBuffer().SetEntrySizeLimit(EntryBytesMax, TransactionBytesMax)
 	tx.SetSchemaLeaseChecker(schemaChecker{t})
 	tx.SetSchemaVer(schemaVersion(0))
+	tx.SetCommitCallback(t.committed)
 	t.kv = tx
 	t.stageSavepoints()
 	return tx, nil
+}
+
+// committed is told by client-go how it has committed.
+func (t *txn) committed(info string, _ error) {
+	if c := t.s.costs; c != nil {
+		c.commitInfo = info
+	}
 }
 
 type schemaVersion int64
@@ -302,6 +314,7 @@ func (s *session) commit(ctx context.Context) error {
 	t := s.txn
 	s.txn = nil
 	s.closeCursors()
+	defer t.held.release()
 	err := t.commit(ctx)
 	if err != nil {
 		s.settings.Rollback()
@@ -323,7 +336,9 @@ func (t *txn) commit(ctx context.Context) error {
 	}
 	ctx, cancel := graceful(ctx)
 	defer cancel()
+	began := time.Now()
 	err := t.kv.Commit(ctx)
+	t.s.costs.committed(time.Since(began))
 	t.s.db.metrics.commits.WithLabelValues(outcome(err)).Inc()
 	if t.change != nil {
 		t.s.db.catalog.Invalidate()
@@ -397,6 +412,7 @@ func (s *session) rollback() {
 }
 
 func (t *txn) rollback() {
+	defer t.held.release()
 	if t.kv == nil {
 		return
 	}

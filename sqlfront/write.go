@@ -55,6 +55,7 @@ func (s *session) writeIn(ctx context.Context, t *txn, fn func(w *writing) error
 			t.endFairLocking(ctx, err == nil)
 			return err
 		}
+		s.costs.retried()
 		s.db.metrics.retries.Inc()
 		if errors.Is(err, errLockedNewer) {
 			continue // it has the lock
@@ -147,6 +148,7 @@ func (s *session) writeAlone(ctx context.Context, fn func(w *writing) error) err
 		if err == nil || !isConflict(err) && !t.retryExists(err, try) || try == statementTriesMax {
 			return kvError(ctx, err, t.tables())
 		}
+		s.costs.retried()
 		s.db.metrics.retries.Inc()
 		if err := turn.wait(ctx, t, try); err != nil {
 			return err
@@ -214,6 +216,7 @@ func (s *session) writeFirst(ctx context.Context, t *txn, fn func(w *writing) er
 
 // rollbackOpen rolls back unless it was committed.
 func (t *txn) rollbackOpen() {
+	defer t.held.release()
 	if t.kv != nil && t.kv.Valid() {
 		t.rollback()
 	}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/copradb/copra/internal/tracker"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,6 +20,8 @@ const (
 	// answers that the client does not read, at a time; further ones wait in the
 	// transport. requestCountMax comes first where clients read their answers.
 	batchRequestsMax = 2 * requestCountMax
+	// batchIdleMax goroutines of a stream wait for its next requests.
+	batchIdleMax = 32
 	// batchResponsesMax answers go into one message.
 	batchResponsesMax = 256
 	// healthInterval is how often the store's health rides along.
@@ -35,18 +37,23 @@ type batchAnswer struct {
 // come, in any order, with the ids of their requests.
 func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	var running sync.WaitGroup
 	answers := make(chan batchAnswer, batchResponsesMax)
 	sent := make(chan error, 1)
 	go func() {
 		sent <- s.sendAnswers(stream, answers)
 		cancel() // nobody reads answers any more
 	}()
-	err := s.receiveBatches(ctx, stream, answers, &running)
+	w := &batchWorkers{jobs: make(chan batchJob), serve: func(j batchJob) {
+		defer func() { <-s.batchSlots }()
+		t := tracker.BeginQueued(ctx, j.received)
+		defer t.Free()
+		s.answer(t.Context(), j.id, j.req, answers)
+	}}
+	err := s.receiveBatches(ctx, stream, w)
 	if err != nil {
 		cancel()
 	}
-	running.Wait()
+	w.finish()
 	close(answers)
 	sendErr := <-sent
 	cancel()
@@ -56,8 +63,9 @@ func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 	return err
 }
 
-// receiveBatches starts a goroutine for every request until the stream ends.
-func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCommandsServer, answers chan<- batchAnswer, running *sync.WaitGroup) error {
+// receiveBatches serves every request on a goroutine of its own until the
+// stream ends.
+func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCommandsServer, w *batchWorkers) error {
 	for {
 		batch, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -78,14 +86,7 @@ func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCo
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			running.Add(1)
-			go func() {
-				defer running.Done()
-				defer func() { <-s.batchSlots }()
-				t := tracker.BeginQueued(ctx, received)
-				defer t.Free()
-				s.answer(t.Context(), ids[i], req, answers)
-			}()
+			w.start(batchJob{ids[i], req, received})
 		}
 	}
 }
@@ -131,7 +132,9 @@ func (s *Service) sendAnswers(stream tikvpb.Tikv_BatchCommandsServer, answers <-
 			}
 		}
 		now := time.Now()
-		if now.Sub(lastHealth) >= healthInterval {
+		if asked := askedHealth(msg.Responses); asked != nil {
+			msg.HealthFeedback, lastHealth = asked, now
+		} else if now.Sub(lastHealth) >= healthInterval {
 			msg.HealthFeedback, lastHealth = s.health(), now
 		}
 		msg.TikvSendTimeNs = uint64(now.UnixNano())
@@ -140,6 +143,18 @@ func (s *Service) sendAnswers(stream tikvpb.Tikv_BatchCommandsServer, answers <-
 		}
 	}
 	return nil
+}
+
+// askedHealth is the newest health among the answers: who asks for it on a stream
+// looks for it where it rides along, and not into the answer.
+func askedHealth(answers []*batchResponse) (h *kvrpcpb.HealthFeedback) {
+	for _, a := range answers {
+		f := a.GetGetHealthFeedback().GetHealthFeedback()
+		if f.GetFeedbackSeqNo() > h.GetFeedbackSeqNo() {
+			h = f
+		}
+	}
+	return h
 }
 
 // commandName names the arm of a request, for logs.

@@ -12,6 +12,7 @@ import (
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/transport"
+	"github.com/copradb/copra/tikv/gc"
 	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -70,6 +71,9 @@ type Config struct {
 	// TTLPollInterval is how often raw values that have expired are removed; 0
 	// means raw.TTLPollIntervalDefault.
 	TTLPollInterval time.Duration
+	// GC has the limits of garbage collection; what it needs of the store is set
+	// by the store.
+	GC gc.Options
 	// LocalTransport connects the stores of one process without sockets; all
 	// stores of the cluster must be in it.
 	LocalTransport *transport.Local

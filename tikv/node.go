@@ -23,6 +23,7 @@ import (
 	"github.com/copradb/copra/raftstore/raftlog"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv/deadlock"
+	"github.com/copradb/copra/tikv/gc"
 	"github.com/copradb/copra/tikv/raw"
 	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/copradb/copra/txn"
@@ -56,6 +57,7 @@ type Node struct {
 	observer  *observer
 	resolved  *resolvedts.Manager
 	ttl       *raw.TTLChecker
+	collector *gc.Collector
 	health    *health.Server
 	gossip    atomic.Pointer[gossip.Node]
 	reporter  atomic.Pointer[raftstore.Store] // regions, once it is there
@@ -280,11 +282,12 @@ func (n *Node) buildStore(context.Context) error {
 		n.transport = remote
 	}
 	n.observer = newObserver(n)
+	safePoints := &txn.SafePoints{}
 	var err error
 	n.regions, err = raftstore.New(raftstore.Options{
 		StoreID: n.storeID, Engine: n.data, Log: n.raftLog, Transport: n.transport, PD: placement{n.pd},
 		SnapDir: n.fs.PathJoin(n.cfg.DataDir, "snap"), FS: n.fs, Space: n.space, Config: n.cfg.raftConfig(),
-		Observer: n.observer, LockChecker: n.observer, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
+		Observer: n.observer, LockChecker: n.observer, Collected: safePoints.RaiseAt, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
 	})
 	if err != nil {
 		return err
@@ -293,9 +296,12 @@ func (n *Node) buildStore(context.Context) error {
 	n.reporter.Store(n.regions)
 	n.onStop(n.regions.Stop)
 	front := steered{n.regions, n}
-	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector})
+	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector, SafePoints: safePoints})
 	n.onStop(n.txn.Close)
 	if err := n.buildResolved(dial); err != nil {
+		return err
+	}
+	if err := n.buildCollector(safePoints); err != nil {
 		return err
 	}
 	n.observer.ready(n.regions, n.txn, n.resolved)
@@ -319,6 +325,8 @@ func (n *Node) buildStore(context.Context) error {
 		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
 		log: n.log, metrics: m, inFlight: flight, slow: n.slow, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
+	// Above those of an earlier run, as long as they are fewer than one a second.
+	n.service.feedbackSeq.Store(uint64(n.started.Unix()))
 	return nil
 }
 
@@ -334,6 +342,22 @@ func (n *Node) buildResolved(dial []grpc.DialOption) (err error) {
 		n.onStop(n.resolved.Close)
 	}
 	return err
+}
+
+// buildCollector makes what drops garbage. A store that serves knows the safe
+// points of PD's: it may have been away for long.
+func (n *Node) buildCollector(safePoints *txn.SafePoints) (err error) {
+	o := n.cfg.GC
+	o.Regions, o.Txn, o.Data, o.SafePoints, o.Fetch = n.regions, n.txn, n.data, safePoints, n.pd.GCSafePoints
+	o.Logger, o.Registerer = n.log, n.cfg.Registerer
+	if n.collector, err = gc.New(o); err != nil {
+		return err
+	}
+	n.onStop(n.collector.Close)
+	if err := n.collector.FetchOnce(n.ctx); err != nil {
+		return fmt.Errorf("ask PD for the GC safe points: %w", err)
+	}
+	return nil
 }
 
 // waitCalls waits for the handlers of the calls that were cut off: they use the
@@ -396,6 +420,7 @@ func (n *Node) serve(context.Context) error {
 	n.wg.Go(n.heartbeats)
 	n.resolved.Start()
 	n.ttl.Start()
+	n.collector.Start()
 	n.onStop(n.cancel)
 	return nil
 }

@@ -52,6 +52,11 @@ func (n *Node) statusHandler() http.Handler {
 		})
 	})
 	mux.HandleFunc("GET /gossip", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, n.Gossip().Members()) })
+	mux.HandleFunc("GET /gc", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, n.gcPage()) })
+	mux.HandleFunc("POST /gc", func(w http.ResponseWriter, _ *http.Request) {
+		n.collector.Trigger()
+		writeJSON(w, n.gcPage())
+	})
 	mux.HandleFunc("GET /regions", n.regionsPage)
 	mux.HandleFunc("POST /regions/{id}/check", n.startCheck)
 	mux.HandleFunc("GET /regions/{id}/hash", n.lastHash)

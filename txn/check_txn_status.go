@@ -102,7 +102,8 @@ func (q *statusQuery) locked(l *mvcc.Lock) error {
 		q.alive(l) // the secondaries decide
 		return nil
 	}
-	if l.Pessimistic() && l.WithConflict {
+	expired := l.Expired(req.CurrentTs)
+	if l.Pessimistic() || expired {
 		if _, done, err := q.decided(); err != nil || done {
 			if done {
 				c.unlock(q.enc, l, l, 0) // taken by a late copy of a request
@@ -110,7 +111,7 @@ func (q *statusQuery) locked(l *mvcc.Lock) error {
 			return err
 		}
 	}
-	if l.Expired(req.CurrentTs) {
+	if expired {
 		return q.expire(l)
 	}
 	if l.MinCommitTS != 0 && req.CallerStartTs != math.MaxUint64 && req.CallerStartTs >= l.MinCommitTS {

@@ -113,6 +113,9 @@ func (c *command) begin(ctx context.Context, name cmd, rc *kvrpcpb.Context, star
 	c.r.Init(c.snap)
 	// What is checked now may be written only while the same leader leads.
 	c.rc.Term = c.snap.Term()
+	if takesLocks(name) && len(keys) > 0 {
+		return c.s.checkSafePoint(keys[0], startTS)
+	}
 	return nil
 }
 

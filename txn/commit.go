@@ -37,12 +37,17 @@ func (s *Store) KvCommit(ctx context.Context, req *kvrpcpb.CommitRequest) (*kvrp
 }
 
 // commit commits key i of the command at commitTS. Committed already is
-// success; rolled back, or never locked, is TxnLockNotFound.
+// success; rolled back, or not prewritten, is TxnLockNotFound.
 func (c *command) commit(i int, commitTS uint64) error {
 	enc := c.keys[i]
 	on, err := c.r.LoadLock(enc)
 	if err != nil {
 		return err
+	}
+	if l := on.Of(c.startTS); l != nil && l.Pessimistic() {
+		// Nothing was prewritten here. It may have been, before a late request
+		// locked the key again; then it is committed, or it never will be.
+		on = nil
 	}
 	return c.commitLock(i, on, commitTS)
 }

@@ -9,7 +9,7 @@ import "github.com/pingcap/kvproto/pkg/kvrpcpb"
 var diskFullOpts = [cmdCount]kvrpcpb.DiskFullOpt{
 	cmdCommit: onFull, cmdPessimisticRollback: onFull, cmdRollback: onFull, cmdCleanup: onFull, cmdCheckTxnStatus: onFull, cmdResolveLock: onFull,
 	cmdCheckSecondaryLocks: onFull,
-	cmdPessimisticLock:     onAlmostFull, cmdHeartBeat: onAlmostFull, cmdDeleteRange: onAlmostFull,
+	cmdPessimisticLock:     onAlmostFull, cmdHeartBeat: onAlmostFull, cmdDeleteRange: onAlmostFull, cmdGC: onAlmostFull,
 }
 
 const (

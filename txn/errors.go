@@ -92,7 +92,7 @@ func errPrewritten(startTS uint64, key []byte) error {
 }
 
 func errCommitted(startTS, commitTS uint64, key []byte) error {
-	return errAbort("transaction %d is committed at %d on key %x and cannot be rolled back", startTS, commitTS, key)
+	return errAbort("transaction %d is committed at %d on key %x; it cannot be rolled back or lock the key", startTS, commitTS, key)
 }
 
 func errTxnNotFound(startTS uint64, key []byte) error {
@@ -118,6 +118,10 @@ func split(err error) (*errorpb.Error, *kvrpcpb.KeyError, error) {
 	var ke *keyError
 	if errors.As(err, &ke) {
 		return nil, ke.pb, nil
+	}
+	var old *SafePointError
+	if errors.As(err, &old) {
+		return nil, &kvrpcpb.KeyError{Abort: old.Error()}, nil
 	}
 	var locked *LockedError
 	if errors.As(err, &locked) {

@@ -22,12 +22,13 @@ const (
 	cmdResolveLock
 	cmdFlush
 	cmdDeleteRange
+	cmdGC
 	cmdCount
 )
 
 var cmdNames = [cmdCount]string{
 	"prewrite", "commit", "acquire_pessimistic_lock", "pessimistic_rollback", "rollback", "cleanup",
-	"txn_heart_beat", "check_txn_status", "check_secondary_locks", "resolve_lock", "flush", "delete_range",
+	"txn_heart_beat", "check_txn_status", "check_secondary_locks", "resolve_lock", "flush", "delete_range", "gc",
 }
 
 // metrics are named as in TiKV where the same thing is measured.
@@ -38,6 +39,7 @@ type metrics struct {
 	conflicts *prometheus.CounterVec
 	lockWait  prometheus.Observer
 	deadlocks prometheus.Counter
+	tooOld    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, s *Store) *metrics {
@@ -58,12 +60,15 @@ func newMetrics(reg prometheus.Registerer, s *Store) *metrics {
 		deadlocks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tikv_lock_manager_deadlock_counter", Help: "Lock waits refused because of a deadlock.",
 		}),
+		tooOld: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tikv_storage_below_safe_point_total", Help: "Reads and transactions refused because they are older than the GC safe point.",
+		}),
 	}
 	for c := range cmdCount {
 		m.durations[c] = durations.WithLabelValues(cmdNames[c])
 	}
 	m.all = []prometheus.Collector{
-		durations, lockWait, m.conflicts, m.deadlocks,
+		durations, lockWait, m.conflicts, m.deadlocks, m.tooOld,
 		gauge("tikv_concurrency_manager_max_ts", "The largest timestamp read at.", func() float64 { return float64(s.mem.MaxTS()) }),
 		gauge("tikv_concurrency_manager_lock_count", "Locks on their way into the log.", func() float64 { return float64(s.mem.Len()) }),
 		gauge("tikv_lock_manager_waiter_count", "Requests waiting for locks.", func() float64 { return float64(s.waiters.Len()) }),

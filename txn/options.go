@@ -104,6 +104,8 @@ type Options struct {
 	WakeDelay time.Duration
 	// LatchSlots; 0 means latch.SlotsDefault.
 	LatchSlots int
+	// SafePoints are shared with whoever learns of them; nil means new ones.
+	SafePoints *SafePoints
 }
 
 func (o *Options) fill() {
@@ -113,6 +115,9 @@ func (o *Options) fill() {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.SafePoints == nil {
+		o.SafePoints = &SafePoints{}
 	}
 	if o.Detector == nil {
 		o.Detector = deadlock.NewLocal(o.Clock, 0)

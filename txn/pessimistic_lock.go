@@ -303,7 +303,7 @@ func (p *pessimisticLock) acquire(c *command, i int, on *mvcc.Lock) error {
 			}
 			forUpdateTS, res.conflictTS = commitTS, commitTS
 		}
-		if err := p.checkRolledBack(c, i, n); err != nil {
+		if err := p.checkEnded(c, i, n); err != nil {
 			return err
 		}
 		if req.Mutations[i].Assertion == kvrpcpb.Assertion_NotExist {
@@ -336,9 +336,15 @@ func (p *pessimisticLock) acquire(c *command, i int, on *mvcc.Lock) error {
 	return nil
 }
 
-// checkRolledBack refuses to lock a key on which the transaction was rolled back.
-func (p *pessimisticLock) checkRolledBack(c *command, i int, n newest) error {
+// checkEnded refuses to lock a key on which the transaction, by another copy of
+// the request, has gone on to be committed or rolled back. A commit record under
+// others' is not looked for, there may be thousands: the lock is then one taken
+// with a conflict, and whoever asks for its transaction looks.
+func (p *pessimisticLock) checkEnded(c *command, i int, n newest) error {
 	startTS := p.req.StartVersion
+	if n.w.StartTS == startTS && n.w.Type != mvcc.WriteRollback {
+		return errCommitted(startTS, n.commitTS, c.plain[i])
+	}
 	if n.commitTS > startTS {
 		commitTS, w, ok, err := c.r.SeekWrite(c.keys[i], startTS)
 		if err != nil || !ok {

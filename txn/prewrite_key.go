@@ -230,6 +230,11 @@ func (k *prewriteKey) checkRecords(amended bool) error {
 			}
 		}
 	}
+	if !loaded && k.pessimistic() && k.ownLock == nil && !amended {
+		if err := k.checkRolledBack(); err != nil {
+			return err
+		}
+	}
 	if amended || k.m.Assertion == kvrpcpb.Assertion_None || k.level == kvrpcpb.AssertionLevel_Off {
 		return nil
 	}
@@ -251,6 +256,18 @@ func (k *prewriteKey) checkRecords(amended bool) error {
 		}
 	}
 	return err
+}
+
+// checkRolledBack is what even a key that is not to be checked is checked for:
+// an async commit whose secondary was found missing is rolled back by the record
+// left there, and must not come to have all its locks after that (hazard 22).
+func (k *prewriteKey) checkRolledBack() error {
+	commitTS, w, ok, err := k.c.r.SeekWrite(k.enc, k.startTS)
+	if err != nil || !ok || commitTS != k.startTS || w.Type != mvcc.WriteRollback && !w.OverlappedRollback {
+		return err
+	}
+	k.c.s.metrics.conflict("rolled_back")
+	return k.conflict(w, commitTS, kvrpcpb.WriteConflict_SelfRolledBack)
 }
 
 func (k *prewriteKey) skipConstraints() bool {
@@ -285,6 +302,9 @@ func (k *prewriteKey) checkNewer() (newest, error) {
 			return newest{}, k.conflict(w, commitTS, kvrpcpb.WriteConflict_SelfRolledBack)
 		}
 		switch {
+		case w.StartTS == k.startTS && w.Type != mvcc.WriteRollback:
+			// It has committed here already; see prewriter.alreadyCommitted.
+			return newest{}, k.conflict(w, commitTS, kvrpcpb.WriteConflict_Unknown)
 		case !k.pessimistic() && commitTS > k.startTS:
 			k.c.s.metrics.conflict("prewrite_write_conflict")
 			return newest{}, k.conflict(w, commitTS, kvrpcpb.WriteConflict_Optimistic)

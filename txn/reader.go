@@ -69,7 +69,17 @@ func (s *Store) openReader(ctx context.Context, rc *kvrpcpb.Context, o ReaderOpt
 			return err
 		}
 	}
-	return s.takeSnapshot(ctx, rc, so, r)
+	if err := s.takeSnapshot(ctx, rc, so, r); err != nil {
+		return err
+	}
+	key := r.snap.Region().GetStartKey()
+	if len(o.Ranges) > 0 && len(o.Ranges[0].Start) > 0 {
+		key = o.Ranges[0].Start
+	}
+	if err := s.checkSafePoint(key, o.TS); err != nil {
+		return errors.Join(err, r.Close())
+	}
+	return nil
 }
 
 // openPoint is openReader for a single key.
@@ -91,7 +101,11 @@ func (s *Store) openPoint(ctx context.Context, rc *kvrpcpb.Context, ts uint64, k
 	if err := s.takeSnapshot(ctx, rc, so, r); err != nil {
 		return err
 	}
-	if err := keyNotInRegion(r.snap, key, r.enc); err != nil {
+	err := keyNotInRegion(r.snap, key, r.enc)
+	if err == nil {
+		err = s.checkSafePoint(key, ts)
+	}
+	if err != nil {
 		return errors.Join(err, r.Close())
 	}
 	return nil

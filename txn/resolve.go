@@ -141,8 +141,9 @@ func (c *command) resolve(i int, on *mvcc.Lock, commitTS uint64) error {
 	if commitTS != 0 {
 		return c.commitLock(i, on, commitTS)
 	}
+	locked := on.Of(c.startTS) != nil
 	committed, err := c.cleanupLock(i, on, 0, false)
-	if err == nil && committed != 0 {
+	if err == nil && committed != 0 && !locked { // a late lock was dropped, and that was all
 		err = errCommitted(c.startTS, committed, c.plain[i])
 	}
 	return err

@@ -59,6 +59,16 @@ func (c *command) cleanup(i int, currentTS uint64, protect bool) (committed uint
 func (c *command) cleanupLock(i int, on *mvcc.Lock, currentTS uint64, protect bool) (committed uint64, err error) {
 	enc := c.keys[i]
 	if l := on.Of(c.startTS); l != nil {
+		if l.Pessimistic() {
+			rec, err := c.r.TxnRecord(enc, c.startTS)
+			if err != nil {
+				return 0, err
+			}
+			if rec.Fate == mvcc.FateCommitted { // taken by a late copy of a request
+				c.unlock(enc, on, l, 0)
+				return rec.CommitTS, nil
+			}
+		}
 		if currentTS != 0 && !l.Expired(currentTS) {
 			return 0, errLocked(on.Info(c.plain[i]))
 		}

@@ -144,6 +144,11 @@ func (s *script) control(d *datadriven.TestData) string {
 		s.e.SetLeader(1, true)
 		s.s.OnRoleChange(1, true)
 		return "ok"
+	case "safe-point":
+		s.s.SafePoints().Raise(s.ts(d, "raise"), nil)
+		return "ok"
+	case "collect":
+		return s.collect(d)
 	case "join":
 		name := s.str(d, "name")
 		out := <-s.bg[name]

@@ -55,7 +55,7 @@ func newScript(t *testing.T) *script {
 		s.next = s.next[1:]
 		return o
 	}
-	s.s = txn.NewStore(e, txn.Options{Limits: txn.Limits{ValueBytesMax: 4096}})
+	s.s = txn.NewStore(e, txn.Options{Limits: txn.Limits{ValueBytesMax: 4096}, LatchSlots: 64})
 	return s
 }
 

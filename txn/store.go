@@ -20,17 +20,18 @@ import (
 // Store serves the transactional requests of one storage node over all its
 // regions. Safe for concurrent use.
 type Store struct {
-	engine   kv.Engine
-	log      *slog.Logger
-	limits   Limits
-	now      func() time.Time
-	latches  *latch.Latches
-	mem      *memlock.Table
-	waiters  *lockwait.Queue
-	detector Detector
-	status   statusCache
-	statusOf func(startTS uint64) (mvcc.TxnStatus, bool) // status.get, made once
-	metrics  *metrics
+	engine     kv.Engine
+	log        *slog.Logger
+	limits     Limits
+	now        func() time.Time
+	latches    *latch.Latches
+	mem        *memlock.Table
+	waiters    *lockwait.Queue
+	detector   Detector
+	status     statusCache
+	statusOf   func(startTS uint64) (mvcc.TxnStatus, bool) // status.get, made once
+	metrics    *metrics
+	safePoints *SafePoints
 
 	// ctx ends with Close. Writes run under it and not under their request's
 	// context: a write that was proposed is waited for, see command.write.
@@ -55,9 +56,10 @@ func NewStore(e kv.Engine, o Options) *Store {
 	}
 	s := &Store{
 		engine: e, log: o.Logger, limits: o.Limits, now: o.Clock, detector: o.Detector,
-		latches: latch.New(slots),
-		mem:     memlock.New(),
-		waiters: lockwait.New(o.Clock, o.Limits.WaitersMax, o.WakeDelay),
+		latches:    latch.New(slots),
+		mem:        memlock.New(),
+		safePoints: o.SafePoints,
+		waiters:    lockwait.New(o.Clock, o.Limits.WaitersMax, o.WakeDelay),
 	}
 	s.statusOf = s.status.get
 	s.commands.New = func() any { return &command{s: s} }

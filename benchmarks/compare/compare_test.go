@@ -36,6 +36,26 @@ func TestAwaitTellsWhoEnded(t *testing.T) {
 	}
 }
 
+func TestProcessTimeIsCounted(t *testing.T) {
+	p, err := start(t.TempDir(), "busy", "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; exec sleep 60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	err = await(context.Background(), "the loop", []*process{p}, func() error {
+		if !strings.Contains(p.tail(), "done") {
+			return io.EOF
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := p.cpu(); used < clockTick || used > time.Minute {
+		t.Errorf("a busy loop has used %s", used)
+	}
+}
+
 func TestTables(t *testing.T) {
 	o, err := parse([]string{"-workloads", "load,c", "-threads", "1", "-systems", "copra1,etcd1"})
 	if err != nil {
@@ -44,7 +64,7 @@ func TestTables(t *testing.T) {
 	r := newRun(o, []*system{{name: "copra 1"}, {name: "etcd 1"}})
 	add := func(system, workload string, perSecond, perSync float64) {
 		c := cell{system, workload, 1}
-		r.results[c] = append(r.results[c], figures{perSecond, time.Millisecond, 2 * time.Millisecond, perSync})
+		r.results[c] = append(r.results[c], figures{perSecond, time.Millisecond, 2 * time.Millisecond, 0, perSync})
 	}
 	for _, v := range []float64{30, 10, 20} { // the median is 20
 		add("copra 1", "load", v, 1.5)

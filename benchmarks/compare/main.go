@@ -21,7 +21,8 @@ import (
 )
 
 type options struct {
-	copra, etcd, dir string
+	copra, etcd, old string
+	dir              string
 	systems          []string
 	workloads        []string
 	threads          []int
@@ -51,6 +52,7 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.StringVar(&o.copra, "copra", "bin/copra", "the copra binary")
 	f.StringVar(&o.etcd, "etcd", "bin/etcdnode", "the etcd binary")
+	f.StringVar(&o.old, "old", "", "the copra binary of an earlier build, for the systems old1 and old3")
 	f.StringVar(&o.dir, "dir", "", "where the data lives (default a new temporary folder, removed at the end)")
 	systems := f.String("systems", "copra1,etcd1,copra3,etcd3,playground", "which systems to measure")
 	workloads := f.String("workloads", "load,a,b,c,e,f", "which workloads")
@@ -76,7 +78,10 @@ func parse(args []string) (*options, error) {
 	o.systems, o.workloads, o.parts = strings.Split(*systems, ","), strings.Split(*workloads, ","), strings.Split(*parts, ",")
 	for _, s := range o.systems {
 		if starters[s] == nil {
-			return nil, fmt.Errorf("-systems: %q is not one of copra1, copra3, playground, etcd1, etcd3", s)
+			return nil, fmt.Errorf("-systems: %q is not one of copra1, copra3, playground, etcd1, etcd3, old1, old3", s)
+		}
+		if strings.HasPrefix(s, "old") && o.old == "" {
+			return nil, fmt.Errorf("-systems %s needs -old", s)
 		}
 	}
 	for _, w := range o.workloads {
@@ -107,7 +112,7 @@ func compare(ctx context.Context, o *options) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 	}
-	for _, path := range []*string{&o.copra, &o.etcd, &o.dir} {
+	for _, path := range []*string{&o.copra, &o.etcd, &o.old, &o.dir} {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return err
 		}

@@ -11,7 +11,8 @@ func (r *run) print(w io.Writer) error {
 	var out strings.Builder
 	if r.o.has("ycsb") {
 		r.table(&out)
-		r.syncs(&out)
+		r.byCell(&out, "Processor time of the servers by operation, µs.", func(f figures) float64 { return us(f.cpu) })
+		r.byCell(&out, "Group commit: records written by sync of a node's log.", func(f figures) float64 { return f.perSync })
 	}
 	if r.o.has("get") {
 		r.gets(&out)
@@ -21,7 +22,7 @@ func (r *run) print(w io.Writer) error {
 }
 
 // peers are the systems that copra's are compared with.
-var peers = map[string]string{"copra 1": "etcd 1", "copra 3": "etcd 3", "copra 3 in 1": "etcd 3"}
+var peers = map[string]string{"copra 1": "etcd 1", "copra 3": "etcd 3", "copra 3 in 1": "etcd 3", "old 1": "copra 1", "old 3": "copra 3"}
 
 // table has a line for each workload and number of clients, and the ratio of
 // copra to the etcd of as many nodes.
@@ -71,32 +72,29 @@ func (r *run) peer(s *system) string {
 	return ""
 }
 
-// syncs shows the group commit: records written for each sync of a log.
-func (r *run) syncs(out *strings.Builder) {
-	var lines []string
-	for _, workload := range r.o.workloads {
-		for _, threads := range r.o.threads {
-			line, any := fmt.Sprintf("| %s | %d |", workloadName(workload), threads), false
-			for _, s := range r.systems {
-				f := medians(r.results[cell{s.name, workload, threads}])
-				any = any || f.perSync > 0
-				line += fmt.Sprintf(" %.2f |", f.perSync)
-			}
-			if any {
-				lines = append(lines, line)
-			}
-		}
-	}
-	if len(lines) == 0 {
-		return
-	}
-	out.WriteString("Group commit: records written by sync of a node's log.\n\n| | clients |")
+// byCell has one figure for each cell, without the lines that have none.
+func (r *run) byCell(out *strings.Builder, title string, of func(figures) float64) {
+	fmt.Fprintf(out, "%s\n\n| | clients |", title)
 	rule := "|---|--:|"
 	for _, s := range r.systems {
 		fmt.Fprintf(out, " %s |", s.name)
 		rule += "--:|"
 	}
-	out.WriteString("\n" + rule + "\n" + strings.Join(lines, "\n") + "\n\n")
+	out.WriteString("\n" + rule + "\n")
+	for _, workload := range r.o.workloads {
+		for _, threads := range r.o.threads {
+			line, some := fmt.Sprintf("| %s | %d |", workloadName(workload), threads), false
+			for _, s := range r.systems {
+				v := of(medians(r.results[cell{s.name, workload, threads}]))
+				some = some || v > 0
+				line += fmt.Sprintf(" %.2f |", v)
+			}
+			if some {
+				out.WriteString(line + "\n")
+			}
+		}
+	}
+	out.WriteString("\n")
 }
 
 // gets has the point gets: uniform, nothing else going on.

@@ -27,7 +27,8 @@ type cell struct {
 type figures struct {
 	perSecond float64
 	p50, p99  time.Duration
-	perSync   float64 // written records by sync of one node's log; 0: nothing was written
+	cpu       time.Duration // of the servers, by operation
+	perSync   float64       // written records by sync of one node's log; 0: nothing was written
 }
 
 type run struct {
@@ -105,6 +106,7 @@ func (r *run) one(ctx context.Context, s *system, db ycsb.DB, name, workload str
 	if err != nil {
 		return err
 	}
+	cpuBefore := s.cpu()
 	o := r.o.ycsbOptions(threads, seed+2)
 	o.Records, o.Loaded, o.Progress = s.records, s.records, io.Discard
 	var res *ycsb.Result
@@ -121,6 +123,7 @@ func (r *run) one(ctx context.Context, s *system, db ycsb.DB, name, workload str
 	if err := failed(s, res, err); err != nil {
 		return err
 	}
+	cpu := s.cpu() - cpuBefore
 	s.records = res.Records
 	after, err := s.syncCount(ctx)
 	if err != nil {
@@ -128,13 +131,14 @@ func (r *run) one(ctx context.Context, s *system, db ycsb.DB, name, workload str
 	}
 	all := res.All()
 	f := figures{perSecond: res.PerSecond(), p50: all.Percentile(50), p99: all.Percentile(99)}
+	f.cpu = cpu / time.Duration(max(all.Count(), 1))
 	writes := res.Ops[ycsb.OpInsert].Count() + res.Ops[ycsb.OpUpdate].Count() + res.Ops[ycsb.OpReadModifyWrite].Count()
 	if syncs := (after - before) / float64(s.nodes); writes > 0 && syncs > 0 {
 		f.perSync = float64(writes) / syncs
 	}
 	c := cell{name, workload, threads}
 	r.results[c] = append(r.results[c], f)
-	r.tell("%-24s %-5s %3d clients %9.0f/s  p50 %s  p99 %s  %.1f writes/sync", name, workload, threads, f.perSecond, ms(f.p50), ms(f.p99), f.perSync)
+	r.tell("%-24s %-5s %3d clients %9.0f/s  p50 %s  p99 %s  cpu %.1f us  %.1f writes/sync", name, workload, threads, f.perSecond, ms(f.p50), ms(f.p99), us(f.cpu), f.perSync)
 	return nil
 }
 
@@ -160,6 +164,7 @@ func medians(list []figures) figures {
 		perSecond: median(list, func(f figures) float64 { return f.perSecond }),
 		p50:       median(list, func(f figures) time.Duration { return f.p50 }),
 		p99:       median(list, func(f figures) time.Duration { return f.p99 }),
+		cpu:       median(list, func(f figures) time.Duration { return f.cpu }),
 		perSync:   median(list, func(f figures) float64 { return f.perSync }),
 	}
 }
@@ -175,3 +180,5 @@ func median[T cmp.Ordered](list []figures, of func(figures) T) T {
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)) }
+
+func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

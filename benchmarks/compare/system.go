@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/copradb/copra/benchmarks/ycsb"
 )
@@ -54,6 +55,14 @@ func (s *system) syncCount(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
+// cpu is the processor time that the processes have used.
+func (s *system) cpu() (sum time.Duration) {
+	for _, p := range s.procs {
+		sum += p.cpu()
+	}
+	return sum
+}
+
 func (s *system) run(dir, name, program string, args ...string) error {
 	p, err := start(dir, name, program, args...)
 	if err == nil {
@@ -64,22 +73,22 @@ func (s *system) run(dir, name, program string, args ...string) error {
 
 const copraSyncs = "tikv_raftstore_log_sync_total"
 
-// startCopra starts a PD and stores, each a process.
-func startCopra(ctx context.Context, o *options, dir string, stores int) (*system, error) {
+// startCopra starts a PD and stores, each a process of the program.
+func startCopra(ctx context.Context, o *options, dir, program string, stores int) (*system, error) {
 	s := &system{name: fmt.Sprintf("copra %d", stores), nodes: stores, syncs: copraSyncs}
 	addrs, err := freeAddrs(2 + 2*stores)
 	if err != nil {
 		return s, err
 	}
 	pd := addrs[0]
-	err = s.run(dir, "pd", o.copra, "pd", "--data-dir", filepath.Join(dir, "pd"), "--client-addr", pd, "--peer-addr", addrs[1], "--replicas", strconv.Itoa(stores))
+	err = s.run(dir, "pd", program, "pd", "--data-dir", filepath.Join(dir, "pd"), "--client-addr", pd, "--peer-addr", addrs[1], "--replicas", strconv.Itoa(stores))
 	if err != nil {
 		return s, err
 	}
 	for i := range stores {
 		name, addr, status := fmt.Sprintf("store%d", i+1), addrs[2+2*i], addrs[3+2*i]
 		s.metrics = append(s.metrics, status)
-		err = s.run(dir, name, o.copra, "tikv", "--pd", pd, "--data-dir", filepath.Join(dir, name), "--addr", addr, "--status-addr", status,
+		err = s.run(dir, name, program, "tikv", "--pd", pd, "--data-dir", filepath.Join(dir, name), "--addr", addr, "--status-addr", status,
 			"--block-cache-size", strconv.Itoa(o.cacheMiB)+"MiB")
 		if err != nil {
 			return s, err
@@ -206,13 +215,28 @@ func startEtcd(ctx context.Context, o *options, dir string, nodes int) (*system,
 	return s, err
 }
 
-// starters are the systems by the names of --systems.
+// starters are the systems by the names of --systems. The old ones are those of
+// an earlier build.
 var starters = map[string]func(context.Context, *options, string) (*system, error){
-	"copra1":     func(ctx context.Context, o *options, dir string) (*system, error) { return startCopra(ctx, o, dir, 1) },
-	"copra3":     func(ctx context.Context, o *options, dir string) (*system, error) { return startCopra(ctx, o, dir, 3) },
+	"copra1": func(ctx context.Context, o *options, dir string) (*system, error) {
+		return startCopra(ctx, o, dir, o.copra, 1)
+	},
+	"copra3": func(ctx context.Context, o *options, dir string) (*system, error) {
+		return startCopra(ctx, o, dir, o.copra, 3)
+	},
 	"playground": startPlayground,
 	"etcd1":      func(ctx context.Context, o *options, dir string) (*system, error) { return startEtcd(ctx, o, dir, 1) },
 	"etcd3":      func(ctx context.Context, o *options, dir string) (*system, error) { return startEtcd(ctx, o, dir, 3) },
+	"old1":       func(ctx context.Context, o *options, dir string) (*system, error) { return startOld(ctx, o, dir, 1) },
+	"old3":       func(ctx context.Context, o *options, dir string) (*system, error) { return startOld(ctx, o, dir, 3) },
+}
+
+func startOld(ctx context.Context, o *options, dir string, stores int) (*system, error) {
+	s, err := startCopra(ctx, o, dir, o.old, stores)
+	if s != nil {
+		s.name = fmt.Sprintf("old %d", stores)
+	}
+	return s, err
 }
 
 func startSystem(ctx context.Context, o *options, name string) (*system, error) {

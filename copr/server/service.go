@@ -166,6 +166,8 @@ func (s *Service) Run(ctx context.Context, r *plan.Request, emit func(*plan.Even
 	defer func() {
 		took := time.Since(start)
 		s.m.duration.Observe(took.Seconds())
+		s.m.wait.Observe(total.all.Spent(tracker.Queue).Seconds())
+		s.m.scanned.Observe(float64(total.scanned.RowsScanned))
 		s.logSlow(ctx, r, took, total, err)
 	}()
 	if n := s.running.Add(1); n > int64(s.o.RequestsMax) {

@@ -44,12 +44,16 @@ func (t *task) run(ctx context.Context) {
 	end := &plan.Event{Task: t.i, Done: true, Stats: t.stats}
 	result := "ok"
 	var locked *txn.LockedError
+	var old *txn.SafePointError
 	switch re := kv.AsRegionError(err); {
 	case err == nil:
 	case re != nil:
 		end.RegionError, result = re, "region_error"
 	case errors.As(err, &locked):
 		end.Locks, result = append([]*kvrpcpb.LockInfo{locked.Info}, locked.More...), "locked"
+	case errors.As(err, &old):
+		end.Err, result = pgerror.Wrap(err, pgerror.SnapshotTooOld, "snapshot too old").WithDetail("%s", old.Error()).
+			WithHint("The transaction has been open for longer than old versions of rows are kept."), "too_old"
 	case errors.Is(err, context.DeadlineExceeded):
 		end.Err, result = pgerror.Wrap(err, pgerror.QueryCanceled, "canceling statement due to statement timeout"), "timeout"
 	case errors.Is(err, context.Canceled):

@@ -38,6 +38,12 @@ func PocketOf(key []byte) (p Pocket, ok bool) {
 	return p, true
 }
 
+// IsEncoding reports whether b looks like one memcomparable encoding and nothing
+// else. It looks at the markers only.
+func IsEncoding(b []byte) bool {
+	return len(b) > 0 && EncodedPrefixLen(b) == len(b) && b[len(b)-1] >= encMarkerMin
+}
+
 // InPocket reports whether a boundary lies inside a pocket: it is a raw key that
 // transactional clients cannot decode.
 func InPocket(boundary []byte) bool {

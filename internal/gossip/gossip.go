@@ -217,6 +217,12 @@ func (n *Node) StoreAlive(id uint64) (alive, known bool) {
 	return m.Alive, known
 }
 
+// StoreMember returns what is known of a store; ok is false where nothing was
+// ever heard of it.
+func (n *Node) StoreMember(id uint64) (m Member, ok bool) {
+	return n.table.get(nameOf(KindStore, id))
+}
+
 // UpdateStatus says something new about this node. It does not block.
 func (n *Node) UpdateStatus(s Status) error {
 	if err := s.check(); err != nil {

@@ -16,11 +16,18 @@ const (
 	// OpDeleteIf deletes the key if its value, when the entry is applied, begins
 	// with the bytes given as value (not empty).
 	OpDeleteIf Op = 4
+	// opSafePoint, at the start of a batch only, marks what garbage collection
+	// drops: op(1) safe point(8, big endian).
+	opSafePoint Op = 5
 )
+
+// safePointBytes is the length of a batch's mark.
+const safePointBytes = 9
 
 // Batch is an ordered list of writes to one region, kept in the very bytes
 // that go into the Raft log:
 //
+//	batch := [safe point mark] entry...
 //	entry := op(1) cf(1) uvarint(len key) key uvarint(len value) value
 //
 // A delete has an empty value. A batch whose first entry is an OpDeleteIf has
@@ -55,6 +62,21 @@ func (b *Batch) append(op Op, cf CF, key, value []byte) {
 	b.count++
 }
 
+// SetSafePoint marks an empty batch as one of garbage collection: who has
+// applied it cannot be read below ts any longer. The mark is no entry.
+func (b *Batch) SetSafePoint(ts uint64) {
+	b.data = binary.BigEndian.AppendUint64(append(b.data[:0], byte(opSafePoint)), ts)
+	b.count = 0
+}
+
+// SafePoint returns the mark of an encoded batch.
+func SafePoint(data []byte) (ts uint64, ok bool) {
+	if len(data) < safePointBytes || Op(data[0]) != opSafePoint {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(data[1:]), true
+}
+
 // Len is the number of entries, Size their encoded bytes.
 func (b *Batch) Len() int  { return b.count }
 func (b *Batch) Size() int { return len(b.data) }
@@ -69,7 +91,12 @@ func (b *Batch) Reset() { b.data, b.count = b.data[:0], 0 }
 type BatchReader struct{ rest []byte }
 
 // ReadBatch starts reading encoded batch bytes.
-func ReadBatch(data []byte) BatchReader { return BatchReader{rest: data} }
+func ReadBatch(data []byte) BatchReader {
+	if _, ok := SafePoint(data); ok {
+		data = data[safePointBytes:]
+	}
+	return BatchReader{rest: data}
+}
 
 // Next returns the next entry. ok is false at the end; a malformed batch is an
 // error (from a log entry it is a broken invariant).

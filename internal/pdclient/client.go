@@ -46,7 +46,8 @@ type Options struct {
 	DialOptions []grpc.DialOption
 	// OnHeartbeatStream is called each time a heartbeat stream was opened: PD's
 	// leader may be new and know little, so it is the time to report all
-	// regions. It must not block.
+	// regions. So it is when reports were dropped and there is room again, and it
+	// is called then, too. It must not block.
 	OnHeartbeatStream func()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/pingcap/kvproto/pkg/pdpb"
 )
@@ -12,11 +13,17 @@ import (
 // regionQueueMax is how many region reports wait for the stream.
 const regionQueueMax = 8192
 
+// askAllEvery is how often, at most, all regions report because some reports
+// were dropped: if PD is too slow for them all, it must not get them all the time.
+const askAllEvery = 2 * time.Second
+
 // regionReporter sends region heartbeats on one stream to the leader and passes
 // what comes back to the handler.
 type regionReporter struct {
 	c       *Client
 	queue   chan *pdpb.RegionHeartbeatRequest
+	missed  atomic.Bool // a report was dropped since the last call of OnHeartbeatStream
+	asked   time.Time   // when that was
 	handler atomic.Pointer[func(*pdpb.RegionHeartbeatResponse)]
 }
 
@@ -31,13 +38,14 @@ func (c *Client) HandleRegionHeartbeatResponse(fn func(*pdpb.RegionHeartbeatResp
 }
 
 // ReportRegion queues a heartbeat. It never blocks; false says that the queue
-// was full and the report was dropped. The client sets the header and keeps the
-// message.
+// was full and the report was dropped; OnHeartbeatStream is called when there is
+// room. The client sets the header and keeps the message.
 func (c *Client) ReportRegion(hb *pdpb.RegionHeartbeatRequest) bool {
 	select {
 	case c.regions.queue <- hb:
 		return true
 	default:
+		c.regions.missed.Store(true)
 		c.dropped.Inc()
 		return false
 	}
@@ -80,12 +88,18 @@ func (r *regionReporter) serve(m *member) (answered bool, err error) {
 		defer cancel() // frees the sender
 		received <- r.receive(stream, &alive)
 	}()
-	if r.c.opts.OnHeartbeatStream != nil {
-		r.c.opts.OnHeartbeatStream()
-	}
+	r.askAll()
 	r.send(ctx, stream)
 	cancel()
 	return alive.Load(), <-received
+}
+
+// askAll asks for reports of all regions.
+func (r *regionReporter) askAll() {
+	r.asked = time.Now()
+	if r.c.opts.OnHeartbeatStream != nil {
+		r.c.opts.OnHeartbeatStream()
+	}
 }
 
 func (r *regionReporter) send(ctx context.Context, stream pdpb.PD_RegionHeartbeatClient) {
@@ -97,6 +111,12 @@ func (r *regionReporter) send(ctx context.Context, stream pdpb.PD_RegionHeartbea
 			hb.Header = r.c.header()
 			if err := stream.Send(hb); err != nil {
 				return // the reason comes from receive
+			}
+			// What was dropped may be what PD waits for, and a region that sleeps
+			// would not say it again for minutes.
+			if len(r.queue) < regionQueueMax/2 && r.missed.Load() && time.Since(r.asked) >= askAllEvery {
+				r.missed.Store(false)
+				r.askAll()
 			}
 		}
 	}

@@ -18,6 +18,7 @@ type fakePD struct {
 	pdpb.UnimplementedPDServer
 	addr   string
 	leader *fakePD
+	reads  chan struct{} // closed when heartbeats are read
 }
 
 func startFakePD(t *testing.T) *fakePD {

@@ -96,6 +96,7 @@ const (
 	LockNotAvailable             = "55P03"
 	CantChangeRuntimeParam       = "55P02"
 	QueryCanceled                = "57014"
+	SnapshotTooOld               = "72000"
 	AdminShutdown                = "57P01"
 	CannotConnectNow             = "57P03"
 	IOError                      = "58030"

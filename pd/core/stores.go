@@ -69,12 +69,31 @@ func (s *Store) StateName(now time.Time, maxDown time.Duration) string {
 // Stores is the set of all stores. Safe for concurrent use. Who changes a store
 // reads it, changes a copy and puts that back, under a lock of its own.
 type Stores struct {
+	// deadSince is when a failure detector besides the heartbeats saw a store
+	// die; zero where it lives. nil: there is none.
+	deadSince func(id uint64) time.Time
+
 	mu   sync.RWMutex
 	byID map[uint64]*Store
 }
 
 // NewStores returns an empty set.
 func NewStores() *Stores { return &Stores{byID: make(map[uint64]*Store)} }
+
+// UseDetector makes another failure detector known, before the set is used. It
+// must not block.
+func (ss *Stores) UseDetector(deadSince func(id uint64) time.Time) { ss.deadSince = deadSince }
+
+// Suspect reports whether a store is believed dead that may have reported a
+// moment ago: the detector saw it die, and no heartbeat has come since. It is
+// good enough a reason to give it nothing, and none to take anything from it.
+func (ss *Stores) Suspect(s *Store) bool {
+	if ss.deadSince == nil || s == nil {
+		return false
+	}
+	since := ss.deadSince(s.ID())
+	return !since.IsZero() && s.HeardAt.Before(since)
+}
 
 // Put adds or replaces a store.
 func (ss *Stores) Put(s *Store) {

@@ -296,6 +296,13 @@ func (c *Controller) Sweep() {
 	}
 }
 
+// hopeless reports whether the operator waits for a store that died meanwhile.
+// It is dispatched, which ends it. Called with the lock held.
+func (c *Controller) hopeless(op *Operator) bool {
+	to, ok := op.Steps[min(op.at, len(op.Steps)-1)].(TransferLeader)
+	return ok && c.cluster.Stores().Suspect(c.cluster.Stores().Get(to.To))
+}
+
 // sweep returns the regions whose leaders are to be told again.
 func (c *Controller) sweep() []*core.Region {
 	c.mu.Lock()
@@ -311,7 +318,7 @@ func (c *Controller) sweep() []*core.Region {
 			c.finish(op, pdpb.OperatorStatus_CANCEL, "the region is gone")
 		case op.timedOut(now):
 			c.finish(op, pdpb.OperatorStatus_TIMEOUT, "timed out")
-		case now.Sub(op.toldAt) >= tellAgainAfter:
+		case now.Sub(op.toldAt) >= tellAgainAfter || c.hopeless(op):
 			op.toldAt = now
 			again = append(again, c.cluster.Regions().ByID(id))
 		}

@@ -40,6 +40,8 @@ func (c *Controller) LeaderRefusal(s *core.Store) *Refusal {
 		return temporary("the store has not reported yet")
 	case !s.IsConnected(now):
 		return temporary("the store is disconnected")
+	case c.cluster.Stores().Suspect(s):
+		return temporary("the other stores take it for dead")
 	case s.Stats.GetIsBusy():
 		return temporary("the store is busy")
 	case s.Stats.GetIsStopping():

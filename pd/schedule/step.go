@@ -171,8 +171,12 @@ func (s TransferLeader) Check(r *core.Region, stores *core.Stores) error {
 	case !r.Healthy(p.Id):
 		return fmt.Errorf("peer %d on store %d is pending or down", p.Id, s.To)
 	}
-	if st := stores.Get(s.To); st == nil || st.IsTombstone() {
+	st := stores.Get(s.To)
+	if st == nil || st.IsTombstone() {
 		return fmt.Errorf("store %d is gone", s.To)
+	}
+	if stores.Suspect(st) {
+		return fmt.Errorf("the other stores take store %d for dead", s.To)
 	}
 	return nil
 }

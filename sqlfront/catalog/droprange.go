@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/tikv/client-go/v2/kv"
 
 	"github.com/copradb/copra/internal/pgerror"
 )
@@ -18,6 +19,8 @@ type DropRange struct {
 	Counters [][]byte
 	// QueuedTS is the start of the transaction that dropped it.
 	QueuedTS uint64
+	// CommitTS is when that was committed; DropRanges fills it in.
+	CommitTS uint64 `json:"-"`
 	What     string // for logs
 }
 
@@ -28,7 +31,8 @@ func (s *Store) DropRanges(ctx context.Context) ([]DropRange, error) {
 		return nil, fmt.Errorf("get a timestamp: %w", err)
 	}
 	var out []DropRange
-	err = s.scan(ctx, s.kv.GetSnapshot(ts), dropPrefix, func(key []byte, _ int64, data []byte) error {
+	snap := s.kv.GetSnapshot(ts)
+	err = s.scan(ctx, snap, dropPrefix, func(key []byte, _ int64, data []byte) error {
 		var r DropRange
 		if err := decode(key, data, &r); err != nil {
 			return err
@@ -36,6 +40,13 @@ func (s *Store) DropRanges(ctx context.Context) ([]DropRange, error) {
 		out = append(out, r)
 		return nil
 	})
+	for i := range out {
+		v, err := snap.Get(ctx, idKey(dropPrefix, out[i].ID), kv.WithReturnCommitTS())
+		if err != nil {
+			return nil, fmt.Errorf("find out when %s was dropped: %w", out[i].What, err)
+		}
+		out[i].CommitTS = v.CommitTS
+	}
 	return out, err
 }
 

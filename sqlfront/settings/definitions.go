@@ -67,6 +67,7 @@ var transactionSettings = []definition{
 	{name: "transaction_read_only", kind: kindBool, value: "off", noResetAll: true, text: "Sets the current transaction's read-only status."},
 	{name: "transaction_deferrable", kind: kindBool, value: "off", noResetAll: true, text: "Whether to defer a read-only serializable transaction."},
 	{name: "statement_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed duration of any statement."},
+	{name: "log_min_duration_statement", kind: kindMillis, value: "1000", min: -1, max: math.MaxInt32, text: "Sets the minimum execution time above which statements are logged; -1 logs none, 0 all."},
 	{name: "lock_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed duration of any wait for a lock."},
 	{name: "idle_in_transaction_session_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed idle time between queries, when in a transaction."},
 	{name: "idle_session_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed idle time between queries, when not in a transaction."},

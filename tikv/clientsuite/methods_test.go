@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -37,6 +38,11 @@ type session struct {
 	cl     *txnkv.Client
 }
 
+var runs atomic.Int64
+
+// fresh is a prefix that no other run has, and that ends with a slash.
+func fresh(name string) string { return fmt.Sprintf("%s/%04d/", name, runs.Add(1)) }
+
 func newSession(t *testing.T, c *cluster, prefix string) *session {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
@@ -50,7 +56,7 @@ func TestMethods(t *testing.T) {
 		for _, m := range group {
 			t.Run(m.name, func(t *testing.T) {
 				t.Parallel()
-				m.run(newSession(t, c, "m/"+m.name+"/"))
+				m.run(newSession(t, c, fresh("m/"+m.name)))
 			})
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -170,5 +171,85 @@ func TestBatchedRequestsSayHowLongTheyWaited(t *testing.T) {
 	tv := resp.GetResponses()[0].GetGet().GetExecDetailsV2().GetTimeDetailV2()
 	if tv.GetKvGrpcWaitTimeNs() == 0 || tv.GetTotalRpcWallTimeNs() <= tv.GetKvGrpcWaitTimeNs() {
 		t.Errorf("the wait is not in the details: %v", resp)
+	}
+}
+
+// TestAskedHealthRidesAlong: client-go asks for a store's health on a stream and
+// takes it from where the stream's own feedback is, at most once a second.
+func TestAskedHealthRidesAlong(t *testing.T) {
+	c := start(t, 1, nil)
+	c.eventually("a leader", func() bool { _, info, ok := c.regionOf("k"); return ok && info.LeaderPeer != nil })
+	kv, _ := c.direct()
+	stream, err := kv.BatchCommands(c.ctx)
+	c.must(err)
+	last := uint64(time.Now().Add(-time.Hour).Unix()) // those of an earlier run were less
+	for range 3 {
+		c.must(stream.Send(&tikvpb.BatchCommandsRequest{RequestIds: []uint64{1}, Requests: []*tikvpb.BatchCommandsRequest_Request{
+			{Cmd: &tikvpb.BatchCommandsRequest_Request_GetHealthFeedback{GetHealthFeedback: &kvrpcpb.GetHealthFeedbackRequest{}}}}}))
+		msg, err := stream.Recv()
+		c.must(err)
+		h := msg.GetHealthFeedback()
+		if h == nil || h.GetStoreId() != c.nodes[0].StoreID() || h.GetSlowScore() != 1 || h.GetFeedbackSeqNo() <= last {
+			t.Fatalf("behind %d the health is %v", last, h)
+		}
+		last = h.GetFeedbackSeqNo()
+	}
+}
+
+// scraped is a sample of /metrics without labels.
+func (c *cluster) scraped(name string) float64 {
+	c.t.Helper()
+	resp, err := http.Get("http://" + c.nodes[0].StatusAddr() + "/metrics")
+	c.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	c.must(err)
+	for line := range strings.Lines(string(b)) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			c.must(err)
+			return v
+		}
+	}
+	c.t.Fatalf("/metrics has no %s", name)
+	return 0
+}
+
+// TestGroupCommitCounters: how many writes one sync of the Raft log carries can
+// be read off the metrics, and so can the stages of writes.
+func TestGroupCommitCounters(t *testing.T) {
+	c := start(t, 1, nil)
+	c.eventually("a leader", func() bool { _, info, ok := c.regionOf("k"); return ok && info.LeaderPeer != nil })
+	kv, rc := c.direct()
+	const clients, writes = 16, 8
+	before := map[string]float64{}
+	names := []string{"tikv_raftstore_log_sync_entries_sum", "tikv_raftstore_log_sync_entries_count", "tikv_raftstore_log_sync_total", "tikv_raftstore_commit_log_duration_seconds_count",
+		"tikv_raftstore_apply_log_duration_seconds_count", "tikv_raftstore_propose_log_size_count"}
+	for _, n := range names {
+		before[n] = c.scraped(n)
+	}
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			for range writes {
+				if r, err := kv.RawPut(c.ctx, &kvrpcpb.RawPutRequest{Context: rc, Key: []byte{byte(i)}, Value: []byte("v")}); err != nil || r.RegionError != nil {
+					t.Error(r, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	grown := map[string]float64{}
+	for _, n := range names {
+		grown[n] = c.scraped(n) - before[n]
+	}
+	for n, v := range grown {
+		if v < clients*writes && n != "tikv_raftstore_log_sync_entries_count" && n != "tikv_raftstore_log_sync_total" {
+			t.Errorf("%s grew by %v for %d writes", n, v, clients*writes)
+		}
+	}
+	syncs := grown["tikv_raftstore_log_sync_entries_count"]
+	if syncs == 0 || syncs > grown["tikv_raftstore_log_sync_entries_sum"]+5 {
+		t.Errorf("%v syncs carried %v entries", syncs, grown["tikv_raftstore_log_sync_entries_sum"])
 	}
 }

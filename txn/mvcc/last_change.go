@@ -56,7 +56,7 @@ func (r *Reader) LastChange(enc []byte, commitTS uint64, w *Write) (LastChange, 
 		if c := lastChangeAbove(at, &next, steps); c.Known() {
 			return c, nil
 		}
-		at, next, ok, err = r.nextWrite(enc)
+		at, next, ok, err = r.NextWrite(enc)
 	}
 	return NoChange, err
 }

@@ -64,8 +64,8 @@ func (r *Reader) SeekWrite(enc []byte, ts uint64) (commitTS uint64, w Write, ok 
 	return r.current(enc)
 }
 
-// nextWrite is SeekWrite for the record after the one last returned.
-func (r *Reader) nextWrite(enc []byte) (commitTS uint64, w Write, ok bool, err error) {
+// NextWrite is SeekWrite for the record after the one last returned.
+func (r *Reader) NextWrite(enc []byte) (commitTS uint64, w Write, ok bool, err error) {
 	if !r.iter.Next() {
 		return 0, Write{}, false, r.iter.Error()
 	}
@@ -104,7 +104,7 @@ func (r *Reader) GetWrite(enc []byte, ts uint64) (commitTS uint64, w Write, ok b
 		}
 		switch {
 		case !w.LastChange.jump():
-			commitTS, w, ok, err = r.nextWrite(enc)
+			commitTS, w, ok, err = r.NextWrite(enc)
 		case w.LastChange.TS == 0:
 			return 0, Write{}, false, nil
 		default:
@@ -157,7 +157,7 @@ type TxnRecord struct {
 // is not known.
 func (r *Reader) TxnRecord(enc []byte, startTS uint64) (TxnRecord, error) {
 	commitTS, w, ok, err := r.SeekWrite(enc, math.MaxUint64)
-	for ; ok && err == nil && commitTS >= startTS; commitTS, w, ok, err = r.nextWrite(enc) {
+	for ; ok && err == nil && commitTS >= startTS; commitTS, w, ok, err = r.NextWrite(enc) {
 		if w.StartTS == startTS {
 			if w.Type == WriteRollback {
 				return TxnRecord{Fate: FateRolledBack}, nil

@@ -37,7 +37,7 @@ func newPD(version string) *cobra.Command {
 				return err
 			}
 			registry := cluster.NewRegistry()
-			o.Registerer = registry
+			o.Registerer, o.GCResolver = registry, cluster.NewGCResolver
 			server, err := pd.Start(cmd.Context(), o)
 			if err != nil {
 				return err

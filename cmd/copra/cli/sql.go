@@ -40,6 +40,9 @@ number of them can run side by side, and one that is lost is simply started agai
 				return err
 			}
 			o.MemoryBytesMax = int64(memoryLimit)
+			if o.SlowQueryThreshold == 0 {
+				o.SlowQueryThreshold = time.Nanosecond // 0 ms: all
+			}
 			cluster.TuneGC()
 			startCtx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
@@ -61,6 +64,7 @@ number of them can run side by side, and one that is lost is simply started agai
 	f.StringVar(&o.FlightAddr, "flight-addr", "127.0.0.1:8815", "address of Arrow Flight SQL")
 	f.StringVar(&o.StatusAddr, "status-addr", "127.0.0.1:10080", "address of the status page and metrics")
 	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
+	f.DurationVar(&o.SlowQueryThreshold, "log-min-duration-statement", time.Second, "a statement that takes longer is logged; negative for none; sessions can SET it")
 	f.DurationVar(&wait, "start-timeout", time.Minute, "how long to wait for the cluster")
 	return cmd
 }

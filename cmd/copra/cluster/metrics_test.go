@@ -55,8 +55,9 @@ func (r *recorder) MustRegister(cs ...prometheus.Collector) {
 	}
 }
 
-// TestMetricNames: dashboards and alerts know metrics by their names, so a
-// change of one is a change that users see. After a wanted one run
+// TestMetricNames: dashboards and alerts know metrics by their names, so one
+// that is renamed or gone is a change that users see. After a wanted one, and to
+// put new ones under the test's eye, run
 //
 //	go test ./cmd/copra/cluster -run TestMetricNames -rewrite
 func TestMetricNames(t *testing.T) {
@@ -95,7 +96,7 @@ func TestMetricNames(t *testing.T) {
 	known := strings.Split(strings.TrimSpace(string(want)), "\n")
 	for _, n := range names {
 		if !slices.Contains(known, n) {
-			t.Errorf("new: %s", n)
+			t.Logf("new: %s", n)
 		}
 	}
 	for _, n := range known {

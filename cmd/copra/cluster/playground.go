@@ -104,6 +104,7 @@ func (p *Playground) startPDs(ctx context.Context, o PlaygroundOptions, registry
 			servers[i], errs[i] = pd.Start(ctx, pd.Config{
 				Name: name, DataDir: filepath.Join(o.DataDir, name), ClientAddr: o.PDClientAddrs[i], PeerAddr: o.PDPeerAddrs[i],
 				InitialCluster: strings.Join(cluster, ","), Replicas: min(3, o.Stores), Logger: o.Logger, Registerer: registry,
+				GCResolver: NewGCResolver,
 			})
 			if errs[i] != nil {
 				cancel() // the others would wait for it

@@ -29,7 +29,8 @@ type SQLOptions struct {
 	PDEndpoints                  []string
 	Addr, FlightAddr, StatusAddr string
 	MemoryBytesMax               int64
-	Locals                       *Locals // stores of this process, may be nil
+	SlowQueryThreshold           time.Duration // see sqlfront.Options
+	Locals                       *Locals       // stores of this process, may be nil
 	Stores                       func() []storeInfo
 	Logger                       *slog.Logger
 	Registry                     *prometheus.Registry
@@ -73,6 +74,7 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 	}
 	n.db, err = sqlfront.Open(ctx, sqlfront.Options{
 		KV: n.kv, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
+		SlowQueryThreshold: o.SlowQueryThreshold,
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -102,9 +103,14 @@ func Events(log *slog.Logger, fatal *Fatal, m *Metrics) *pebble.EventListener {
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			m.stallCount.Inc()
 			m.stalled.Store(true)
+			m.stallBegan.Store(int64(time.Since(m.base)))
 			log.Warn("writes stall", "reason", info.Reason)
 		},
-		WriteStallEnd: func() { m.stalled.Store(false) },
+		WriteStallEnd: func() {
+			if m.stalled.Swap(false) {
+				m.stallTime.Add((time.Since(m.base) - time.Duration(m.stallBegan.Load())).Seconds())
+			}
+		},
 		LowDiskSpace: func(info pebble.LowDiskSpaceInfo) {
 			log.Warn("disk space runs low", "available_bytes", info.AvailBytes, "total_bytes", info.TotalBytes)
 		},

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +40,9 @@ type Metrics struct {
 	diskSlow   prometheus.Counter
 	noSpace    prometheus.Counter
 	stalled    atomic.Bool
+	stallTime  prometheus.Counter
+	stallBegan atomic.Int64 // nanoseconds since base
+	base       time.Time
 	gauges     []gauge
 }
 
@@ -56,6 +60,9 @@ func NewMetrics(name string, reg prometheus.Registerer) (*Metrics, error) {
 		reg: reg,
 		stallCount: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tikv_engine_write_stall_total", Help: "Write stalls begun.", ConstLabels: labels}),
+		stallTime: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tikv_engine_write_stall_seconds_total", Help: "Seconds for which writes stalled.", ConstLabels: labels}),
+		base: time.Now(),
 		noSpace: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tikv_engine_no_space_total", Help: "Flushes and compactions that found no space.", ConstLabels: labels}),
 		diskSlow: prometheus.NewCounter(prometheus.CounterOpts{
@@ -75,10 +82,43 @@ func NewMetrics(name string, reg prometheus.Registerer) (*Metrics, error) {
 	add("tikv_engine_compactions_total", "Compactions done.", prometheus.CounterValue, func(p *pebble.Metrics) float64 { return float64(p.Compact.Count) })
 	add("tikv_engine_flushes_total", "Memtable flushes done.", prometheus.CounterValue, func(p *pebble.Metrics) float64 { return float64(p.Flush.Count) })
 	add("tikv_engine_bloom_useful_total", "Table reads that a bloom filter saved.", prometheus.CounterValue, func(p *pebble.Metrics) float64 { return float64(p.Filter.Hits) })
+	m.addWork(name)
 	if reg == nil {
 		return m, nil
 	}
 	return m, reg.Register(m)
+}
+
+// addWork adds what background work is under way, and what it has moved.
+func (m *Metrics) addWork(name string) {
+	add := func(metric, help, typ string, kind prometheus.ValueType, read func(*pebble.Metrics) float64) {
+		labels := prometheus.Labels{"db": name}
+		if typ != "" {
+			labels["type"] = typ
+		}
+		m.gauges = append(m.gauges, gauge{prometheus.NewDesc(metric, help, nil, labels), kind, read})
+	}
+	add("tikv_engine_num_running_compactions", "Compactions at work.", "", prometheus.GaugeValue, func(p *pebble.Metrics) float64 { return float64(p.Compact.NumInProgress) })
+	add("tikv_engine_num_running_flushes", "Flushes at work.", "", prometheus.GaugeValue, func(p *pebble.Metrics) float64 { return float64(p.Flush.NumInProgress) })
+	add("tikv_engine_num_snapshots", "Open snapshots.", "", prometheus.GaugeValue, func(p *pebble.Metrics) float64 { return float64(p.Snapshots.Count) })
+	const flow = "Bytes that compactions and flushes moved."
+	add("tikv_engine_compaction_flow_bytes", flow, "bytes_read", prometheus.CounterValue, func(p *pebble.Metrics) float64 {
+		return overLevels(p, func(l *pebble.LevelMetrics) uint64 { return l.TableBytesRead })
+	})
+	add("tikv_engine_compaction_flow_bytes", flow, "bytes_written", prometheus.CounterValue, func(p *pebble.Metrics) float64 {
+		return overLevels(p, func(l *pebble.LevelMetrics) uint64 { return l.TableBytesCompacted })
+	})
+	add("tikv_engine_compaction_flow_bytes", flow, "flush_write_bytes", prometheus.CounterValue, func(p *pebble.Metrics) float64 {
+		return overLevels(p, func(l *pebble.LevelMetrics) uint64 { return l.TableBytesFlushed })
+	})
+	add("tikv_engine_flow_bytes", "Bytes written to the log of the database.", "wal_file_bytes", prometheus.CounterValue, func(p *pebble.Metrics) float64 { return float64(p.WAL.BytesWritten) })
+}
+
+func overLevels(p *pebble.Metrics, of func(*pebble.LevelMetrics) uint64) (sum float64) {
+	for i := range p.Levels {
+		sum += float64(of(&p.Levels[i]))
+	}
+	return sum
 }
 
 // Stalled reports whether writes wait for flushes or compactions.
@@ -98,6 +138,7 @@ func (m *Metrics) Detach() {
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.stallCount.Describe(ch)
+	m.stallTime.Describe(ch)
 	m.diskSlow.Describe(ch)
 	m.noSpace.Describe(ch)
 	for _, g := range m.gauges {
@@ -108,6 +149,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.stallCount.Collect(ch)
+	m.stallTime.Collect(ch)
 	m.diskSlow.Collect(ch)
 	m.noSpace.Collect(ch)
 	db := m.db.Load()
