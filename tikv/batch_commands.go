@@ -29,8 +29,9 @@ const (
 )
 
 type batchAnswer struct {
-	id   uint64
-	resp *batchResponse
+	id    uint64
+	resp  *batchResponse
+	bytes int64
 }
 
 // BatchCommands serves many requests over one stream. Answers go out as they
@@ -56,6 +57,9 @@ func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 	w.finish()
 	close(answers)
 	sendErr := <-sent
+	for a := range answers { // the stream has failed
+		s.inFlight.answers.Release(a.bytes)
+	}
 	cancel()
 	if err == nil {
 		err = sendErr
@@ -102,9 +106,12 @@ func (s *Service) answer(ctx context.Context, id uint64, req *batchRequest, answ
 	if !ok {
 		return
 	}
+	a := batchAnswer{id, resp, int64(resp.Size())}
+	s.inFlight.answers.hold(a.bytes)
 	select {
-	case answers <- batchAnswer{id, resp}:
+	case answers <- a:
 	case <-ctx.Done():
+		s.inFlight.answers.Release(a.bytes)
 	}
 }
 
@@ -114,12 +121,14 @@ func (s *Service) sendAnswers(stream tikvpb.Tikv_BatchCommandsServer, answers <-
 	var lastHealth time.Time
 	for a := range answers {
 		msg := &tikvpb.BatchCommandsResponse{}
+		var bytes int64
 		add := func(a batchAnswer) {
+			bytes += a.bytes
 			msg.RequestIds = append(msg.RequestIds, a.id)
 			msg.Responses = append(msg.Responses, a.resp)
 		}
 		add(a)
-		for more := true; more && len(msg.Responses) < batchResponsesMax; {
+		for more := true; more && len(msg.Responses) < batchResponsesMax && bytes < answerMessageBytesMax; {
 			select {
 			case a, open := <-answers:
 				if !open {
@@ -138,7 +147,9 @@ func (s *Service) sendAnswers(stream tikvpb.Tikv_BatchCommandsServer, answers <-
 			msg.HealthFeedback, lastHealth = s.health(), now
 		}
 		msg.TikvSendTimeNs = uint64(now.UnixNano())
-		if err := stream.Send(msg); err != nil {
+		err := stream.Send(msg)
+		s.inFlight.answers.Release(bytes)
+		if err != nil {
 			return err
 		}
 	}

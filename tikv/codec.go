@@ -17,7 +17,9 @@ import (
 // codec gives its receive buffer back to a pool right after decoding; this one
 // hands every message bytes of its own. It also calls kvproto's generated code
 // directly.
-type serverCodec struct{}
+type serverCodec struct {
+	answers *answerBudget // counts large messages until they have gone out; nil: nobody does
+}
 
 var _ encoding.CodecV2 = serverCodec{}
 
@@ -30,7 +32,7 @@ type gogoMessage interface {
 }
 
 // Marshal implements encoding.CodecV2.
-func (serverCodec) Marshal(v any) (mem.BufferSlice, error) {
+func (c serverCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if m, ok := v.(*frame); ok {
 		return mem.BufferSlice{mem.SliceBuffer(m.data)}, nil
 	}
@@ -39,7 +41,7 @@ func (serverCodec) Marshal(v any) (mem.BufferSlice, error) {
 		if _, err := m.MarshalToSizedBuffer(*buf); err != nil {
 			return nil, fmt.Errorf("encode %T: %w", v, err)
 		}
-		return mem.BufferSlice{mem.NewBuffer(buf, grpcbuf.Pool)}, nil
+		return mem.BufferSlice{c.answers.buffer(buf)}, nil
 	}
 	m := messageV2(v)
 	if m == nil {

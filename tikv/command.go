@@ -96,12 +96,19 @@ func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, e
 		return c.refuse(sqlRefusal), nil
 	}
 	size := int64(req.Size())
-	if why := s.inFlight.admit(size, c.ending); why != "" {
+	why, wait, err := s.inFlight.admitted(ctx, c.name, size, c.ending)
+	if err != nil {
+		return resp, toStatus(c.name, err)
+	}
+	if why != "" {
 		s.metrics.refusals.WithLabelValues(c.name).Inc()
-		return c.busy(why)
+		return c.busy(why, wait)
 	}
 	defer s.inFlight.done(size)
 	resp, err = c.run(s, t.Context(), req)
+	if err == nil {
+		s.inFlight.answered(c.name, resp)
+	}
 	s.tracked(t, c.name, req, resp, err)
 	if err != nil {
 		return resp, toStatus(c.name, err)
@@ -126,6 +133,9 @@ func (c *command[Q, R]) serveBatched(ctx context.Context, s *Service, req Q) (re
 		if c.refuse != nil {
 			return c.refuse(text), true
 		}
+		// A response without room for a text. Of the region errors this is the one
+		// after which clients don't try again.
+		return c.regionError(&errorpb.Error{Message: text, RaftEntryTooLarge: &errorpb.RaftEntryTooLarge{RegionId: req.GetContext().GetRegionId()}}), true
 	case codes.Unknown:
 		return resp, true // no answer: the call has failed, whatever it did
 	case codes.DeadlineExceeded:

@@ -68,6 +68,8 @@ type Config struct {
 	// ResolvedTSInterval is how often the timestamps advance up to which replicas
 	// serve stale reads; 0 means resolvedts.IntervalDefault.
 	ResolvedTSInterval time.Duration
+	// Quota bounds what clients read and write in a second.
+	Quota QuotaConfig
 	// TTLPollInterval is how often raw values that have expired are removed; 0
 	// means raw.TTLPollIntervalDefault.
 	TTLPollInterval time.Duration

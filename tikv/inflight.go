@@ -1,8 +1,10 @@
 package tikv
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"google.golang.org/grpc/codes"
@@ -26,9 +28,13 @@ const (
 type inFlight struct {
 	count, bytes       atomic.Int64
 	countMax, bytesMax int64
+	answers            answerBudget
+	quotas             quotas
 }
 
-func newInFlight() *inFlight { return &inFlight{countMax: requestCountMax, bytesMax: requestBytesMax} }
+func newInFlight() *inFlight {
+	return &inFlight{countMax: requestCountMax, bytesMax: requestBytesMax, answers: answerBudget{max: answerBytesMax}}
+}
 
 // admit counts a request in, or says why not.
 func (f *inFlight) admit(bytes int64, ending bool) (why string) {
@@ -56,10 +62,38 @@ func (f *inFlight) done(bytes int64) {
 }
 
 // busy refuses a request: by a region error where its response has room for one.
-func (c *command[Q, R]) busy(why string) (resp R, err error) {
+func (c *command[Q, R]) busy(why string, wait time.Duration) (resp R, err error) {
 	if c.regionError == nil {
 		return resp, status.Error(codes.ResourceExhausted, fmt.Sprintf("%s: server is busy: %s", c.name, why))
 	}
+	ms := max(uint64(wait.Milliseconds()), requestBusyBackoff)
 	return c.regionError(&errorpb.Error{Message: "server is busy: " + why, ServerIsBusy: &errorpb.ServerIsBusy{
-		Reason: why, BackoffMs: requestBusyBackoff, EstimatedWaitMs: requestBusyBackoff}}), nil
+		Reason: why, BackoffMs: ms, EstimatedWaitMs: uint32(ms)}}), nil
+}
+
+// admitted asks all limits whether a request may be served. The caller owes done
+// if there is no reason why not, and no error.
+func (f *inFlight) admitted(ctx context.Context, method string, bytes int64, ending bool) (why string, wait time.Duration, err error) {
+	if f.answers.full() && readMethods[method] {
+		return answerMemoryReason, 0, nil
+	}
+	if why = f.admit(bytes, ending); why != "" {
+		return why, 0, nil
+	}
+	if f.quotas != (quotas{}) {
+		if why, wait, err = f.quotas.admit(ctx, method, bytes); why != "" || err != nil {
+			f.done(bytes)
+		}
+	}
+	return why, wait, err
+}
+
+// answered charges the answer of a read to its quota.
+func (f *inFlight) answered(method string, resp any) {
+	if f.quotas.read == nil || !readMethods[method] {
+		return
+	}
+	if m, ok := resp.(interface{ Size() int }); ok {
+		f.quotas.read.use(int64(m.Size()), time.Now())
+	}
 }

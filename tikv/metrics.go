@@ -44,7 +44,8 @@ func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
 		}, []string{"type", "code"}),
 		inFlight: []prometheus.Collector{
 			gauge("tikv_grpc_msg_in_flight", "gRPC requests being served.", &f.count),
-			gauge("tikv_grpc_msg_in_flight_bytes", "Bytes of the gRPC requests being served.", &f.bytes)},
+			gauge("tikv_grpc_msg_in_flight_bytes", "Bytes of the gRPC requests being served.", &f.bytes),
+			gauge("tikv_grpc_answer_in_flight_bytes", "Bytes of answers that have not gone out yet.", &f.answers.used)},
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tikv_server_request_batch_size",
 			Help:    "Requests in one message of a BatchCommands stream.",

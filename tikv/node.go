@@ -315,6 +315,7 @@ func (n *Node) buildStore(context.Context) error {
 		return err
 	}
 	flight := newInFlight()
+	flight.quotas = newQuotas(n.cfg.Quota)
 	m, err := newMetrics(n.cfg.Registerer, flight)
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
@@ -322,7 +323,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.onStop(m.unregister)
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
-		txn: n.txn, raw: raw.New(front, nil), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
+		txn: n.txn, raw: raw.New(front, nil).WithAnswers(&flight.answers), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
 		log: n.log, metrics: m, inFlight: flight, slow: n.slow, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	// Above those of an earlier run, as long as they are fewer than one a second.
@@ -376,7 +377,7 @@ func (n *Node) serve(context.Context) error {
 	n.onStop(n.wg.Wait) // the last user of what is closed after it
 	forward := newForwarder(n.addr, n.pd.GetAllStores, append([]grpc.DialOption{transport.KeepaliveOption()}, n.cfg.DialOptions...), n.service.metrics)
 	n.onStop(forward.close)
-	server := newGRPCServer(append(forward.serverOptions(), n.cfg.ServerOptions...)...)
+	server := newGRPCServer(&n.service.inFlight.answers, append(forward.serverOptions(), n.cfg.ServerOptions...)...)
 	tikvpb.RegisterTikvServer(server, n.service)
 	deadlockpb.RegisterDeadlockServer(server, n.detector.Server())
 	n.health = health.NewServer()

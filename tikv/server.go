@@ -25,9 +25,9 @@ const (
 )
 
 // newGRPCServer returns the store's server, without services.
-func newGRPCServer(extra ...grpc.ServerOption) *grpc.Server {
+func newGRPCServer(answers *answerBudget, extra ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append([]grpc.ServerOption{
-		grpc.ForceServerCodecV2(serverCodec{}),
+		grpc.ForceServerCodecV2(serverCodec{answers}),
 		grpcbuf.ServerOption(),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientPingMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPingTime, Timeout: serverPingTimeout}),

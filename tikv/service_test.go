@@ -72,9 +72,9 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	splits := &splitRecorder{}
-	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil), regions: splits, slowScore: func() uint64 { return slowScoreHealthy }, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
+	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil).WithAnswers(&flight.answers), regions: splits, slowScore: func() uint64 { return slowScoreHealthy }, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
 		log: slog.New(slog.DiscardHandler), metrics: m, inFlight: flight, batchSlots: make(chan struct{}, batchRequestsMax)}
-	server := newGRPCServer()
+	server := newGRPCServer(&flight.answers)
 	tikvpb.RegisterTikvServer(server, s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

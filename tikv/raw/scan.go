@@ -167,7 +167,8 @@ func (s *Service) scanRanges(ctx context.Context, rc *kvrpcpb.Context, cf string
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	var budget responseBudget
+	budget := responseBudget{shared: s.answers}
+	defer budget.release()
 	for _, sc := range scans {
 		if pairs, err = s.collect(ctx, snap, sc, &budget, pairs); err != nil {
 			return nil, err

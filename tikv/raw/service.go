@@ -26,11 +26,26 @@ const (
 	latchSlots       = 4 << 10
 )
 
+// AnswerBudget is what all answers together may occupy while they are made.
+type AnswerBudget interface {
+	// Take counts bytes in, beside those that the same answer has taken before, or
+	// reports that there is no room for them.
+	Take(bytes, before int64) bool
+	Release(bytes int64)
+}
+
 // Service answers raw requests. Its methods may be called concurrently.
 type Service struct {
 	engine  kv.Engine
 	now     func() time.Time
 	latches *latch.Latches
+	answers AnswerBudget // nil: no limit over all
+}
+
+// WithAnswers makes large answers share a budget; before the first request.
+func (s *Service) WithAnswers(b AnswerBudget) *Service {
+	s.answers = b
+	return s
 }
 
 // New returns a service on e. now is the clock of TTLs, time.Now if nil.
@@ -162,7 +177,8 @@ func (s *Service) batchGet(ctx context.Context, req *kvrpcpb.RawBatchGetRequest)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	budget := responseBudget{}
+	budget := responseBudget{shared: s.answers}
+	defer budget.release()
 	for _, key := range req.GetKeys() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -188,11 +204,37 @@ func (s *Service) batchGet(ctx context.Context, req *kvrpcpb.RawBatchGetRequest)
 
 // responseBudget refuses an answer that would be too large. Cutting it off
 // instead would look like the end of the data.
-type responseBudget struct{ bytes int }
+type responseBudget struct {
+	bytes, taken int
+	shared       AnswerBudget
+}
+
+const (
+	responseStepBytes   = 1 << 20 // taken from the shared budget at a time
+	responseBusyBackoff = 100 * time.Millisecond
+	responseBusyReason  = "the answers that clients have not read yet exceed their memory; read them, or ask for less at a time"
+)
 
 func (b *responseBudget) take(n int) error {
 	if b.bytes += n; b.bytes > ResponseBytesMax {
 		return status.Errorf(codes.ResourceExhausted, "the answer exceeds %d bytes; ask for fewer keys", ResponseBytesMax)
 	}
+	if b.shared == nil || b.bytes < b.taken+responseStepBytes {
+		return nil
+	}
+	step := b.bytes - b.taken
+	if !b.shared.Take(int64(step), int64(b.taken)) {
+		ms := uint64(responseBusyBackoff.Milliseconds())
+		return &kv.RegionError{Err: &errorpb.Error{Message: "server is busy: " + responseBusyReason,
+			ServerIsBusy: &errorpb.ServerIsBusy{Reason: responseBusyReason, BackoffMs: ms, EstimatedWaitMs: uint32(ms)}}}
+	}
+	b.taken += step
 	return nil
+}
+
+// release ends the making of the answer: who sends it counts it from now on.
+func (b *responseBudget) release() {
+	if b.taken > 0 {
+		b.shared.Release(int64(b.taken))
+	}
 }

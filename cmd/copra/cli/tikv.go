@@ -23,6 +23,8 @@ func newTiKV(version string) *cobra.Command {
 		splitSize    = config.Bytes(96 << 20)
 		snapshotRate = config.Bytes(transport.SnapshotBytesPerSecondDefault)
 		maxSize      config.Bytes
+		readQuota    config.Bytes
+		writeQuota   config.Bytes
 		reserve      config.Bytes
 		capacity     config.Bytes
 		hibernate    bool
@@ -54,6 +56,7 @@ them hold three replicas of everything and survive the loss of one.
 					return err
 				}
 			}
+			o.Quota = tikv.QuotaConfig{ForegroundReadBandwidth: int64(readQuota), ForegroundWriteBandwidth: int64(writeQuota)}
 			if o.SnapshotBytesPerSecond = int64(snapshotRate); snapshotRate == 0 {
 				return fmt.Errorf("--snapshot-rate must be more than 0")
 			}
@@ -107,6 +110,8 @@ them hold three replicas of everything and survive the loss of one.
 	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
 	f.Var(&capacity, "capacity", "what the store may use of the disk (default all of it)")
 	f.Var(&reserve, "reserve-space", "room on the disk that clients don't get (default 5 % of the capacity, at most 5GiB)")
+	f.Var(&readQuota, "foreground-read-bandwidth", "what clients may read in a second (default as much as they like)")
+	f.Var(&writeQuota, "foreground-write-bandwidth", "what clients may write in a second (default as much as they like)")
 	f.Var(&snapshotRate, "snapshot-rate", "how much of snapshots the store sends in a second, over all")
 	f.Var(&splitSize, "region-split-size", "a region larger than --region-max-size splits into parts of this size")
 	f.BoolVar(&hibernate, "hibernate-regions", true, "let idle regions sleep: no ticks, no heartbeats")
