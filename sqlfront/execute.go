@@ -27,7 +27,9 @@ func (s *session) Execute(ctx context.Context, pr Prepared, params []sqltypes.Da
 	var r Result
 	finish := func() { // a result calls it when it is closed
 		cancel()
-		if r != nil {
+		if rows, ok := r.(*streaming); ok {
+			logged(rows.Tag(), rows.failed)
+		} else if r != nil {
 			logged(r.Tag(), nil)
 		}
 	}

@@ -14,6 +14,9 @@ import (
 	"github.com/copradb/copra/txn/mvcc"
 )
 
+// protectedMark is the value of a protected rollback, as TiKV shows (and stores) it.
+const protectedMark = "P"
+
 // mvccRecordsMax bounds the records of one key that the debug requests answer.
 const mvccRecordsMax = 10_000
 
@@ -148,9 +151,13 @@ func mvccInfo(snap kv.Snapshot, enc []byte) (*kvrpcpb.MvccInfo, error) {
 		if err != nil {
 			return false, fmt.Errorf("key %x at %d: %w", enc, commitTS, err)
 		}
+		value = bytes.Clone(w.ShortValue)
+		if w.Protected {
+			value = []byte(protectedMark)
+		}
 		info.Writes = append(info.Writes, &kvrpcpb.MvccWrite{
 			Type: w.Type.Op(), StartTs: w.StartTS, CommitTs: commitTS,
-			ShortValue: bytes.Clone(w.ShortValue), HasOverlappedRollback: w.OverlappedRollback,
+			ShortValue: value, HasOverlappedRollback: w.OverlappedRollback,
 			LastChangeTs: w.LastChange.TS, VersionsToLastChange: w.LastChange.Versions,
 		})
 		return len(info.Writes) == mvccRecordsMax, nil

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -225,9 +227,29 @@ func (s *mvccSource) byKey(ctx context.Context, key []byte) (r mvccReply, err er
 			err = errors.New(resp.GetError())
 		}
 		r.set(key, resp.GetInfo())
-		return resp.GetRegionError(), err
+		if err != nil || resp.GetRegionError() != nil || r.Shown == nil {
+			return resp.GetRegionError(), err
+		}
+		return s.lockOf(ctx, c, rc, key, r.Shown)
 	})
 	return r, err
+}
+
+// lockOf adds what only a search for locks says: min_commit_ts, and all holders
+// of a shared lock.
+func (s *mvccSource) lockOf(ctx context.Context, c tikvpb.TikvClient, rc *kvrpcpb.Context, key []byte, l *mvccLock) (*errorpb.Error, error) {
+	resp, err := c.KvScanLock(ctx, &kvrpcpb.ScanLockRequest{
+		Context: rc, StartKey: key, EndKey: append(bytes.Clone(key), 0), MaxVersion: math.MaxUint64, Limit: 1})
+	if err != nil || resp.GetRegionError() != nil {
+		return resp.GetRegionError(), err
+	}
+	for _, info := range resp.GetLocks() { // none: it was released meanwhile
+		l.MinCommitTS = info.GetMinCommitTs()
+		for _, h := range info.GetSharedLockInfos() {
+			l.Holders = append(l.Holders, mvccHolder{h.GetLockType().String(), h.GetLockVersion(), hex.EncodeToString(h.GetPrimaryLock()), h.GetLockTtl(), h.GetMinCommitTs()})
+		}
+	}
+	return nil, nil
 }
 
 func (s *mvccSource) byStartTS(ctx context.Context, at []byte, ts uint64) (r mvccReply, end []byte, err error) {

@@ -32,11 +32,22 @@ type mvccLock struct {
 	Primary     string   `json:"primary"`
 	TTLMs       uint64   `json:"ttl_ms"`
 	ForUpdateTS uint64   `json:"for_update_ts,omitempty"`
+	MinCommitTS uint64   `json:"min_commit_ts,omitempty"`
 	TxnSize     uint64   `json:"txn_size"`
 	AsyncCommit bool     `json:"async_commit,omitempty"`
 	Secondaries []string `json:"secondaries,omitempty"`
 	RollbackTS  []uint64 `json:"rollback_ts,omitempty"`
 	Value       string   `json:"short_value,omitempty"`
+	// Holders are those of a shared lock; the fields above are the first one's.
+	Holders []mvccHolder `json:"holders,omitempty"`
+}
+
+type mvccHolder struct {
+	Type        string `json:"type"`
+	StartTS     uint64 `json:"start_ts"`
+	Primary     string `json:"primary"`
+	TTLMs       uint64 `json:"ttl_ms"`
+	MinCommitTS uint64 `json:"min_commit_ts,omitempty"`
 }
 
 type mvccWrite struct {
@@ -44,6 +55,7 @@ type mvccWrite struct {
 	StartTS    uint64 `json:"start_ts"`
 	CommitTS   uint64 `json:"commit_ts"`
 	Overlapped bool   `json:"overlapped_rollback,omitempty"`
+	Protected  bool   `json:"protected,omitempty"` // a rollback that stays
 	Value      string `json:"short_value,omitempty"`
 }
 
@@ -70,7 +82,8 @@ func (r *mvccReply) set(key []byte, info *kvrpcpb.MvccInfo) {
 		}
 	}
 	for _, w := range info.GetWrites() {
-		r.Writes = append(r.Writes, mvccWrite{w.GetType().String(), w.GetStartTs(), w.GetCommitTs(), w.GetHasOverlappedRollback(), hex.EncodeToString(w.GetShortValue())})
+		r.Writes = append(r.Writes, mvccWrite{w.GetType().String(), w.GetStartTs(), w.GetCommitTs(), w.GetHasOverlappedRollback(),
+			w.GetType() == kvrpcpb.Op_Rollback && string(w.GetShortValue()) == "P", hex.EncodeToString(w.GetShortValue())})
 	}
 	for _, v := range info.GetValues() {
 		r.Values = append(r.Values, mvccValue{v.GetStartTs(), hex.EncodeToString(v.GetValue())})
@@ -148,6 +161,9 @@ func (r *mvccReply) table(w io.Writer) error {
 		}
 		for _, v := range r.Writes {
 			note := valueText(v.Value)
+			if v.Protected {
+				note = "protected"
+			}
 			if v.Overlapped {
 				note += " (a transaction that started at this commit_ts was rolled back)"
 			}
@@ -165,6 +181,13 @@ func (r *mvccReply) table(w io.Writer) error {
 func (l *mvccLock) print(t io.Writer) {
 	primary, _ := hex.DecodeString(l.Primary)
 	fmt.Fprintf(t, "lock\t%s\tstart_ts %s\tlives %d ms\t%s\n  primary\t%s\n", l.Type, exactTS(l.StartTS), l.TTLMs, valueText(l.Value), escaped(primary))
+	if l.MinCommitTS != 0 {
+		fmt.Fprintf(t, "  min_commit_ts\t%s\n", exactTS(l.MinCommitTS))
+	}
+	for _, h := range l.Holders {
+		primary, _ := hex.DecodeString(h.Primary)
+		fmt.Fprintf(t, "  holder\t%s\tstart_ts %s\tlives %d ms\tprimary %s\n", h.Type, exactTS(h.StartTS), h.TTLMs, escaped(primary))
+	}
 	if l.ForUpdateTS != 0 {
 		fmt.Fprintf(t, "  for_update_ts\t%s\n", exactTS(l.ForUpdateTS))
 	}

@@ -119,6 +119,22 @@ func TestCtlMvcc(t *testing.T) {
 		Context: &kvrpcpb.Context{RegionId: s.rc.RegionId, RegionEpoch: s.rc.RegionEpoch, Peer: s.rc.Peer}, Key: []byte("k"), Value: []byte("raw\xff"), Ttl: 1000})
 	s.ok(raw.GetRegionError(), err)
 
+	shared, err := s.node.Service().KvPessimisticLock(t.Context(), &kvrpcpb.PessimisticLockRequest{
+		Context: s.rc, StartVersion: second, ForUpdateTs: second, PrimaryLock: []byte("p"), LockTtl: 5000,
+		Mutations: []*kvrpcpb.Mutation{{Op: kvrpcpb.Op_SharedPessimisticLock, Key: []byte("s")}}})
+	s.ok(shared.GetRegionError(), err)
+	if shared.GetErrors() != nil {
+		t.Fatal(shared)
+	}
+	other, err := s.node.Service().KvPessimisticLock(t.Context(), &kvrpcpb.PessimisticLockRequest{
+		Context: s.rc, StartVersion: second + 7, ForUpdateTs: second + 7, PrimaryLock: []byte("q"), LockTtl: 6000,
+		Mutations: []*kvrpcpb.Mutation{{Op: kvrpcpb.Op_SharedPessimisticLock, Key: []byte("s")}}})
+	s.ok(other.GetRegionError(), err)
+	back, err := s.node.Service().KvBatchRollback(t.Context(), &kvrpcpb.BatchRollbackRequest{Context: s.rc, StartVersion: first + 9, Keys: [][]byte{[]byte("r")}})
+	s.ok(back.GetRegionError(), err)
+
+	s.shows([]string{"--key", "s"}, "holder", "lives 5000 ms", "lives 6000 ms", "primary p", "primary q")
+	s.shows([]string{"--key", "r"}, "version", "Rollback", fmt.Sprintf("start_ts %d", first+9))
 	s.shows([]string{"--key", "k"}, "hexadecimal", "6B", "lock", fmt.Sprintf("start_ts %d (1970-01-01 00:00:00.020)", second), "primary", "lives 3000 ms",
 		`"locked"`, "version", "Put", fmt.Sprintf("commit_ts %d", first+1), "value", "(1000 bytes)")
 	s.shows([]string{"--key", "6b", "--format", "hex"}, "lock")
