@@ -25,8 +25,13 @@ import (
 //	            of transactions), or is marked
 //	            so by the client; leadership
 //	            goes to a store with room
-//	full        what is marked so; changes of    heartbeats, votes, and entries
-//	            members, transfers, truncation   that are no writes
+//	full        what is marked so; changes of    heartbeats, votes, entries that
+//	            members, transfers, truncation   are no writes, and what leaders of
+//	                                             earlier terms left uncommitted
+//
+// The last are for reads: a leader serves none before an entry of its own term
+// is committed, and so all that is before it in the log. They get a share of the
+// reserve (disk.Space.TailRoom).
 //
 // Reads are served at every level. Behind an error of the disk itself the level
 // is "full" until it takes writes again; no restart is needed.
@@ -74,6 +79,7 @@ func (s *Store) checkDisk() {
 	s.unchecked.Store(0)
 	data, log := s.engine.Pressure(), s.raftLog.Pressure()
 	level := s.space.Check(data.MemTableBytes+log.MemTableBytes, data.DiskUsageBytes+log.DiskUsageBytes)
+	s.fullTail.Store(0)
 	s.checkAfter.Store(max(s.space.AboveReserve()/diskCheckShare, diskCheckBytesMin))
 	if level != disk.Normal {
 		s.flushSoon() // so that logs can be truncated
@@ -172,19 +178,48 @@ func takesRoom(b *kv.Batch) bool {
 	}
 }
 
-// refusedByDisk reports whether a message brings writes that the full disk has
-// no room for. Elections, changes of members and truncations go on: an entry
-// that is no write is small.
-func (s *Store) refusedByDisk(m *RaftMessage) bool {
+// admitByDisk returns what of a message a full disk takes, nil for nothing:
+// entries up to the first write that it has no room for, as if the rest had been
+// lost. Elections, changes of members and truncations go on: an entry that is no
+// write is small.
+func (s *Store) admitByDisk(m *RaftMessage) *RaftMessage {
 	if s.space.Level() != disk.AlreadyFull || m.Msg.GetType() != raftpb.MsgApp {
+		return m
+	}
+	es := m.Msg.GetEntries()
+	// A new leader waits for the commit of all that is before its own first
+	// entry. Who only lags behind what is committed has to wait for room.
+	needed := len(es) > 0 && es[len(es)-1].GetIndex() > m.Msg.GetCommit()
+	for i, e := range es {
+		data := e.GetData()
+		if e.GetType() != raftpb.EntryNormal || len(data) < 2 || data[1] != entryKindWrite ||
+			needed && e.GetTerm() < m.Msg.GetTerm() && s.admitTail(int64(len(data))) {
+			continue
+		}
+		if i == 0 {
+			return nil
+		}
+		cut := *m // others may hold the message
+		cut.Msg = &raftpb.Message{
+			Type: m.Msg.Type, From: m.Msg.From, To: m.Msg.To, Term: m.Msg.Term,
+			LogTerm: m.Msg.LogTerm, Index: m.Msg.Index, Commit: m.Msg.Commit, Entries: es[:i:i],
+		}
+		return &cut
+	}
+	return m
+}
+
+// tailCost is how many bytes of the disk a byte of an entry takes in the end:
+// in the log, in a table, and in the compaction of that.
+const tailCost = 3
+
+// admitTail reports whether the reserve has room for a write of an earlier term.
+func (s *Store) admitTail(bytes int64) bool {
+	if s.fullTail.Add(bytes*tailCost) > s.space.TailRoom() {
+		s.fullTail.Add(-bytes * tailCost)
 		return false
 	}
-	for _, e := range m.Msg.GetEntries() {
-		if data := e.GetData(); e.GetType() == raftpb.EntryNormal && len(data) > 1 && data[1] == entryKindWrite {
-			return true
-		}
-	}
-	return false
+	return true
 }
 
 // mailShedLeader asks a leader to hand over to somebody whose store is better

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"github.com/copradb/copra/raftstore/rafttest"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 const (
@@ -254,4 +256,46 @@ func TestMessageCarriesDiskLevel(t *testing.T) {
 			require.Equal(t, tombstone, out.Tombstone)
 		}
 	}
+}
+
+// A leader is elected among full disks with a write in its log that nobody has
+// committed: the reserve takes it, so that linearizable reads go on. New writes
+// are refused as before.
+func TestNewLeaderAmongFullDisksReads(t *testing.T) {
+	diskCluster(t, 3, func(t *testing.T, f *filler) {
+		f.c.Put("a", "1")
+		f.c.PD.TransferLeader(first, 1)
+		f.c.Put("a", "2")
+		// The last write comes to store 2 alone, and the leader never hears of it.
+		f.c.Net.SetFilter(func(m *raftstore.RaftMessage, _ func()) bool {
+			lost := m.From.StoreId == 2 && m.To.StoreId == 1 && m.Msg.GetType() == raftpb.MsgAppResp ||
+				m.From.StoreId == 1 && m.To.StoreId == 3 && m.Msg.GetType() == raftpb.MsgApp
+			return !lost
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		err := f.c.PutAt(ctx, 1, f.c.Context(1, first), "a", "3")
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		for id := uint64(2); id <= 3; id++ {
+			d := f.c.Node(id).Disk
+			d.Resize(d.Used() + 14<<20) // less than 2/5 of the reserve, more than 1/5
+		}
+		f.c.Crash(1, 0)
+		f.c.Net.SetFilter(nil)
+		f.c.Eventually("full disks", func() bool {
+			return f.c.Node(2).Store.DiskLevel() == disk.AlreadyFull && f.c.Node(3).Store.DiskLevel() == disk.AlreadyFull
+		})
+		lead := f.c.WaitLeader(first)
+		require.Equal(t, uint64(2), lead, "only store 2 has all of the log")
+		read, cancelRead := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancelRead()
+		got := ""
+		for err = io.EOF; err != nil && read.Err() == nil; time.Sleep(100 * time.Millisecond) {
+			got, err = f.c.GetAt(read, lead, f.c.Context(lead, first), "a")
+		}
+		require.NoError(t, err)
+		require.Equal(t, "3", got)
+		require.NotNil(t, kv.AsRegionError(f.write(kvrpcpb.DiskFullOpt_NotAllowedOnFull)).GetDiskFull())
+		require.Equal(t, disk.AlreadyFull, f.c.Node(3).Store.DiskLevel())
+	})
 }

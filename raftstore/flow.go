@@ -16,7 +16,9 @@ type flowState struct {
 	diskWake   chan struct{}                         // holds a token when the disk is to be looked at now
 	unchecked  atomic.Int64                          // bytes written, roughly, since it was last looked at
 	checkAfter atomic.Int64
-	flushWake  chan struct{} // holds a token when a flush is wanted
+	// fullTail are the bytes that a full disk took since it was looked at.
+	fullTail  atomic.Int64
+	flushWake chan struct{} // holds a token when a flush is wanted
 
 	throttle throttle
 

@@ -23,10 +23,12 @@ func (s *Store) Step(m *RaftMessage) error {
 		s.onSignal(m)
 		return nil
 	}
-	if s.refusedByDisk(m) {
+	taken := s.admitByDisk(m)
+	if taken == nil {
 		s.drop("disk_full")
 		return ErrBusy
 	}
+	m = taken
 	if s.refusedByBacklog(m) {
 		s.drop("apply_full")
 		return ErrBusy

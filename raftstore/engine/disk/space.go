@@ -45,6 +45,7 @@ const (
 	placeholderShare     = 5         // of the reserve, 1/placeholderShare is in the placeholder
 	placeholderBytesMax  = 256 << 20 // it has to carry a few flushes, no more
 	alreadyFullShare     = 2         // of the rest, below 1/alreadyFullShare the disk is full
+	tailShare            = 2         // of what is left then, 1/tailShare is for entries that new leaders wait for
 	recoverShare         = 4         // a level ends when 1/recoverShare more than its threshold is free
 	noSpaceHold          = 10 * time.Second
 	noSpaceRetryInterval = 250 * time.Millisecond
@@ -82,6 +83,7 @@ type Space struct {
 	room    atomic.Uint64
 
 	aboveReserve atomic.Int64
+	tailRoom     atomic.Int64
 
 	noSpace  atomic.Int64 // when the disk last refused a write, in Unix nanoseconds; 0: never
 	unknown  atomic.Bool  // the file system cannot tell its size
@@ -232,6 +234,7 @@ func (s *Space) Check(pendingBytes, usedBytes uint64) Level {
 	case reserve < 0:
 		s.reserve.Store(0)
 		s.aboveReserve.Store(int64(avail))
+		s.tailRoom.Store(int64(avail))
 		return s.settle(Normal)
 	case reserve == 0:
 		reserve = min(int64(total/100*reserveSharePercent), reserveBytesMax)
@@ -243,12 +246,23 @@ func (s *Space) Check(pendingBytes, usedBytes uint64) Level {
 		room -= placeholder // it is to be made again
 	}
 	s.aboveReserve.Store(room - (reserve - placeholder))
+	s.tailRoom.Store(room - (reserve-placeholder)/alreadyFullShare/tailShare)
 	return s.settle(s.judge(room, reserve-placeholder, placeholder))
 }
 
 // AboveReserve is the room that was left for clients at the last Check, in
 // bytes; less than 0 when the reserve has been touched.
 func (s *Space) AboveReserve() int64 { return s.aboveReserve.Load() }
+
+// TailRoom is how many bytes, as of the last Check, may be written behind
+// AlreadyFull by what cannot be refused without stopping reads: 1/tailShare of
+// what is kept then. None on a disk that has refused a write a moment ago.
+func (s *Space) TailRoom() int64 {
+	if s.noSpace.Load() != 0 {
+		return 0
+	}
+	return s.tailRoom.Load()
+}
 
 // judge compares the room with the thresholds; a level that is reached ends
 // only when there is clearly more.
