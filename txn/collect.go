@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"slices"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
@@ -81,7 +82,7 @@ func (c *command) collect(i int, safePoint uint64, out *Collected) (full bool, e
 	if err != nil {
 		return false, err
 	}
-	if l != nil && l.StartTS <= safePoint {
+	if l != nil && slices.Min(l.Txns()) <= safePoint {
 		out.Locked++
 		return false, nil
 	}

@@ -84,8 +84,20 @@ func (s *Store) exec(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS
 		return err
 	}
 	c.settle()
+	// Its client has given up on it, and may be asking again: what waited so long
+	// is not to be written behind its back.
+	if ms := rc.GetMaxExecutionDurationMs(); ms > 0 && time.Since(began) > time.Duration(min(ms, execMsMax))*time.Millisecond {
+		return busy(deadlineExceeded)
+	}
 	return c.write()
 }
+
+const (
+	// deadlineExceeded are words that clients know.
+	deadlineExceeded = "deadline is exceeded"
+	// execMsMax bounds max_execution_duration_ms: a day is for ever.
+	execMsMax = 24 * 3600_000
+)
 
 func (c *command) begin(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS uint64, keys [][]byte) error {
 	if rc != nil {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -188,6 +191,13 @@ func TestProductAnswers(t *testing.T) {
 		actions[a.name] = a
 	}
 	datadriven.RunTest(t, "testdata_product", func(t *testing.T, d *datadriven.TestData) string {
+		if d.Cmd == "in-flight" {
+			var out strings.Builder
+			for _, a := range productActions {
+				fmt.Fprintf(&out, "%s\n    %s\n", a.name, inFlight(t, a))
+			}
+			return out.String()
+		}
 		a, ok := actions[d.Cmd]
 		if !ok {
 			t.Fatalf("%s: no such action", d.Pos)
@@ -208,6 +218,45 @@ func TestProductAnswers(t *testing.T) {
 	for name := range actions {
 		t.Errorf("action %s has no table in testdata_product", name)
 	}
+}
+
+// inFlight asks while another transaction's async-commit prewrite of k is on its
+// way into the log: its lock is in memory only. The answer is one of now, or
+// waits for the write and is then the one in that state.
+func inFlight(t *testing.T, a scripted) (answer string) {
+	t.Helper()
+	st := productStates[slices.IndexFunc(productStates, func(st scripted) bool { return st.name == "another's async lock, older" })]
+	var later string
+	inState(t, st, func(s *script, _ *int) { later = s.requests(a.script) })
+	synctest.Test(t, func(t *testing.T) {
+		s := newScript(t)
+		defer s.close()
+		gate, once := make(chan struct{}), sync.Once{}
+		s.e.OnWrite = func(uint64, *kv.Batch) txntest.Outcome {
+			once.Do(func() { <-gate })
+			return txntest.Apply
+		}
+		prewritten, answered := make(chan string, 1), make(chan string, 1)
+		go func() { prewritten <- s.requests(st.script) }()
+		synctest.Wait()
+		go func() { answered <- s.requests(a.script) }()
+		synctest.Wait()
+		select {
+		case now := <-answered:
+			answer = "now: " + oneLine(now)
+			close(gate)
+		default:
+			close(gate)
+			if got := <-answered; got != later {
+				t.Errorf("%s in flight: %s; afterwards: %s", a.name, got, later)
+			}
+			answer = "waits"
+		}
+		if got := <-prewritten; !strings.HasPrefix(got, "ok") {
+			t.Errorf("%s in flight: the prewrite itself: %s", a.name, got)
+		}
+	})
+	return answer
 }
 
 // fate is how transaction 100 ended on k, by the records.

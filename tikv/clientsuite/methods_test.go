@@ -27,7 +27,7 @@ type method struct {
 }
 
 // methods are those of all files.
-var methods = [][]method{commitMethods, readMethods, lockMethods, resolveMethods, pipelinedMethods, adminMethods, rawMethods, pdMethods}
+var methods = [][]method{commitMethods, readMethods, lockMethods, sharedMethods, resolveMethods, pipelinedMethods, adminMethods, rawMethods, pdMethods}
 
 // session is one run of one method, with keys of its own.
 type session struct {
