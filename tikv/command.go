@@ -14,40 +14,42 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The SQL layer keeps its data in API V2's keyspace 1: plain keys in
-// [sqlStart, sqlEnd). Transactional clients of API V1, whose keys are
-// arbitrary, must not meet them.
+// Transactional clients of API V2 keep their data in plain keys that begin with
+// 'x' and the three bytes of a keyspace, SQL in keyspace 1. Transactional clients
+// of API V1, whose keys are arbitrary, must not meet them: to them there is
+// nothing in [v2Start, v2End), the keyspaces below 65536 (as for raw clients,
+// package raw).
 var (
-	sqlStart = []byte{'x', 0x00, 0x00, 0x01}
-	sqlEnd   = []byte{'x', 0x00, 0x00, 0x02}
+	v2Start = []byte{'x', 0x00}
+	v2End   = []byte{'x', 0x01}
 )
 
-const sqlRefusal = "keys in [7800 0001, 7800 0002) (hexadecimal) belong to the SQL keyspace; a client of API V1 cannot use them"
+const v2Refusal = "keys that begin with 7800 (hexadecimal) belong to the keyspaces of API V2 (7800 0001 is the SQL keyspace); a client of API V1 cannot use them"
 
-func inSQL(key []byte) bool { return bytes.HasPrefix(key, sqlStart) }
+func inV2(key []byte) bool { return bytes.HasPrefix(key, v2Start) }
 
-func anyInSQL(keys [][]byte) bool {
+func anyInV2(keys [][]byte) bool {
 	for _, k := range keys {
-		if inSQL(k) {
+		if inV2(k) {
 			return true
 		}
 	}
 	return false
 }
 
-func anyMutationInSQL(ms []*kvrpcpb.Mutation) bool {
+func anyMutationInV2(ms []*kvrpcpb.Mutation) bool {
 	for _, m := range ms {
-		if inSQL(m.GetKey()) {
+		if inV2(m.GetKey()) {
 			return true
 		}
 	}
 	return false
 }
 
-// meetsSQL reports whether [start, end), end empty = unbounded, has keys of
-// the SQL keyspace.
-func meetsSQL(start, end []byte) bool {
-	return bytes.Compare(start, sqlEnd) < 0 && (len(end) == 0 || bytes.Compare(end, sqlStart) > 0)
+// meetsV2 reports whether [start, end), end empty = unbounded, has keys of
+// API V2's keyspaces.
+func meetsV2(start, end []byte) bool {
+	return bytes.Compare(start, v2End) < 0 && (len(end) == 0 || bytes.Compare(end, v2Start) > 0)
 }
 
 func isV1(rc *kvrpcpb.Context) bool { return rc.GetApiVersion() != kvrpcpb.APIVersion_V2 }
@@ -63,7 +65,7 @@ type request interface {
 // looks in its response.
 type command[Q request, R any] struct {
 	name string // as TiKV's metrics name it
-	// forbidden reports whether a V1 request touches the SQL keyspace; nil: it
+	// forbidden reports whether a V1 request touches V2's keyspaces; nil: it
 	// has no keys, or looks after itself.
 	forbidden func(Q) bool
 	run       func(*Service, context.Context, Q) (R, error)
@@ -93,7 +95,7 @@ func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, e
 		return resp, status.Errorf(codes.InvalidArgument, "request of cluster %d reached store %d of cluster %d; check the client's PD addresses", id, s.storeID, s.clusterID)
 	}
 	if c.forbidden != nil && isV1(rc) && c.forbidden(req) {
-		return c.refuse(sqlRefusal), nil
+		return c.refuse(v2Refusal), nil
 	}
 	size := int64(req.Size())
 	why, wait, err := s.inFlight.admitted(ctx, c.name, size, c.ending)

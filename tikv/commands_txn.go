@@ -11,7 +11,7 @@ import (
 
 var kvGetCommand = command[*kvrpcpb.GetRequest, *kvrpcpb.GetResponse]{
 	name:      "kv_get",
-	forbidden: func(q *kvrpcpb.GetRequest) bool { return inSQL(q.GetKey()) },
+	forbidden: func(q *kvrpcpb.GetRequest) bool { return inV2(q.GetKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.GetRequest) (*kvrpcpb.GetResponse, error) {
 		return s.txn.KvGet(ctx, q)
 	},
@@ -26,7 +26,7 @@ func (s *Service) KvGet(ctx context.Context, q *kvrpcpb.GetRequest) (*kvrpcpb.Ge
 
 var kvBatchGetCommand = command[*kvrpcpb.BatchGetRequest, *kvrpcpb.BatchGetResponse]{
 	name:      "kv_batch_get",
-	forbidden: func(q *kvrpcpb.BatchGetRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.BatchGetRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.BatchGetRequest) (*kvrpcpb.BatchGetResponse, error) {
 		return s.txn.KvBatchGet(ctx, q)
 	},
@@ -53,7 +53,7 @@ func (s *Service) KvScan(ctx context.Context, q *kvrpcpb.ScanRequest) (*kvrpcpb.
 
 var kvPrewriteCommand = command[*kvrpcpb.PrewriteRequest, *kvrpcpb.PrewriteResponse]{
 	name:      "kv_prewrite",
-	forbidden: func(q *kvrpcpb.PrewriteRequest) bool { return anyMutationInSQL(q.GetMutations()) },
+	forbidden: func(q *kvrpcpb.PrewriteRequest) bool { return anyMutationInV2(q.GetMutations()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.PrewriteRequest) (*kvrpcpb.PrewriteResponse, error) {
 		return s.txn.KvPrewrite(ctx, q)
 	},
@@ -71,7 +71,7 @@ func (s *Service) KvPrewrite(ctx context.Context, q *kvrpcpb.PrewriteRequest) (*
 var kvCommitCommand = command[*kvrpcpb.CommitRequest, *kvrpcpb.CommitResponse]{
 	name:      "kv_commit",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.CommitRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.CommitRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CommitRequest) (*kvrpcpb.CommitResponse, error) {
 		return s.txn.KvCommit(ctx, q)
 	},
@@ -86,7 +86,7 @@ func (s *Service) KvCommit(ctx context.Context, q *kvrpcpb.CommitRequest) (*kvrp
 
 var kvPessimisticLockCommand = command[*kvrpcpb.PessimisticLockRequest, *kvrpcpb.PessimisticLockResponse]{
 	name:      "kv_pessimistic_lock",
-	forbidden: func(q *kvrpcpb.PessimisticLockRequest) bool { return anyMutationInSQL(q.GetMutations()) },
+	forbidden: func(q *kvrpcpb.PessimisticLockRequest) bool { return anyMutationInV2(q.GetMutations()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.PessimisticLockRequest) (*kvrpcpb.PessimisticLockResponse, error) {
 		return s.txn.KvPessimisticLock(ctx, q)
 	},
@@ -106,7 +106,7 @@ func (s *Service) KvPessimisticLock(ctx context.Context, q *kvrpcpb.PessimisticL
 var kvPessimisticRollbackCommand = command[*kvrpcpb.PessimisticRollbackRequest, *kvrpcpb.PessimisticRollbackResponse]{
 	name:      "kv_pessimistic_rollback",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.PessimisticRollbackRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.PessimisticRollbackRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.PessimisticRollbackRequest) (*kvrpcpb.PessimisticRollbackResponse, error) {
 		return s.txn.KVPessimisticRollback(ctx, q)
 	},
@@ -126,7 +126,7 @@ func (s *Service) KVPessimisticRollback(ctx context.Context, q *kvrpcpb.Pessimis
 var kvTxnHeartBeatCommand = command[*kvrpcpb.TxnHeartBeatRequest, *kvrpcpb.TxnHeartBeatResponse]{
 	name:      "kv_txn_heart_beat",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.TxnHeartBeatRequest) bool { return inSQL(q.GetPrimaryLock()) },
+	forbidden: func(q *kvrpcpb.TxnHeartBeatRequest) bool { return inV2(q.GetPrimaryLock()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.TxnHeartBeatRequest) (*kvrpcpb.TxnHeartBeatResponse, error) {
 		return s.txn.KvTxnHeartBeat(ctx, q)
 	},
@@ -146,7 +146,7 @@ func (s *Service) KvTxnHeartBeat(ctx context.Context, q *kvrpcpb.TxnHeartBeatReq
 var kvCheckTxnStatusCommand = command[*kvrpcpb.CheckTxnStatusRequest, *kvrpcpb.CheckTxnStatusResponse]{
 	name:      "kv_check_txn_status",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.CheckTxnStatusRequest) bool { return inSQL(q.GetPrimaryKey()) },
+	forbidden: func(q *kvrpcpb.CheckTxnStatusRequest) bool { return inV2(q.GetPrimaryKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CheckTxnStatusRequest) (*kvrpcpb.CheckTxnStatusResponse, error) {
 		return s.txn.KvCheckTxnStatus(ctx, q)
 	},
@@ -166,7 +166,7 @@ func (s *Service) KvCheckTxnStatus(ctx context.Context, q *kvrpcpb.CheckTxnStatu
 var kvCheckSecondaryLocksCommand = command[*kvrpcpb.CheckSecondaryLocksRequest, *kvrpcpb.CheckSecondaryLocksResponse]{
 	name:      "kv_check_secondary_locks",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.CheckSecondaryLocksRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.CheckSecondaryLocksRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CheckSecondaryLocksRequest) (*kvrpcpb.CheckSecondaryLocksResponse, error) {
 		return s.txn.KvCheckSecondaryLocks(ctx, q)
 	},
@@ -186,7 +186,7 @@ func (s *Service) KvCheckSecondaryLocks(ctx context.Context, q *kvrpcpb.CheckSec
 var kvCleanupCommand = command[*kvrpcpb.CleanupRequest, *kvrpcpb.CleanupResponse]{
 	name:      "kv_cleanup",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.CleanupRequest) bool { return inSQL(q.GetKey()) },
+	forbidden: func(q *kvrpcpb.CleanupRequest) bool { return inV2(q.GetKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.CleanupRequest) (*kvrpcpb.CleanupResponse, error) {
 		return s.txn.KvCleanup(ctx, q)
 	},
@@ -202,7 +202,7 @@ func (s *Service) KvCleanup(ctx context.Context, q *kvrpcpb.CleanupRequest) (*kv
 var kvBatchRollbackCommand = command[*kvrpcpb.BatchRollbackRequest, *kvrpcpb.BatchRollbackResponse]{
 	name:      "kv_batch_rollback",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.BatchRollbackRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.BatchRollbackRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.BatchRollbackRequest) (*kvrpcpb.BatchRollbackResponse, error) {
 		return s.txn.KvBatchRollback(ctx, q)
 	},
@@ -234,7 +234,7 @@ func (s *Service) KvScanLock(ctx context.Context, q *kvrpcpb.ScanLockRequest) (*
 var kvResolveLockCommand = command[*kvrpcpb.ResolveLockRequest, *kvrpcpb.ResolveLockResponse]{
 	name:      "kv_resolve_lock",
 	ending:    true,
-	forbidden: func(q *kvrpcpb.ResolveLockRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.ResolveLockRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.ResolveLockRequest) (*kvrpcpb.ResolveLockResponse, error) {
 		return s.txn.KvResolveLock(ctx, q)
 	},
@@ -251,7 +251,7 @@ func (s *Service) KvResolveLock(ctx context.Context, q *kvrpcpb.ResolveLockReque
 
 var kvDeleteRangeCommand = command[*kvrpcpb.DeleteRangeRequest, *kvrpcpb.DeleteRangeResponse]{
 	name:      "kv_delete_range",
-	forbidden: func(q *kvrpcpb.DeleteRangeRequest) bool { return meetsSQL(q.GetStartKey(), q.GetEndKey()) },
+	forbidden: func(q *kvrpcpb.DeleteRangeRequest) bool { return meetsV2(q.GetStartKey(), q.GetEndKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.DeleteRangeRequest) (*kvrpcpb.DeleteRangeResponse, error) {
 		return s.txn.KvDeleteRange(ctx, q)
 	},
@@ -268,7 +268,7 @@ func (s *Service) KvDeleteRange(ctx context.Context, q *kvrpcpb.DeleteRangeReque
 
 var kvFlushCommand = command[*kvrpcpb.FlushRequest, *kvrpcpb.FlushResponse]{
 	name:      "kv_flush",
-	forbidden: func(q *kvrpcpb.FlushRequest) bool { return anyMutationInSQL(q.GetMutations()) },
+	forbidden: func(q *kvrpcpb.FlushRequest) bool { return anyMutationInV2(q.GetMutations()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.FlushRequest) (*kvrpcpb.FlushResponse, error) {
 		return s.txn.KvFlush(ctx, q)
 	},
@@ -285,7 +285,7 @@ func (s *Service) KvFlush(ctx context.Context, q *kvrpcpb.FlushRequest) (*kvrpcp
 
 var kvBufferBatchGetCommand = command[*kvrpcpb.BufferBatchGetRequest, *kvrpcpb.BufferBatchGetResponse]{
 	name:      "kv_buffer_batch_get",
-	forbidden: func(q *kvrpcpb.BufferBatchGetRequest) bool { return anyInSQL(q.GetKeys()) },
+	forbidden: func(q *kvrpcpb.BufferBatchGetRequest) bool { return anyInV2(q.GetKeys()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.BufferBatchGetRequest) (*kvrpcpb.BufferBatchGetResponse, error) {
 		return s.txn.KvBufferBatchGet(ctx, q)
 	},
@@ -304,7 +304,7 @@ func (s *Service) KvBufferBatchGet(ctx context.Context, q *kvrpcpb.BufferBatchGe
 
 var mvccGetByKeyCommand = command[*kvrpcpb.MvccGetByKeyRequest, *kvrpcpb.MvccGetByKeyResponse]{
 	name:      "mvcc_get_by_key",
-	forbidden: func(q *kvrpcpb.MvccGetByKeyRequest) bool { return inSQL(q.GetKey()) },
+	forbidden: func(q *kvrpcpb.MvccGetByKeyRequest) bool { return inV2(q.GetKey()) },
 	run: func(s *Service, ctx context.Context, q *kvrpcpb.MvccGetByKeyRequest) (*kvrpcpb.MvccGetByKeyResponse, error) {
 		return s.txn.MvccGetByKey(ctx, q)
 	},

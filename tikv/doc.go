@@ -21,7 +21,7 @@
 //
 //   - A data directory belongs to one store of one cluster, and one process.
 //   - Requests of another cluster are refused (InvalidArgument).
-//   - Transactional V1 clients neither see nor touch the SQL keyspace; see
+//   - Transactional V1 clients neither see nor touch V2's keyspaces; see
 //     command.go and scan_v1.go.
 //   - What a client wants passed on to another store goes to addresses that PD
 //     knows only, once; see forward.go.

@@ -11,30 +11,30 @@ import (
 // plainRange is [start, end) in plain keys; an empty end is unbounded.
 type plainRange struct{ start, end []byte }
 
-// aroundSQL cuts the SQL keyspace out of [start, end), ascending. Parts may lie
+// aroundV2 cuts API V2's keyspaces out of [start, end), ascending. Parts may lie
 // outside the request's region: its bounds cut them down to nothing.
-func aroundSQL(start, end []byte) []plainRange {
+func aroundV2(start, end []byte) []plainRange {
 	var out []plainRange
-	if bytes.Compare(start, sqlStart) < 0 {
-		out = append(out, plainRange{start, sqlStart})
+	if bytes.Compare(start, v2Start) < 0 {
+		out = append(out, plainRange{start, v2Start})
 	}
-	if len(end) == 0 || bytes.Compare(sqlEnd, end) < 0 {
-		out = append(out, plainRange{sqlEnd, end})
+	if len(end) == 0 || bytes.Compare(v2End, end) < 0 {
+		out = append(out, plainRange{v2End, end})
 	}
 	return out
 }
 
-// scan is KvScan. For a V1 client the SQL keyspace does not exist: a range that
-// meets it is scanned in two parts.
+// scan is KvScan. For a V1 client V2's keyspaces do not exist: a range that
+// meets them is scanned in two parts.
 func (s *Service) scan(ctx context.Context, req *kvrpcpb.ScanRequest) (*kvrpcpb.ScanResponse, error) {
 	lower, upper := req.GetStartKey(), req.GetEndKey()
 	if req.GetReverse() {
 		lower, upper = upper, lower
 	}
-	if !isV1(req.GetContext()) || !meetsSQL(lower, upper) {
+	if !isV1(req.GetContext()) || !meetsV2(lower, upper) {
 		return s.txn.KvScan(ctx, req)
 	}
-	parts := aroundSQL(lower, upper)
+	parts := aroundV2(lower, upper)
 	if req.GetReverse() {
 		slices.Reverse(parts)
 	}
@@ -58,14 +58,14 @@ func (s *Service) scan(ctx context.Context, req *kvrpcpb.ScanRequest) (*kvrpcpb.
 	return out, nil
 }
 
-// scanLock is KvScanLock, with the same blind spot for V1 clients: SQL resolves
-// its own locks.
+// scanLock is KvScanLock, with the same blind spot for V1 clients: V2's resolve
+// their own locks.
 func (s *Service) scanLock(ctx context.Context, req *kvrpcpb.ScanLockRequest) (*kvrpcpb.ScanLockResponse, error) {
-	if !isV1(req.GetContext()) || !meetsSQL(req.GetStartKey(), req.GetEndKey()) {
+	if !isV1(req.GetContext()) || !meetsV2(req.GetStartKey(), req.GetEndKey()) {
 		return s.txn.KvScanLock(ctx, req)
 	}
 	out := &kvrpcpb.ScanLockResponse{}
-	for _, p := range aroundSQL(req.GetStartKey(), req.GetEndKey()) {
+	for _, p := range aroundV2(req.GetStartKey(), req.GetEndKey()) {
 		part := *req
 		part.StartKey, part.EndKey = p.start, p.end
 		if req.GetLimit() > 0 { // 0 is unlimited

@@ -90,7 +90,7 @@ func (s *Service) readIndex(ctx context.Context, req *kvrpcpb.ReadIndexRequest) 
 
 var unsafeDestroyRangeCommand = command[*kvrpcpb.UnsafeDestroyRangeRequest, *kvrpcpb.UnsafeDestroyRangeResponse]{
 	name:      "unsafe_destroy_range",
-	forbidden: func(q *kvrpcpb.UnsafeDestroyRangeRequest) bool { return meetsSQL(q.GetStartKey(), q.GetEndKey()) },
+	forbidden: func(q *kvrpcpb.UnsafeDestroyRangeRequest) bool { return meetsV2(q.GetStartKey(), q.GetEndKey()) },
 	run:       (*Service).unsafeDestroyRange,
 	refuse: func(why string) *kvrpcpb.UnsafeDestroyRangeResponse {
 		return &kvrpcpb.UnsafeDestroyRangeResponse{Error: why}

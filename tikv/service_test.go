@@ -131,58 +131,61 @@ func (f *fixture) scanned(rc *kvrpcpb.Context, start, end string, limit uint32, 
 	}
 	var out []string
 	for _, p := range resp.Pairs {
-		out = append(out, strings.TrimPrefix(string(p.Key), string(sqlStart)))
+		out = append(out, strings.TrimPrefix(string(p.Key), sqlPrefix))
 	}
 	return strings.Join(out, " ")
 }
 
-func TestV1ScanSkipsSQLKeyspace(t *testing.T) {
+const sqlPrefix, sqlPrefixEnd = "x\x00\x00\x01", "x\x00\x00\x02"
+
+func TestV1ScanSkipsKeyspaces(t *testing.T) {
 	f := newFixture(t)
-	for _, k := range []string{"a", "x", "x\x00\x00\x00z", "x\x00\x00\x02", "y"} {
+	for _, k := range []string{"a", "wz", "x", "x\x01", "y"} {
 		f.put(v1(), k, "v1")
 	}
 	for _, k := range []string{"", "s1", "s2"} {
-		f.put(v2(), string(sqlStart)+k, "sql")
+		f.put(v2(), sqlPrefix+k, "sql")
 	}
-	const low, high = "x\x00\x00\x00z", "x\x00\x00\x02"
+	const low, high = "wz x", "x\x01"
+	f.put(v2(), "x\x00\x00\x02key", "of another keyspace")
 	for _, c := range []struct {
 		start, end string
 		limit      uint32
 		reverse    bool
 		want       string
 	}{
-		{"", "", 100, false, "a x " + low + " " + high + " y"},
-		{"", "", 4, false, "a x " + low + " " + high},
-		{"", "", 2, false, "a x"},
-		{"", string(sqlStart) + "s2", 9, false, "a x " + low},
-		{string(sqlStart) + "s1", "", 9, false, high + " y"},
-		{string(sqlStart) + "s1", string(sqlStart) + "s3", 9, false, ""},
-		{"", "", 100, true, "y " + high + " " + low + " x a"},
-		{"", "", 3, true, "y " + high + " " + low},
-		{string(sqlStart) + "s1", "", 100, true, low + " x a"},
-		{"", string(sqlStart) + "s1", 100, true, "y " + high},
+		{"", "", 100, false, "a " + low + " " + high + " y"},
+		{"", "", 4, false, "a " + low + " " + high},
+		{"", "", 2, false, "a wz"},
+		{"", sqlPrefix + "s2", 9, false, "a " + low},
+		{sqlPrefix + "s1", "", 9, false, high + " y"},
+		{sqlPrefix + "s1", sqlPrefix + "s3", 9, false, ""},
+		{"", "", 100, true, "y " + high + " x wz a"},
+		{"", "", 3, true, "y " + high + " x"},
+		{sqlPrefix + "s1", "", 100, true, "x wz a"},
+		{"", sqlPrefix + "s1", 100, true, "y " + high},
 	} {
 		if got := f.scanned(v1(), c.start, c.end, c.limit, c.reverse); got != c.want {
 			t.Errorf("scan %q to %q limit %d reverse %v: got %q, want %q", c.start, c.end, c.limit, c.reverse, got, c.want)
 		}
 	}
-	if got := f.scanned(v2(), string(sqlStart), string(sqlEnd), 9, false); got != " s1 s2" {
+	if got := f.scanned(v2(), sqlPrefix, sqlPrefixEnd, 9, false); got != " s1 s2" {
 		t.Errorf("SQL sees %q", got)
 	}
 	// A region that holds only the keyspace, and one behind it.
-	f.eng.SetRange(codec.EncodeBytes(nil, sqlStart), codec.EncodeBytes(nil, sqlEnd))
+	f.eng.SetRange(codec.EncodeBytes(nil, []byte(sqlPrefix)), codec.EncodeBytes(nil, v2End))
 	if got := f.scanned(v1(), "", "", 9, false); got != "" {
 		t.Errorf("in the SQL region: %q", got)
 	}
-	f.eng.SetRange(codec.EncodeBytes(nil, sqlEnd), nil)
+	f.eng.SetRange(codec.EncodeBytes(nil, v2End), nil)
 	if got := f.scanned(v1(), "", "", 9, true); got != "y "+high {
 		t.Errorf("behind the SQL region: %q", got)
 	}
 }
 
-func TestV1ScanLockSkipsSQLKeyspace(t *testing.T) {
+func TestV1ScanLockSkipsKeyspaces(t *testing.T) {
 	f := newFixture(t)
-	for i, k := range []string{"a", string(sqlStart) + "s", "y"} {
+	for i, k := range []string{"a", sqlPrefix + "s", "y"} {
 		rc := v1()
 		if i == 1 {
 			rc = v2()
@@ -210,7 +213,7 @@ func TestV1ScanLockSkipsSQLKeyspace(t *testing.T) {
 	if got := locks(v1(), 1); got != "a" {
 		t.Errorf("v1 with limit sees %q", got)
 	}
-	if got := locks(v2(), 0); got != "a "+string(sqlStart)+"s y" {
+	if got := locks(v2(), 0); got != "a "+sqlPrefix+"s y" {
 		t.Errorf("v2 sees %q", got)
 	}
 }
@@ -218,7 +221,7 @@ func TestV1ScanLockSkipsSQLKeyspace(t *testing.T) {
 // TestV1CannotTouchSQLKeyspace sends every transactional command on a SQL key.
 func TestV1CannotTouchSQLKeyspace(t *testing.T) {
 	f := newFixture(t)
-	k := append([]byte{}, sqlStart...)
+	k := []byte(sqlPrefix)
 	k = append(k, "row"...)
 	keys, ms := [][]byte{k}, []*kvrpcpb.Mutation{{Op: kvrpcpb.Op_Put, Key: k}}
 	rc := v1()
