@@ -7,18 +7,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/tikv/client-go/v2/testutils"
 	"github.com/tikv/client-go/v2/tikv"
 	"github.com/tikv/client-go/v2/tikvrpc"
+
+	"github.com/copradb/copra/sqlfront/kvclient"
 )
 
 // fullDisk notes what a store whose disk is almost full would refuse: what
-// brings values, unless the client marked it. It does not refuse it, which
-// client-go would answer by trying for half a minute.
+// brings values, unless the client marked it.
 type fullDisk struct {
 	tikv.Client
 	refused atomic.Bool
+	refuses atomic.Bool // it does refuse it
 }
 
 func (d *fullDisk) SendRequest(ctx context.Context, addr string, req *tikvrpc.Request, timeout time.Duration) (*tikvrpc.Response, error) {
@@ -28,13 +31,14 @@ func (d *fullDisk) SendRequest(ctx context.Context, addr string, req *tikvrpc.Re
 				d.refused.Store(true)
 			}
 		}
+		if d.refuses.Load() && d.refused.Load() {
+			return tikvrpc.GenRegionErrorResp(req, &errorpb.Error{DiskFull: &errorpb.DiskFull{StoreId: []uint64{1}, Reason: "no room on the disks of stores [1]"}})
+		}
 	}
 	return d.Client.SendRequest(ctx, addr, req, timeout)
 }
 
-// Disks that are almost full take the statements that make room, and not a
-// transaction that does more than that.
-func TestDiskAlmostFull(t *testing.T) {
+func diskFullDB(t *testing.T) (*DB, *fullDisk) {
 	client, cluster, pdClient, err := testutils.NewMockTiKV("", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -43,13 +47,51 @@ func TestDiskAlmostFull(t *testing.T) {
 	disk := &fullDisk{}
 	store, err := tikv.NewTestTiKVStore(client, pdClient, func(c tikv.Client) tikv.Client {
 		disk.Client = c
-		return disk
+		return kvclient.FailWithoutRoom(disk)
 	}, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	c := newTestDB(t, Options{KV: store}).client(t)
+	return newTestDB(t, Options{KV: store}), disk
+}
+
+// Statements hear of a full disk in seconds, where client-go would try for more
+// than a minute, and the next ones at once; what frees room goes through.
+func TestDiskFullIsTold(t *testing.T) {
+	db, disk := diskFullDB(t)
+	c := db.client(t)
+	for _, sql := range []string{"CREATE TABLE a (id int PRIMARY KEY, v text)", "INSERT INTO a VALUES (1, 'x')"} {
+		if out := c.simple(sql, ""); strings.Contains(out, "ERROR") {
+			t.Fatalf("%s: %s", sql, out)
+		}
+	}
+	disk.refuses.Store(true)
+	for _, sql := range []string{"INSERT INTO a VALUES (2, 'y')", "UPDATE a SET v = 'y'", "BEGIN; INSERT INTO a VALUES (3, 'z'); COMMIT"} {
+		disk.refused.Store(false)
+		out := ""
+		for _, part := range strings.Split(sql, ";") {
+			out = c.simple(part, "")
+		}
+		if !strings.Contains(out, "53100") || !strings.Contains(out, "no room on the disks of stores [1]") {
+			t.Errorf("%s: %s", sql, out)
+		}
+	}
+	disk.refused.Store(false)
+	if out := c.simple("DELETE FROM a", ""); strings.Contains(out, "ERROR") {
+		t.Errorf("DELETE: %s", out)
+	}
+	disk.refuses.Store(false)
+	if out := c.simple("INSERT INTO a VALUES (2, 'y')", ""); strings.Contains(out, "ERROR") {
+		t.Errorf("INSERT with room again: %s", out)
+	}
+}
+
+// Disks that are almost full take the statements that make room, and not a
+// transaction that does more than that.
+func TestDiskAlmostFull(t *testing.T) {
+	db, disk := diskFullDB(t)
+	c := db.client(t)
 	setup := `CREATE TABLE a (id int PRIMARY KEY, v text);
 		CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY);
 		INSERT INTO a VALUES (1, 'x'), (2, 'y'), (3, 'z'); INSERT INTO b VALUES (1)`

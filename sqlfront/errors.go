@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/sqlfront/mutate"
 )
 
@@ -158,13 +159,26 @@ func unavailableError(err error) *pgerror.Error {
 		errors.Is(err, tikverr.ErrRegionDataNotReady), errors.Is(err, tikverr.ErrRegionNotInitialized):
 		return pgerror.Wrap(err, pgerror.CannotConnectNow, "a region of the table is not available").WithDetail("%s", err.Error()).
 			WithHint("See with \"copra ctl store\" which stores are down, then run the statement again.")
-	case errors.Is(err, tikverr.ErrTiKVDiskFull):
-		return pgerror.Wrap(err, pgerror.DiskFull, "a store has no disk space left").WithDetail("%s", err.Error())
+	case diskFull(err):
+		return pgerror.Wrap(err, pgerror.DiskFull, "a store has no disk space left").WithDetail("%s", diskFullDetail(err)).
+			WithHint("DELETE, TRUNCATE and DROP are let through and free room; see with \"copra ctl store\" which disks are full, and enlarge them or add stores.")
 	case unanswered(err):
 		return pgerror.Wrap(err, pgerror.CannotConnectNow, "the cluster did not answer in time").WithDetail("%s", err.Error()).
 			WithHint("See with \"copra ctl store\" and \"copra ctl member\" what is down, then run the statement again.")
 	}
 	return pgerror.From(err)
+}
+
+func diskFull(err error) bool {
+	_, refused := kvclient.DiskFull(err)
+	return refused || errors.Is(err, tikverr.ErrTiKVDiskFull)
+}
+
+func diskFullDetail(err error) string {
+	if reason, ok := kvclient.DiskFull(err); ok {
+		return reason
+	}
+	return err.Error()
 }
 
 // unanswered tells the errors of requests that no one answered, which client-go

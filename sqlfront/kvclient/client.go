@@ -72,7 +72,7 @@ func open(ctx context.Context, o Options) (*tikv.KVStore, error) {
 	if o.Local != nil {
 		client = &localClient{Client: client, local: o.Local, codec: codec}
 	}
-	store, err := tikv.NewKVStore("copra-sql-"+uuid.NewString(), codecPD, tikv.NewMockSafePointKV(), client)
+	store, err := tikv.NewKVStore("copra-sql-"+uuid.NewString(), codecPD, tikv.NewMockSafePointKV(), FailWithoutRoom(client))
 	if err != nil {
 		pdClient.Close()
 		return nil, fmt.Errorf("kvclient: open the transactional client: %w", err)

@@ -6,6 +6,9 @@
 // gRPC: Local calls the store's service directly, through the same codec and
 // with the same semantics; requests to any other address go over the wire.
 //
+// A region whose stores have had no room for a few seconds fails writes at once
+// (room.go), where client-go would try for more than a minute.
+//
 //	session → client-go ─┬─ Local → tikvpb.TikvServer      same process
 //	                     └─ client-go's RPC client → gRPC   another process
 package kvclient
