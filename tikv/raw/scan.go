@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/tracker"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 )
 
@@ -174,6 +175,7 @@ func (s *Service) scanRanges(ctx context.Context, rc *kvrpcpb.Context, cf string
 			return nil, err
 		}
 	}
+	tracker.From(ctx).CountRows(len(pairs), budget.bytes)
 	return pairs, nil
 }
 

@@ -137,7 +137,9 @@ func (s *Service) read(ctx context.Context, rc *kvrpcpb.Context, cf string, key 
 	if err != nil {
 		return nil, 0, false, err
 	}
-	value, ttl, ok, err = s.get(snap, stored)
+	if value, ttl, ok, err = s.get(snap, stored); ok {
+		tracker.From(ctx).CountRows(1, len(key)+len(value))
+	}
 	return value, ttl, ok, errors.Join(err, snap.Close())
 }
 
@@ -199,6 +201,7 @@ func (s *Service) batchGet(ctx context.Context, req *kvrpcpb.RawBatchGetRequest)
 		}
 		pairs = append(pairs, &kvrpcpb.KvPair{Key: key, Value: value})
 	}
+	tracker.From(ctx).CountRows(len(pairs), budget.bytes)
 	return pairs, nil
 }
 
