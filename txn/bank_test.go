@@ -1,6 +1,7 @@
 package txn_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -74,6 +75,17 @@ func TestBank(t *testing.T) {
 			}
 		})
 	}
+	var guarded atomic.Int64
+	for n := range uint64(3) {
+		clients.Go(func() {
+			c := newClient(2000 + n)
+			for range bankTransfers / 2 {
+				if c.checkGuarded(t, fmt.Appendf(nil, "guard-%d", n)) {
+					guarded.Add(1)
+				}
+			}
+		})
+	}
 	var committed [modeCount]atomic.Int64
 	for n := range uint64(bankClients) {
 		clients.Go(func() {
@@ -92,6 +104,9 @@ func TestBank(t *testing.T) {
 	close(stop)
 	readers.Wait()
 	checkSum(t, setup)
+	if guarded.Load() == 0 {
+		t.Error("no transaction ever shared a lock and was committed")
+	}
 	for mode := range modeCount {
 		if committed[mode].Load() == 0 {
 			t.Errorf("no transfer of mode %d was ever committed", mode)
@@ -109,6 +124,23 @@ func checkSum(t *testing.T, c *client) {
 	if sum != bankAccounts*bankBalance {
 		t.Errorf("the sum at %d is %d, want %d", ts, sum, bankAccounts*bankBalance)
 	}
+}
+
+// checkGuarded shares the locks of two accounts and checks that, if that is
+// committed, nobody has changed them from its start to its commit.
+func (c *client) checkGuarded(t *testing.T, own []byte) bool {
+	a := c.r.IntN(bankAccounts)
+	keys := [][]byte{account(a), account((a + 1 + c.r.IntN(bankAccounts-1)) % bankAccounts)}
+	startTS, commitTS, ok := c.guard(own, keys)
+	if !ok {
+		return false
+	}
+	for _, k := range keys {
+		if was, is := c.get(k, startTS), c.get(k, commitTS); !bytes.Equal(was, is) {
+			t.Errorf("%s, shared from %d to %d, changed from %x to %x", k, startTS, commitTS, was, is)
+		}
+	}
+	return true
 }
 
 // transfer moves one unit between two accounts. A 1PC needs both in a region.

@@ -76,6 +76,12 @@ func (c *client) get(key []byte, ts uint64) (value []byte) {
 // resolve finds out how the lock's transaction ended and resolves it. pushed
 // says that it lives, but will be committed after callerTS.
 func (c *client) resolve(l *kvrpcpb.LockInfo, callerTS uint64) (pushed bool) {
+	if l.LockType == kvrpcpb.Op_SharedLock {
+		for _, h := range l.SharedLockInfos {
+			c.resolve(h, callerTS)
+		}
+		return false
+	}
 	forceSync := false
 	for {
 		now := c.ts()
@@ -265,14 +271,20 @@ func (c *client) prewriteAll(req *kvrpcpb.PrewriteRequest) (r *kvrpcpb.PrewriteR
 }
 
 func (c *client) lockAll(startTS uint64, keys [][]byte) bool {
+	return c.lock(kvrpcpb.Op_PessimisticLock, startTS, keys[0], keys)
+}
+
+// lock locks keys at start_ts; after a failure everything is rolled back.
+func (c *client) lock(op kvrpcpb.Op, startTS uint64, primary []byte, keys [][]byte) bool {
+	all := append([][]byte{primary}, keys...)
 	for try := range 20 {
 		failed := false
-		for _, key := range keys {
+		for i, key := range keys {
 			var r *kvrpcpb.PessimisticLockResponse
 			c.repeat(key, func(rc *kvrpcpb.Context) *errorpb.Error {
 				r = must(c.s.KvPessimisticLock(context.Background(), &kvrpcpb.PessimisticLockRequest{
-					Context: rc, Mutations: []*kvrpcpb.Mutation{{Op: kvrpcpb.Op_PessimisticLock, Key: key}}, PrimaryLock: keys[0],
-					StartVersion: startTS, ForUpdateTs: startTS, LockTtl: lockTTL, WaitTimeout: 5, IsFirstLock: &key == &keys[0] && try == 0,
+					Context: rc, Mutations: []*kvrpcpb.Mutation{{Op: op, Key: key}}, PrimaryLock: primary,
+					StartVersion: startTS, ForUpdateTs: startTS, LockTtl: lockTTL, WaitTimeout: 5, IsFirstLock: i == 0 && try == 0 && op == kvrpcpb.Op_PessimisticLock,
 				}))
 				return r.RegionError
 			})
@@ -284,14 +296,14 @@ func (c *client) lockAll(startTS uint64, keys [][]byte) bool {
 				c.resolve(r.Errors[0].Locked, 0)
 				break
 			}
-			c.rollback(startTS, keys) // conflict or deadlock: what was read is old
+			c.rollback(startTS, all) // conflict or deadlock: what was read is old
 			return false
 		}
 		if !failed {
 			return true
 		}
 	}
-	c.rollback(startTS, keys)
+	c.rollback(startTS, all)
 	return false
 }
 
@@ -340,4 +352,37 @@ func (c *client) commit(startTS, commitTS uint64, keys [][]byte, decided, stop b
 		}
 	}
 	return true
+}
+
+// guard writes own and keeps keys as they are by sharing their locks: what it
+// read of them at its start is still so at commitTS.
+func (c *client) guard(own []byte, keys [][]byte) (startTS, commitTS uint64, committed bool) {
+	startTS = c.ts()
+	if !c.lockAll(startTS, [][]byte{own}) || !c.lock(kvrpcpb.Op_SharedPessimisticLock, startTS, own, keys) {
+		return 0, 0, false
+	}
+	crash := c.r.IntN(20) // as in write
+	all := append([][]byte{own}, keys...)
+	for i, key := range all {
+		if crash == 2 && i == 1 {
+			return 0, 0, false
+		}
+		m := &kvrpcpb.Mutation{Op: kvrpcpb.Op_SharedLock, Key: key}
+		if i == 0 {
+			m = &kvrpcpb.Mutation{Op: kvrpcpb.Op_Put, Key: key, Value: []byte("x")}
+		}
+		_, ok := c.prewriteAll(&kvrpcpb.PrewriteRequest{
+			Mutations: []*kvrpcpb.Mutation{m}, PrimaryLock: own, StartVersion: startTS, ForUpdateTs: startTS, LockTtl: lockTTL, MinCommitTs: startTS + 1,
+			PessimisticActions: []kvrpcpb.PrewriteRequest_PessimisticAction{kvrpcpb.PrewriteRequest_DO_PESSIMISTIC_CHECK},
+		})
+		if !ok {
+			c.rollback(startTS, all)
+			return 0, 0, false
+		}
+	}
+	if crash == 0 {
+		return 0, 0, false
+	}
+	commitTS = c.ts()
+	return startTS, commitTS, c.commit(startTS, commitTS, all, false, crash == 1)
 }
