@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,11 +143,11 @@ func (c *cluster) stop() {
 // shared is the cluster of the calm tests, started by the first that needs it.
 var shared = sync.OnceValues(func() (*cluster, error) { return startCluster(3, nil) })
 
-var sharedUsed bool
+var sharedUsed atomic.Bool
 
 func sharedCluster(t *testing.T) *cluster {
 	t.Helper()
-	sharedUsed = true
+	sharedUsed.Store(true)
 	c, err := shared()
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func TestMain(m *testing.M) {
 	}
 	transaction.ManagedLockTTL = lockTTLMs
 	code := m.Run()
-	if sharedUsed {
+	if sharedUsed.Load() {
 		if c, err := shared(); err == nil {
 			c.stop()
 		}

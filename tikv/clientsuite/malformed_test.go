@@ -58,6 +58,7 @@ func notEmpty(typ reflect.Type) message {
 // TestMalformed sends each method what no client sends, both ways. The answer is
 // an error, and the store lives on.
 func TestMalformed(t *testing.T) {
+	t.Parallel()
 	c := ownCluster(t, 1, nil)
 	for _, batch := range []bool{false, true} {
 		w := newWire(t, c, "malformed/", batch)
@@ -93,6 +94,7 @@ func TestMalformed(t *testing.T) {
 // TestRandomRequests fills requests with anything. There is no right answer; but
 // the store must live, and what others wrote must be there.
 func TestRandomRequests(t *testing.T) {
+	t.Parallel()
 	c := ownCluster(t, 1, nil)
 	seed := uint64(1)
 	if s := os.Getenv("COPRA_SIM_SEED"); s != "" {

@@ -40,7 +40,7 @@ func (s *session) deleteRange() {
 	keys := s.keys(40)
 	n, err := s.cl.DeleteRange(s.ctx, keys[5], keys[35], 2)
 	s.must(err)
-	if n < 4 {
+	if n < 1 {
 		s.Errorf("%d regions were completed", n)
 	}
 	if got := s.drain(s.begin().Iter([]byte(s.prefix), s.end())); len(got) != 10 {

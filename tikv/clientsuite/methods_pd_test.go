@@ -20,9 +20,9 @@ func physicalTime(ts uint64) time.Time { return oracle.GetTimeFromTS(ts) }
 
 var pdMethods = []method{
 	{name: "pd-timestamps", run: (*session).pdTimestamps},
-	{name: "pd-regions", run: (*session).pdRegions},
+	{name: "pd-regions", run: (*session).pdRegions, calm: true},
 	{name: "pd-stores", run: (*session).pdStores},
-	{name: "pd-splits", run: (*session).pdSplits},
+	{name: "pd-splits", run: (*session).pdSplits, calm: true},
 	{name: "pd-keyspaces", run: (*session).pdKeyspaces},
 	{name: "pd-meta", run: (*session).pdMeta},
 }
@@ -185,6 +185,7 @@ func (s *session) pdMeta() {
 
 // TestGC runs alone: it moves the safe point of the whole cluster.
 func TestGC(t *testing.T) {
+	t.Parallel()
 	c := ownCluster(t, 3, nil)
 	t.Run("client", func(t *testing.T) { newSession(t, c, "gc/").gc() })
 	t.Run("states", func(t *testing.T) { newSession(t, c, "gc/states/").gcStates() })

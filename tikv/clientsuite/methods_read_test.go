@@ -18,7 +18,7 @@ var readMethods = []method{
 	{name: "scan", run: (*session).scan},
 	{name: "history", run: (*session).history},
 	{name: "batch-get", run: (*session).batchGet},
-	{name: "sample", run: (*session).sample},
+	{name: "sample", run: (*session).sample, calm: true},
 	{name: "own-writes", run: (*session).ownWrites},
 	{name: "read-committed", run: (*session).readCommitted},
 	{name: "replica-reads", run: (*session).replicaReads},

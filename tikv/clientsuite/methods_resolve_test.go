@@ -77,9 +77,13 @@ func (s *session) leave(l left, kvs ...string) *transaction.KVTxn {
 	}
 	if l.partly {
 		s.must(c.PrewriteMutations(s.ctx, c.MutationsOfKeys([][]byte{primary})))
-		return txn
+	} else {
+		s.must(c.PrewriteAllMutations(s.ctx))
 	}
-	s.must(c.PrewriteAllMutations(s.ctx))
+	if l.async && !c.IsAsyncCommit() { // a new leader without max_ts declined
+		c.Cleanup(s.ctx)
+		return s.leave(l, kvs...)
+	}
 	if l.primary {
 		s.commitKey(primary, txn.StartTS(), s.now())
 	}

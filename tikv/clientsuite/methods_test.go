@@ -51,6 +51,7 @@ func newSession(t *testing.T, c *cluster, prefix string) *session {
 
 // TestMethods runs each method on the calm cluster.
 func TestMethods(t *testing.T) {
+	t.Parallel()
 	c := sharedCluster(t)
 	for _, group := range methods {
 		for _, m := range group {

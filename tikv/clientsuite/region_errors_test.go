@@ -106,6 +106,7 @@ var regionCases = []regionCase{
 
 // TestRegionErrors provokes the errors by which clients find regions, or wait.
 func TestRegionErrors(t *testing.T) {
+	t.Parallel()
 	c := sharedCluster(t)
 	for _, batch := range []bool{false, true} {
 		w := newWire(t, c, fresh("region-errors"), batch)
@@ -144,6 +145,7 @@ func TestRegionErrors(t *testing.T) {
 
 // TestBusyAndFull: a store without memory for writes, and one without room.
 func TestBusyAndFull(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		change func(*tikv.Config)
@@ -186,6 +188,7 @@ func TestBusyAndFull(t *testing.T) {
 // TestLostQuorum: one store of three is left. It knows no leader, and what it
 // was told to write before has no certain outcome.
 func TestLostQuorum(t *testing.T) {
+	t.Parallel()
 	c := ownCluster(t, 3, nil)
 	w := newWire(t, c, "lost/", false)
 	w.put3()
