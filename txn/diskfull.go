@@ -25,7 +25,7 @@ func (c *command) allowOnDisk(opt kvrpcpb.DiskFullOpt) { c.rc.DiskFullOpt = max(
 func onlyFrees(mutations []*kvrpcpb.Mutation) bool {
 	for _, m := range mutations {
 		switch m.GetOp() {
-		case kvrpcpb.Op_Del, kvrpcpb.Op_Lock, kvrpcpb.Op_CheckNotExists, kvrpcpb.Op_Rollback:
+		case kvrpcpb.Op_Del, kvrpcpb.Op_Lock, kvrpcpb.Op_SharedLock, kvrpcpb.Op_CheckNotExists, kvrpcpb.Op_Rollback:
 		default:
 			return false
 		}

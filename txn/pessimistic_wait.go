@@ -74,19 +74,18 @@ func holders(info *kvrpcpb.LockInfo) []*kvrpcpb.LockInfo {
 	return []*kvrpcpb.LockInfo{info}
 }
 
-// others is the lock without our own share of it.
+// others is the lock without our own share of it. info is every waiter's; the
+// result is ours to change.
 func (p *pessimisticLock) others(info *kvrpcpb.LockInfo) *kvrpcpb.LockInfo {
-	if info.LockType != kvrpcpb.Op_SharedLock {
-		return info
-	}
-	out := &kvrpcpb.LockInfo{LockType: info.LockType, Key: info.Key} // info is every waiter's
+	out := *info
+	out.SharedLockInfos = nil
 	for _, h := range info.SharedLockInfos {
 		if h.LockVersion != p.req.StartVersion {
-			own := *h
-			out.SharedLockInfos = append(out.SharedLockInfos, &own)
+			other := *h
+			out.SharedLockInfos = append(out.SharedLockInfos, &other)
 		}
 	}
-	return out
+	return &out
 }
 
 func setAge(info *kvrpcpb.LockInfo, ms uint64) {

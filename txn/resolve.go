@@ -48,10 +48,11 @@ func resolveFates(req *kvrpcpb.ResolveLockRequest) (map[uint64]uint64, error) {
 	if req.StartVersion == 0 && req.CommitVersion == 0 && len(req.TxnInfos) == 0 && len(req.Keys) == 0 {
 		return nil, nil // nothing to do
 	}
-	if len(req.TxnInfos) == 0 {
+	switch {
+	case len(req.TxnInfos) == 0:
 		fates[req.StartVersion] = req.CommitVersion
-	} else if len(req.Keys) > 0 {
-		return nil, invalid("resolve lock with keys and txn_infos")
+	case len(req.Keys) > 0, req.StartVersion != 0:
+		return nil, invalid("resolve lock with txn_infos and keys or start_version")
 	}
 	for startTS, commitTS := range fates {
 		if startTS == 0 || commitTS != 0 && commitTS <= startTS {
