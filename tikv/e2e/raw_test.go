@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/copradb/copra/internal/codec"
@@ -180,5 +184,136 @@ func TestManyRawSplits(t *testing.T) {
 	c.must(err)
 	if k := out.GetRegionError().GetKeyNotInRegion(); k == nil {
 		t.Fatal(out)
+	}
+}
+
+// keyspace makes a keyspace of API V2.
+func (c *cluster) keyspace(name string) {
+	c.t.Helper()
+	resp, err := http.Post(c.pdURL+"/pd/api/v2/keyspaces", "application/json", strings.NewReader(fmt.Sprintf(`{"name": %q}`, name)))
+	c.must(err)
+	body, err := io.ReadAll(resp.Body)
+	c.must(errors.Join(err, resp.Body.Close()))
+	if resp.StatusCode != http.StatusOK {
+		c.t.Fatalf("keyspace %s: %d %s", name, resp.StatusCode, body)
+	}
+}
+
+// TestKeyspacesApart: raw and transactional clients of two keyspaces and of V1
+// use the same keys, and everybody sees their own.
+func TestKeyspacesApart(t *testing.T) {
+	c := start(t, 1, nil)
+	c.keyspace("red")
+	c.keyspace("blue")
+	raws := map[string]*rawkv.Client{"v1": c.rawClient(kvrpcpb.APIVersion_V1)}
+	txns := map[string]*txnkv.Client{"v1": c.txnClient()}
+	for _, ks := range []string{"red", "blue"} {
+		raw, err := rawkv.NewClientWithOpts(c.ctx, []string{c.pdURL}, rawkv.WithAPIVersion(kvrpcpb.APIVersion_V2), rawkv.WithKeyspace(ks))
+		c.must(err)
+		t.Cleanup(func() { _ = raw.Close() })
+		txn, err := txnkv.NewClient([]string{c.pdURL}, txnkv.WithAPIVersion(kvrpcpb.APIVersion_V2), txnkv.WithKeyspace(ks))
+		c.must(err)
+		t.Cleanup(func() { _ = txn.Close() })
+		raws[ks], txns[ks] = raw, txn
+	}
+	var want []string
+	for i := range 30 {
+		want = append(want, fmt.Sprintf("a shared key %02d", i))
+	}
+	for name, raw := range raws {
+		raw.SetAtomicForCAS(true)
+		for _, k := range want {
+			c.must(raw.PutWithTTL(c.ctx, []byte(k), []byte(name), 1000))
+		}
+	}
+	for name, cl := range txns {
+		tx, err := cl.Begin()
+		c.must(err)
+		for _, k := range want {
+			c.must(tx.Set([]byte(k), []byte(name)))
+		}
+		c.must(tx.Commit(c.ctx))
+	}
+	check := func(what string) {
+		t.Helper()
+		for name, raw := range raws {
+			keys, values, err := raw.Scan(c.ctx, nil, nil, 1000)
+			c.must(err)
+			var got []string
+			for i, k := range keys {
+				if got = append(got, string(k)); string(values[i]) != name {
+					t.Fatalf("%s: raw %s reads %q=%q", what, name, k, values[i])
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("%s: raw %s sees %q", what, name, got)
+			}
+			ttl, err := raw.GetKeyTTL(c.ctx, []byte(want[3]))
+			c.must(err)
+			if ttl == nil || *ttl < 900 || *ttl > 1000 {
+				t.Fatalf("%s: raw %s has TTL %v", what, name, ttl)
+			}
+			sum, err := raw.Checksum(c.ctx, nil, nil)
+			c.must(err)
+			prefix := uint64(0) // V2 counts the keyspace's
+			if name != "v1" {
+				prefix = 4
+			}
+			if n := uint64(len(want)); sum.TotalKvs != n || sum.TotalBytes != n*(uint64(len(want[0])+len(name))+prefix) {
+				t.Fatalf("%s: raw %s: checksum %+v", what, name, sum)
+			}
+		}
+		for name, cl := range txns {
+			if got := c.scanTxn(cl); !slices.Equal(got, want) {
+				t.Fatalf("%s: transactional %s sees %q", what, name, got)
+			}
+			tx, err := cl.Begin()
+			c.must(err)
+			if v, err := tx.Get(c.ctx, []byte(want[7])); err != nil || string(v.Value) != name {
+				t.Fatalf("%s: transactional %s reads %q, %v", what, name, v.Value, err)
+			}
+		}
+	}
+	check("as written")
+	if _, err := raws["v1"].GetPDClient().SplitRegions(c.ctx, [][]byte{[]byte("a shared key 15")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raws["red"].GetPDClient().SplitRegions(c.ctx, [][]byte{[]byte("a shared key 11")}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := txns["blue"].SplitRegions(c.ctx, [][]byte{[]byte("a shared key 20")}, false, nil)
+	c.must(err)
+	c.eventually("the splits", func() bool { return len(c.boundaries()) == 5 })
+	check("split")
+	for name, raw := range raws {
+		old, ok, err := raw.CompareAndSwap(c.ctx, []byte(want[0]), []byte(name), []byte("swapped"))
+		if err != nil || !ok || string(old) != name {
+			t.Fatalf("raw %s swaps %q, %v, %v", name, old, ok, err)
+		}
+		if _, ok, err = raw.CompareAndSwap(c.ctx, []byte(want[0]), nil, []byte(name)); err != nil || ok {
+			t.Fatalf("raw %s swaps what is not there: %v, %v", name, ok, err)
+		}
+		c.must(raw.PutWithTTL(c.ctx, []byte(want[0]), []byte(name), 1000))
+	}
+	check("swapped")
+	c.must(raws["red"].DeleteRange(c.ctx, nil, nil))
+	if keys, _, err := raws["red"].Scan(c.ctx, nil, nil, 10); err != nil || len(keys) != 0 {
+		t.Fatalf("red still has %q, %v", keys, err)
+	}
+	delete(raws, "red")
+	check("red was deleted")
+	// What belongs to others is refused, by name.
+	if err := raws["v1"].Put(c.ctx, []byte("r\x00\x00\x02a"), []byte("v")); err == nil || !strings.Contains(err.Error(), "API V2") {
+		t.Errorf("raw V1 in a keyspace: %v", err)
+	}
+	tx, err := txns["v1"].Begin()
+	c.must(err)
+	c.must(tx.Set([]byte("x\x00\x00\x02a"), []byte("v")))
+	if err := tx.Commit(c.ctx); err == nil || !strings.Contains(err.Error(), "API V2") {
+		t.Errorf("transactional V1 in a keyspace: %v", err)
+	}
+	resp, err := c.nodes[0].Service().RawPut(c.ctx, &kvrpcpb.RawPutRequest{Context: &kvrpcpb.Context{ApiVersion: kvrpcpb.APIVersion_V2}, Key: []byte("plain")})
+	if err != nil || !strings.Contains(resp.Error, "must begin with 'r'") {
+		t.Errorf("raw V2 without a keyspace: %v, %v", resp, err)
 	}
 }
