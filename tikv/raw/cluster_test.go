@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/pingcap/kvproto/pkg/pdpb"
 )
 
 // entry is a value of the model.
@@ -40,6 +42,7 @@ type world struct {
 	version  kvrpcpb.APIVersion
 	prefix   string // of all keys
 	model    map[string]entry
+	sweeps   sync.WaitGroup
 }
 
 func newWorld(t *testing.T, c *rafttest.Cluster, rng *rand.Rand) *world {
@@ -56,7 +59,11 @@ func newWorld(t *testing.T, c *rafttest.Cluster, rng *rand.Rand) *world {
 				}
 				return out
 			},
-			Local: func() raw.LocalReader { return n.Engine.NewSnapshot() }, Write: n.Store.Write,
+			Local: func() raw.LocalReader { return n.Engine.NewSnapshot() },
+			Write: func(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch) error {
+				time.Sleep(10 * time.Millisecond) // others write between look and delete
+				return n.Store.Write(ctx, rc, b)
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -344,15 +351,18 @@ func (w *world) shuffle() {
 			}
 		}
 	case 2:
-		w.c.PD.TransferLeader(region.Id, w.c.IDs()[w.rng.IntN(3)])
+		peer := region.Peers[w.rng.IntN(len(region.Peers))]
+		w.c.PD.Operate(&pdpb.RegionHeartbeatResponse{RegionId: region.Id, TransferLeader: &pdpb.TransferLeader{Peer: peer}})
 	case 3:
 		time.Sleep(time.Duration(w.rng.IntN(90)) * time.Second)
 	default:
 		for _, checker := range w.checkers {
-			// A region that has just moved is the next sweep's.
-			if _, err := checker.Sweep(context.Background()); err != nil && kv.AsRegionError(err) == nil {
-				w.Fatal(err)
-			}
+			w.sweeps.Go(func() { // while writes go on
+				// A region that has just moved is the next sweep's.
+				if _, err := checker.Sweep(context.Background()); err != nil && kv.AsRegionError(err) == nil {
+					w.Error(err)
+				}
+			})
 		}
 	}
 }
@@ -397,6 +407,8 @@ func TestRandomOperations(t *testing.T) {
 			}
 			regions = max(regions, len(c.Node(1).Store.Regions()))
 		}
+		one.sweeps.Wait()
+		two.sweeps.Wait()
 		if regions < 5 {
 			t.Fatalf("there were %d regions at most", regions)
 		}
