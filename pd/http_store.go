@@ -21,6 +21,7 @@ func (s *Server) storeRoutes() map[string]termHandler {
 	return map[string]termHandler{
 		"GET /pd/api/v1/stores":                     s.httpStores,
 		"GET /pd/api/v1/stores/check":               s.httpStoresByState,
+		"GET /pd/api/v1/stores/refusals":            s.httpStoreRefusals,
 		"GET /pd/api/v1/stores/limit":               s.httpStoreLimits,
 		"POST /pd/api/v1/stores/limit":              s.httpSetStoreLimits,
 		"DELETE /pd/api/v1/stores/remove-tombstone": s.httpRemoveTombstones,
@@ -106,6 +107,38 @@ func (s *Server) httpStores(t *term, r *http.Request) (any, error) {
 		}
 	}
 	return map[string]any{"count": len(list), "stores": list}, nil
+}
+
+// refusalJSON is why a store gets nothing, empty where it does.
+type refusalJSON struct {
+	Store   uint64 `json:"store"`
+	Peers   string `json:"peers,omitempty"`
+	Leaders string `json:"leaders,omitempty"`
+}
+
+// httpStoreRefusals lists the stores that get no peers or leaders, and why. PD's
+// own API has no such call; its log and metrics say it.
+func (s *Server) httpStoreRefusals(t *term, _ *http.Request) (any, error) {
+	if err := t.cluster.bootstrapped(); err != nil {
+		return nil, err
+	}
+	list := []refusalJSON{}
+	for _, st := range t.cluster.stores.All() {
+		if st.IsTombstone() {
+			continue
+		}
+		j := refusalJSON{Store: st.ID()}
+		if why := t.cluster.sched.PeerRefusal(st); why != nil {
+			j.Peers = why.Reason
+		}
+		if why := t.cluster.sched.LeaderRefusal(st); why != nil {
+			j.Leaders = why.Reason
+		}
+		if j.Peers != "" || j.Leaders != "" {
+			list = append(list, j)
+		}
+	}
+	return list, nil
 }
 
 func (s *Server) pathStore(t *term, r *http.Request) (*core.Store, error) {

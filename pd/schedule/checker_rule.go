@@ -67,7 +67,7 @@ func (c *Controller) built(r *core.Region, op *Operator, err error) *Operator {
 func (c *Controller) addRulePeer(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit) *Operator {
 	ch := c.pickStore(r, rf.Rule, c.storesOf(rf.Peers, 0))
 	if ch.store == nil {
-		return c.makeRoom(ctx, r, fit, rf, ch)
+		return c.makeRoom(ctx, r, fit, rf, ch, "no-store-add")
 	}
 	b := c.repair("add-rule-peer", r, fit).AddPeer(ch.store.ID(), metaRole(rf.Rule))
 	if n := len(fit.Orphans); n > 0 {
@@ -85,7 +85,7 @@ func (c *Controller) addRulePeer(ctx context.Context, r *core.Region, fit *place
 func (c *Controller) replaceRulePeer(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit, p *metapb.Peer, why string) *Operator {
 	ch := c.pickStore(r, rf.Rule, c.storesOf(rf.Peers, p.Id))
 	if ch.store == nil {
-		return c.makeRoom(ctx, r, fit, rf, ch)
+		return c.makeRoom(ctx, r, fit, rf, ch, "no-store-replace")
 	}
 	desc := "replace-rule-" + why + "-peer"
 	if r.Leader.Id == p.Id {
@@ -96,8 +96,9 @@ func (c *Controller) replaceRulePeer(ctx context.Context, r *core.Region, fit *p
 }
 
 // makeRoom moves a peer of another rule, which has all it wants, off a store that
-// only this rule can use as well: each store has one peer of a region.
-func (c *Controller) makeRoom(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit, none choice) *Operator {
+// only this rule can use as well: each store has one peer of a region. event is
+// what there is no store for where that does not help.
+func (c *Controller) makeRoom(ctx context.Context, r *core.Region, fit *placement.Fit, rf *placement.RuleFit, none choice, event string) *Operator {
 	if none.retry { // a store is not ready, that is all
 		c.wait(r)
 		return nil
@@ -118,6 +119,7 @@ func (c *Controller) makeRoom(ctx context.Context, r *core.Region, fit *placemen
 			return op
 		}
 	}
+	c.noteNoStore(r, rf.Rule, event)
 	return nil
 }
 

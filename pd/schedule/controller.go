@@ -74,7 +74,8 @@ type Controller struct {
 	historyAt int               // where the next one goes
 	prepared  bool
 
-	patrol patrolState
+	patrol   patrolState
+	noStores noStore
 }
 
 // NewController returns a controller without operators.

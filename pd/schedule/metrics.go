@@ -19,6 +19,7 @@ type Metrics struct {
 	hot    *prometheus.GaugeVec
 	// regions are those with something the matter, as of the last patrol.
 	regions *prometheus.GaugeVec
+	checks  *prometheus.CounterVec
 }
 
 // NewMetrics returns figures that are not registered yet.
@@ -34,12 +35,14 @@ func NewMetrics() *Metrics {
 			Name: "pd_hotspot_status", Help: "Hot regions and their flow by store."}, []string{"address", "store", "type"}),
 		regions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pd_regions_status", Help: "Regions by what is the matter with them."}, []string{"type"}),
+		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pd_checker_event_count", Help: "What checkers could not do for a region."}, []string{"type", "name"}),
 	}
 }
 
 // Collectors are what to register.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.turns, m.status, m.stores, m.hot, m.regions}
+	return []prometheus.Collector{m.turns, m.status, m.stores, m.hot, m.regions, m.checks}
 }
 
 // UseMetrics counts there. Called before Run.
@@ -52,6 +55,12 @@ func (m *Metrics) patrolled(counts map[RegionState]int) {
 	}
 	for _, s := range RegionStates {
 		m.regions.WithLabelValues(strings.TrimSuffix(string(s), "-region") + "-region-count").Set(float64(counts[s]))
+	}
+}
+
+func (m *Metrics) check(checker, event string) {
+	if m != nil {
+		m.checks.WithLabelValues(checker, event).Inc()
 	}
 }
 

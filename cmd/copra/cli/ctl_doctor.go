@@ -322,8 +322,32 @@ func (d *doctor) regions() {
 			d.lostQuorums(reply.Regions)
 		}
 	}
-	if len(d.findings) == before {
+	if len(d.findings) > before {
+		d.refusals()
+	} else {
 		d.good("region", "%d regions, all with a leader and all their replicas", stats.Count)
+	}
+}
+
+// refusals says which stores PD gives no replicas, where some are missing, and
+// why: the reason why nothing is repaired.
+func (d *doctor) refusals() {
+	var reply []struct {
+		Store uint64 `json:"store"`
+		Peers string `json:"peers"`
+	}
+	if !d.ask("store", storesPath+"/refusals", &reply) {
+		return
+	}
+	for _, s := range reply {
+		if s.Peers == "" {
+			continue
+		}
+		advice := "that may be why replicas are not made up"
+		if strings.Contains(s.Peers, "low on space") {
+			advice = "add stores, make room, or let PD use more of the disks: copra ctl config set low-space-ratio 0.9"
+		}
+		d.bad("store", advice, "store %d gets no replicas: %s", s.Store, s.Peers)
 	}
 }
 
