@@ -132,7 +132,7 @@ func (s *Store) LastHash(regionID uint64) (RegionHash, bool) {
 // tickConsistency starts a check on a leader when one is due.
 func (p *peer) tickConsistency() {
 	interval := p.store.cfg.ConsistencyCheckInterval
-	if interval <= 0 || p.consistency.busy || p.now-p.consistency.last < int64(interval) || p.merging.Load() != nil {
+	if interval <= 0 || p.consistency.busy || p.recentlyDestroyed() || p.now-p.consistency.last < int64(interval) || p.merging.Load() != nil {
 		return
 	}
 	p.consistency.last = p.now
@@ -250,7 +250,7 @@ func (p *peer) onHashComputed(m *hashComputed) {
 		p.consistency.pending = nil
 		p.verifyHash(v)
 	}
-	if !p.role.Load().leader || p.merging.Load() != nil {
+	if !p.role.Load().leader || p.merging.Load() != nil || p.recentlyDestroyed() {
 		return
 	}
 	p.proposeCheck(&raft_cmdpb.AdminRequest{CmdType: raft_cmdpb.AdminCmdType_VerifyHash, VerifyHash: &raft_cmdpb.VerifyHashRequest{
@@ -260,6 +260,9 @@ func (p *peer) onHashComputed(m *hashComputed) {
 // verifyHash compares this replica's hash with the leader's.
 func (p *peer) verifyHash(v *raft_cmdpb.VerifyHashRequest) {
 	have := p.hash.Load()
+	if p.recentlyDestroyed() {
+		return
+	}
 	if have == nil || have.Index < v.GetIndex() {
 		if p.consistency.busy {
 			p.consistency.pending = v

@@ -52,8 +52,10 @@ type peer struct {
 	stats      peerStats
 	hash       atomic.Pointer[RegionHash] // of the last consistency check
 	progress   readProgress               // of stale reads
-	cacheBytes atomic.Int64               // of the entry cache
-	cacheTrim  atomic.Int64               // what the entry cache is to be cut to, in bytes; 0: nothing
+	// destroyedAt is when a part of the region was destroyed past Raft; 0: never.
+	destroyedAt atomic.Int64
+	cacheBytes  atomic.Int64 // of the entry cache
+	cacheTrim   atomic.Int64 // what the entry cache is to be cut to, in bytes; 0: nothing
 
 	// Sleep, see hibernate.go and patrol.go. leadIncarnation is that of the
 	// leader's store when the peer fell asleep, or was told who leads.

@@ -175,6 +175,9 @@ func fatal(e *pgerror.Error) *pgerror.Error {
 	return e
 }
 
+// giveBackTimeout bounds how long the stores are waited for.
+const giveBackTimeout = 30 * time.Second
+
 // sweepInterval is how often the queue of dropped ranges is looked at.
 const sweepInterval = time.Minute
 
@@ -223,7 +226,21 @@ func (db *DB) SweepDropped(ctx context.Context) (int, error) {
 		if err := db.catalog.DeleteRange(ctx, r); err != nil {
 			return done, err
 		}
+		if !db.o.DropAtOnce {
+			db.giveBack(ctx, r)
+		}
 		done++
 	}
 	return done, nil
+}
+
+// giveBack has all stores remove what the deletes of a dropped range hide, which
+// takes them no compaction. No replica can get the data back: the deletes are in
+// all logs. A store that does not answer compacts them some day.
+func (db *DB) giveBack(ctx context.Context, r catalog.DropRange) {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
+	defer cancel()
+	if err := db.kv.UnsafeDestroyRange(ctx, r.Start, r.End); err != nil {
+		db.log.Info("not all stores gave the room of a dropped table back at once", "what", r.What, "error", err)
+	}
 }

@@ -323,7 +323,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.onStop(m.unregister)
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
-		txn: n.txn, raw: raw.New(front, nil).WithAnswers(&flight.answers), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset,
+		txn: n.txn, raw: raw.New(front, nil).WithAnswers(&flight.answers), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset, destroyRange: n.collector.DestroyRange,
 		log: n.log, metrics: m, inFlight: flight, slow: n.slow, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	// Above those of an earlier run, as long as they are fewer than one a second.

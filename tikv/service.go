@@ -3,7 +3,6 @@ package tikv
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"sync/atomic"
@@ -41,6 +40,7 @@ type Service struct {
 	detector           *deadlock.Detector
 	regions            regionSplitter
 	safe               safePoints
+	destroyRange       func(ctx context.Context, start, end []byte) error
 	reset              func() // the locks of all regions are to be read again
 	log                *slog.Logger
 	metrics            *metrics
@@ -110,19 +110,10 @@ func (s *Service) unsafeDestroyRange(ctx context.Context, req *kvrpcpb.UnsafeDes
 	if len(req.GetEndKey()) > 0 {
 		end = codec.EncodeBytes(nil, req.GetEndKey())
 	}
-	s.log.Warn("destroying a key range on request", "start", fmt.Sprintf("%x", start), "end", fmt.Sprintf("%x", end))
-	b := s.data.NewBatch()
-	for _, cf := range []kv.CF{kv.CFLock, kv.CFDefault, kv.CFWrite} {
-		b.DeleteRange(cf, start, end)
-	}
-	if err := errors.Join(s.data.Apply(b), b.Close()); err != nil {
+	if err := s.destroyRange(ctx, start, end); err != nil {
 		return nil, err
 	}
 	s.reset()
-	// Nothing replays this deletion after a crash.
-	if err := s.data.Flush(ctx); err != nil {
-		return nil, err
-	}
 	return &kvrpcpb.UnsafeDestroyRangeResponse{}, nil
 }
 

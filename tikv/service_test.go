@@ -17,6 +17,7 @@ import (
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv/deadlock"
+	"github.com/copradb/copra/tikv/gc"
 	"github.com/copradb/copra/tikv/internal/oneregion"
 	"github.com/copradb/copra/tikv/raw"
 	"github.com/copradb/copra/tikv/resolvedts"
@@ -72,7 +73,14 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	splits := &splitRecorder{}
-	s := &Service{clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil).WithAnswers(&flight.answers), regions: splits, slowScore: func() uint64 { return slowScoreHealthy }, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
+	collector, err := gc.New(gc.Options{
+		Regions: noRegions{}, Txn: store, Data: eng.Data, SafePoints: store.SafePoints(),
+		Fetch: func(context.Context) (uint64, map[uint32]uint64, error) { return 0, nil, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Service{destroyRange: collector.DestroyRange, clusterID: testCluster, storeID: 3, engine: eng, data: eng.Data, txn: store, raw: raw.New(eng, nil).WithAnswers(&flight.answers), regions: splits, slowScore: func() uint64 { return slowScoreHealthy }, safe: &fakeSafe{}, reset: func() {}, detector: deadlock.New(deadlock.Options{StoreID: 3}),
 		log: slog.New(slog.DiscardHandler), metrics: m, inFlight: flight, batchSlots: make(chan struct{}, batchRequestsMax)}
 	server := newGRPCServer(&flight.answers)
 	tikvpb.RegisterTikvServer(server, s)
@@ -561,6 +569,13 @@ func TestSplitRegion(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// noRegions is a store's regions for the collector, which collects nothing here.
+type noRegions struct{}
+
+func (noRegions) Leaders() []raftstore.LeaderState           { return nil }
+func (noRegions) Region(uint64) (raftstore.RegionInfo, bool) { return raftstore.RegionInfo{}, false }
+func (noRegions) RangeDestroyed(start, end []byte)           {}
 
 func TestUnsafeDestroyRange(t *testing.T) {
 	f := newFixture(t)

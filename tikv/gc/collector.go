@@ -42,6 +42,7 @@ const (
 type Regions interface {
 	Leaders() []raftstore.LeaderState
 	Region(id uint64) (raftstore.RegionInfo, bool)
+	RangeDestroyed(start, end []byte)
 }
 
 // Txn is the transactional store: *txn.Store.

@@ -116,13 +116,19 @@ func printHotStores(w io.Writer, body []byte) error {
 	})
 }
 
-// newCtlGC shows up to where old versions may be removed.
+// newCtlGC shows and drives garbage collection; see ctl_gc.go for its parts.
 func newCtlGC(c *ctl) *cobra.Command {
 	state := c.shows("/pd/api/v1/gc/state", printGCState)
-	cmd := c.command(nil, "gc", "Show up to where old versions may be removed, and who holds that back", `  copra ctl gc                     safe points and barriers
+	cmd := c.command(nil, "gc", "Show up to where old versions may be removed, and who holds that back", `  copra ctl gc                     safe points, the last round, settings
   copra ctl gc barriers            who holds the safe point back
-  copra ctl gc delete backup7      the service backup7 is gone: do not wait for it`, cobra.NoArgs, state)
+  copra ctl gc stores              what each store has dropped in its last round
+  copra ctl gc run                 do not wait for the next round
+  copra ctl gc delete backup7      the service backup7 is gone: do not wait for it
+  copra ctl config set gc-life-time 1h`, cobra.NoArgs, c.showGC)
 	c.command(cmd, "state", "Show the safe points", "", cobra.NoArgs, state)
+	c.command(cmd, "worker", "Show the last rounds of garbage collection and its settings", "", cobra.NoArgs, c.shows(gcWorkerPath, printGCWorker))
+	c.command(cmd, "stores", "Show what each store has dropped in its last round", "", cobra.NoArgs, c.showGCStores)
+	newCtlGCRun(c, cmd)
 	c.command(cmd, "safepoint", "Show the safe point of each service", "", cobra.NoArgs, c.shows("/pd/api/v1/gc/safepoint", nil))
 	c.command(cmd, "barriers", "List who holds the safe point back", "", cobra.NoArgs, c.shows("/pd/api/v1/gc/state", printBarriers))
 	c.command(cmd, "delete <service>", "Delete the safe point of a service", "", cobra.ExactArgs(1), func(cmd *cobra.Command, args []string) error {

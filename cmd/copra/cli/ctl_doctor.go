@@ -124,6 +124,7 @@ func (d *doctor) examine() {
 	d.gossip()
 	d.regions()
 	d.timestamps()
+	d.garbage()
 }
 
 // members looks whether they are up, and at their clocks and versions.
