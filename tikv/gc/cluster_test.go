@@ -376,7 +376,7 @@ func (w *world) change(r *rand.Rand) {
 		case 4:
 			w.safe.Store(w.tso())
 		case 5:
-			at := max(w.safe.Load(), w.last-r.Uint64N(2000)<<18)
+			at := max(w.safe.Load(), w.tso()-r.Uint64N(2000)<<18)
 			for range 3 {
 				k := key()
 				if v, old := w.read(k, at); old && at >= w.safe.Load() || !old && at >= w.safe.Load() && v != visible(m[k], at) {
