@@ -179,7 +179,7 @@ func fatal(e *pgerror.Error) *pgerror.Error {
 const giveBackTimeout = 30 * time.Second
 
 // sweepInterval is how often the queue of dropped ranges is looked at.
-const sweepInterval = time.Minute
+const sweepInterval = 10 * time.Second
 
 // sweep deletes the data of dropped tables and indexes when nobody can read it
 // any more.
