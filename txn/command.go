@@ -73,6 +73,7 @@ func (s *Store) exec(ctx context.Context, name cmd, rc *kvrpcpb.Context, startTS
 	defer s.leave()
 	began := time.Now()
 	defer func() { s.metrics.observe(name, time.Since(began)) }()
+	s.metrics.keys[name].Observe(float64(len(keys)))
 
 	c := s.commands.Get().(*command)
 	c.tracker = tracker.From(ctx)

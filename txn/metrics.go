@@ -36,6 +36,7 @@ type metrics struct {
 	reg       prometheus.Registerer
 	all       []prometheus.Collector
 	durations [cmdCount]prometheus.Observer
+	keys      [cmdCount]prometheus.Observer
 	conflicts *prometheus.CounterVec
 	lockWait  prometheus.Observer
 	deadlocks prometheus.Counter
@@ -51,6 +52,9 @@ func newMetrics(reg prometheus.Registerer, s *Store) *metrics {
 		Name: "tikv_lock_manager_waiter_lifetime_duration", Help: "Seconds pessimistic lock requests waited.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
 	})
+	keys := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "tikv_scheduler_kv_command_key_write", Help: "Keys of transactional write commands.", Buckets: prometheus.ExponentialBuckets(1, 4, 11),
+	}, []string{"type"})
 	m := &metrics{
 		reg: reg,
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -66,9 +70,10 @@ func newMetrics(reg prometheus.Registerer, s *Store) *metrics {
 	}
 	for c := range cmdCount {
 		m.durations[c] = durations.WithLabelValues(cmdNames[c])
+		m.keys[c] = keys.WithLabelValues(cmdNames[c])
 	}
 	m.all = []prometheus.Collector{
-		durations, lockWait, m.conflicts, m.deadlocks, m.tooOld,
+		durations, keys, lockWait, m.conflicts, m.deadlocks, m.tooOld,
 		gauge("tikv_concurrency_manager_max_ts", "The largest timestamp read at.", func() float64 { return float64(s.mem.MaxTS()) }),
 		gauge("tikv_concurrency_manager_lock_count", "Locks on their way into the log.", func() float64 { return float64(s.mem.Len()) }),
 		gauge("tikv_lock_manager_waiter_count", "Requests waiting for locks.", func() float64 { return float64(s.waiters.Len()) }),
