@@ -15,6 +15,7 @@ import (
 	"github.com/tikv/client-go/v2/oracle"
 	"github.com/tikv/client-go/v2/tikv"
 	"github.com/tikv/client-go/v2/txnkv/transaction"
+	"github.com/tikv/client-go/v2/txnkv/txnsnapshot"
 )
 
 // client is a process with client-go in it, and with one session. When it
@@ -184,6 +185,13 @@ func (x *tx) set(key string, value []byte) {
 	}
 }
 
+func (x *tx) delete(key string) {
+	x.writes[key] = nil
+	if err := x.txn.Delete([]byte(key)); err != nil {
+		panic(fmt.Sprintf("txnsim: delete: %v", err)) // it is in memory
+	}
+}
+
 func (x *tx) rollback() {
 	_ = x.txn.Rollback() // its locks are resolved later
 	x.record("rolled back", mvcccheck.Failed)
@@ -216,7 +224,9 @@ func (x *tx) record(kind string, outcome mvcccheck.Outcome) mvcccheck.Outcome {
 	r := x.c.r
 	x.end = r.now()
 	t := mvcccheck.Txn{StartTS: x.txn.StartTS(), Outcome: outcome}
-	if outcome == mvcccheck.Committed && len(x.writes) > 0 {
+	// A 1PC whose answer was lost is repeated as 2PC if its region was split
+	// meanwhile. It was committed then, but not at client-go's timestamp.
+	if outcome == mvcccheck.Committed && len(x.writes) > 0 && !x.mode.onePC {
 		t.CommitTS = x.txn.CommitTS()
 	}
 	for _, key := range slices.Sorted(maps.Keys(x.writes)) {
@@ -255,16 +265,65 @@ type reading struct {
 	follower bool
 	// stale is how old the snapshot is.
 	stale time.Duration
+	// scan and back read all keys in their order, or against it.
+	scan, back bool
 }
 
-func (c *client) reading() reading {
+func (c *client) reading() (how reading) {
 	switch c.rng.IntN(5) {
 	case 0, 1:
-		return reading{follower: true}
+		how.follower = true
 	case 2:
-		return reading{stale: time.Duration(200+c.rng.IntN(4000)) * time.Millisecond}
+		how.stale = time.Duration(200+c.rng.IntN(4000)) * time.Millisecond
 	}
-	return reading{}
+	how.scan, how.back = c.rng.IntN(4) == 0, c.rng.IntN(2) == 0
+	return how
+}
+
+// iterator is client-go's.
+type iterator interface {
+	Valid() bool
+	Key() []byte
+	Value() []byte
+	Next() error
+	Close()
+}
+
+// find reads keys from a snapshot.
+func (how reading) find(ctx context.Context, snap *txnsnapshot.KVSnapshot, keys []string) (map[string][]byte, error) {
+	found := map[string][]byte{}
+	if !how.scan {
+		var names [][]byte
+		for _, key := range keys {
+			names = append(names, []byte(key))
+		}
+		values, err := snap.BatchGet(ctx, names)
+		for key, entry := range values {
+			found[key] = entry.Value
+		}
+		return found, err
+	}
+	var it iterator
+	var err error
+	first, last := slices.Min(keys), slices.Max(keys)+"\x00"
+	if how.back {
+		it, err = snap.IterReverse([]byte(last), []byte(first))
+	} else {
+		it, err = snap.Iter([]byte(first), []byte(last))
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for it.Valid() {
+		if key := string(it.Key()); slices.Contains(keys, key) {
+			found[key] = slices.Clone(it.Value())
+		}
+		if err := it.Next(); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // readAll reads keys in one snapshot, and keeps what it saw for the check.
@@ -284,11 +343,7 @@ func (c *client) readAll(how reading, keys []string) (values map[string][]byte, 
 	case how.follower:
 		snap.SetReplicaRead(kv.ReplicaReadFollower)
 	}
-	var bytes [][]byte
-	for _, key := range keys {
-		bytes = append(bytes, []byte(key))
-	}
-	found, err := snap.BatchGet(ctx, bytes)
+	found, err := how.find(ctx, snap, keys)
 	end = c.r.now()
 	if err != nil {
 		c.err = err
@@ -298,7 +353,7 @@ func (c *client) readAll(how reading, keys []string) (values map[string][]byte, 
 	t := mvcccheck.Txn{StartTS: ts}
 	values = map[string][]byte{}
 	for _, key := range keys {
-		value := found[key].Value
+		value := found[key]
 		values[key] = value
 		t.Reads = append(t.Reads, mvcccheck.Value{Key: key, Value: value})
 	}

@@ -26,6 +26,7 @@ type run struct {
 	names  []string // of the keys, spread over the key space
 	clock  atomic.Int64
 	values atomic.Int64 // appended so far
+	ready  time.Time    // the setup was committed before
 
 	mu       sync.Mutex
 	lists    []isolation.Txn
@@ -65,7 +66,7 @@ func (r *run) Run() {
 		return
 	}
 	var wg sync.WaitGroup
-	for id := range r.s.Clients() {
+	for id := range clientsPerActor * r.s.Clients() {
 		wg.Go(func() {
 			c := r.newClient(id)
 			defer func() { c.close() }()
@@ -76,6 +77,9 @@ func (r *run) Run() {
 	}
 	wg.Wait()
 }
+
+// clientsPerActor is how many clients there are for each that sim plans.
+const clientsPerActor = 2
 
 // setup gives accounts and pairs their first values, in one transaction.
 func (r *run) setup() bool {
@@ -88,6 +92,8 @@ func (r *run) setup() bool {
 		}
 		if v, err := x.get(account(r.names[0])); err == nil && v != nil {
 			x.rollback()
+			time.Sleep(time.Millisecond) // timestamps have the time in milliseconds
+			r.ready = time.Now()
 			return true
 		}
 		for _, name := range r.names {
@@ -208,3 +214,14 @@ func (r *run) verify(h *mvcccheck.History) error {
 }
 
 func pick[T any](rng *rand.Rand, all []T) T { return all[rng.IntN(len(all))] }
+
+// hotNames is how many names get half of the load.
+const hotNames = 2
+
+// name draws one of the run's names.
+func (c *client) name() string {
+	if c.rng.IntN(2) == 0 {
+		return pick(c.rng, c.r.names[:hotNames])
+	}
+	return pick(c.rng, c.r.names)
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,12 +14,13 @@ import (
 	"github.com/pingcap/failpoint"
 	"github.com/pingcap/log"
 	"github.com/stretchr/testify/require"
+	"github.com/tikv/client-go/v2/txnkv/transaction"
 	"github.com/tikv/client-go/v2/util"
 	"go.uber.org/zap/zapcore"
 )
 
 // ciSeeds are those that every test run simulates.
-const ciSeeds = 12
+const ciSeeds = 8
 
 // TestSimTxn simulates transactions on some fixed seeds. COPRA_SIM_SEED=n
 // simulates that one; COPRA_SIM_SEEDS=n that many, from COPRA_SIM_SEED on;
@@ -30,6 +32,9 @@ func TestSimTxn(t *testing.T) {
 	util.EnableFailpoints()
 	require.NoError(t, failpoint.Enable("tikvclient/injectLiveness", `return("reachable")`))
 	defer func() { require.NoError(t, failpoint.Disable("tikvclient/injectLiveness")) }()
+
+	// Locks of clients that have died are in the way for so long.
+	defer atomic.StoreUint64(&transaction.ManagedLockTTL, atomic.SwapUint64(&transaction.ManagedLockTTL, 3000))
 
 	first, count := envNumber(t, "COPRA_SIM_SEED", 1), uint64(ciSeeds)
 	if os.Getenv("COPRA_SIM_SEED") != "" {

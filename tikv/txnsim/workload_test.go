@@ -32,7 +32,7 @@ func (c *client) step() {
 	case kind < 34:
 		var keys []string
 		for range 1 + c.rng.IntN(4) {
-			keys = append(keys, list(pick(c.rng, c.r.names)))
+			keys = append(keys, list(c.name()))
 		}
 		c.appendTo(c.mode(), keys)
 	case kind < 48:
@@ -60,10 +60,10 @@ func (c *client) step() {
 // long that they take it for dead.
 func (c *client) pause() {
 	switch n := c.rng.IntN(100); {
-	case n < 3:
-		time.Sleep(time.Duration(c.rng.IntN(25)) * time.Second)
-	case n < 20:
-		time.Sleep(time.Duration(c.rng.IntN(400)) * time.Millisecond)
+	case n < 1:
+		time.Sleep(time.Duration(c.rng.IntN(8000)) * time.Millisecond)
+	case n < 15:
+		time.Sleep(time.Duration(c.rng.IntN(100)) * time.Millisecond)
 	}
 }
 
@@ -193,7 +193,7 @@ func (c *client) change(kind string, m mode, keys []string, f func(x *tx, values
 func (x *tx) setNumber(key string, n int64) { x.set(key, strconv.AppendInt(nil, n, 10)) }
 
 func (c *client) transfer(m mode) {
-	from, to := account(pick(c.rng, c.r.names)), account(pick(c.rng, c.r.names))
+	from, to := account(c.name()), account(c.name())
 	amount := 1 + c.rng.Int64N(20)
 	if from == to {
 		return
@@ -209,9 +209,12 @@ func (c *client) readBank(how reading) bool {
 	for _, name := range c.r.names {
 		keys = append(keys, account(name))
 	}
+	if how.stale > 0 { // it must not be before the setup
+		how.stale = min(how.stale, time.Since(c.r.ready))
+	}
 	values, _, _, ok := c.readAll(how, keys)
-	if !ok || len(values[keys[0]]) == 0 && how.stale > 0 { // before the setup
-		return ok
+	if !ok {
+		return false
 	}
 	balances := map[string]int64{}
 	for key, value := range values {
@@ -223,10 +226,10 @@ func (c *client) readBank(how reading) bool {
 	return true
 }
 
-// flip turns one of a pair off if both are on, and on otherwise. Both rows are
+// flip turns one of a pair off, by deleting it, if both are on, and on otherwise. Both rows are
 // read and one is written: write skew, if they were not locked.
 func (c *client) flip(m mode) {
-	name, which := pick(c.rng, c.r.names), c.rng.IntN(2)
+	name, which := c.name(), c.rng.IntN(2)
 	keys := []string{pair(name, 0), pair(name, 1)}
 	c.change("flip", m, keys, func(x *tx, values []int64) {
 		if !m.pessimistic {
@@ -240,7 +243,7 @@ func (c *client) flip(m mode) {
 		case values[1] == 0:
 			x.setNumber(keys[1], 1)
 		default:
-			x.setNumber(keys[which], 0)
+			x.delete(keys[which])
 		}
 	})
 }
@@ -250,10 +253,12 @@ func (c *client) readPairs(how reading) bool {
 	for _, name := range c.r.names {
 		keys = append(keys, pair(name, 0), pair(name, 1))
 	}
+	if how.stale > 0 { // it must not be before the setup
+		how.stale = min(how.stale, time.Since(c.r.ready))
+	}
 	values, _, _, ok := c.readAll(how, keys)
 	for i := 0; ok && i < len(keys); i += 2 {
-		a, b := values[keys[i]], values[keys[i+1]]
-		if len(a) > 0 && number(a)+number(b) == 0 {
+		if number(values[keys[i]])+number(values[keys[i+1]]) == 0 {
 			c.r.s.Fail("client %d, %+v: write skew: %s and %s are both off, though who turned one off had locked both", c.id, how, keys[i], keys[i+1])
 		}
 	}
@@ -261,7 +266,7 @@ func (c *client) readPairs(how reading) bool {
 }
 
 func (c *client) increment(m mode) {
-	key := counter(pick(c.rng, c.r.names))
+	key := counter(c.name())
 	c.change("increment", m, []string{key}, func(x *tx, values []int64) { x.setNumber(key, values[0]+1) })
 }
 

@@ -122,6 +122,7 @@ func (w *worker) txnWrite(ctx context.Context) error {
 		tx.SetEnable1PC(true)
 	case 3:
 		tx.SetPessimistic(true)
+		w.l.lists.lock(tx.StartTS())
 	}
 	for i := range soakKVKeys {
 		key := w.key(i)
@@ -203,6 +204,13 @@ func (l *load) verifyTxn(ctx context.Context) {
 	groups := map[string]map[int64]int{}
 	for it.Valid() {
 		k := string(it.Key())
+		if strings.HasPrefix(k, listPrefix) {
+			if err := it.Next(); err != nil {
+				l.t.Errorf("scan: %v", err)
+				return
+			}
+			continue
+		}
 		v, err := parseValue("txn", it.Value())
 		if err != nil || !strings.HasPrefix(k, "txn-") {
 			l.t.Errorf("a transactional scan finds %q: %v", k, err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/copradb/copra/internal/isolation"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/tikv/client-go/v2/config"
@@ -66,6 +67,7 @@ type load struct {
 	counted map[int64]bool  // values that the counter returned
 	counter atomic.Int64    // the largest of them
 	sums    atomic.Int64
+	lists   lists
 }
 
 // worker is one client.
@@ -82,7 +84,8 @@ type worker struct {
 
 func newLoad(t *testing.T, c *soakCluster) *load {
 	l := &load{t: t, c: c, errs: map[string]int{}, ledger: map[int64]outcome{}, moves: map[int64]outcome{},
-		batches: map[int]outcome{}, gone: map[int]outcome{}, counted: map[int64]bool{}}
+		batches: map[int]outcome{}, gone: map[int]outcome{}, counted: map[int64]bool{},
+		lists: lists{began: time.Now(), history: map[string][]isolation.Txn{}, locking: map[uint64]bool{}}}
 	var err error
 	if l.raw, err = rawkv.NewClient(context.Background(), strings.Split(c.pd, ","), config.DefaultConfig().Security); err != nil {
 		t.Fatal(err)
@@ -108,6 +111,8 @@ func (l *load) create() {
 	exec1(l.t, conn, "CREATE TABLE copied (batch int, n int, t text, PRIMARY KEY (batch, n))")
 	exec1(l.t, conn, "CREATE TABLE counter (id int PRIMARY KEY, v bigint)")
 	exec1(l.t, conn, "INSERT INTO counter VALUES (1, 0)")
+	writeSkew(l.t, l.c.sql[0])
+	exec1(l.t, conn, "CREATE TABLE lists (id bigint PRIMARY KEY, v text NOT NULL)")
 }
 
 func (l *load) start(seed int64) {
@@ -118,6 +123,7 @@ func (l *load) start(seed int64) {
 		"transfer": {3, (*worker).transfer}, "single statement": {2, (*worker).single}, "insert": {4, (*worker).insert},
 		"copy": {2, (*worker).copyBatch}, "count": {2, (*worker).count}, "read": {3, (*worker).read},
 		"raw": {2, (*worker).rawStep}, "txn": {3, (*worker).txnStep},
+		"list": {3, (*worker).listSQL}, "list by key": {2, (*worker).listKV},
 	} {
 		for range steps.n {
 			id := len(l.workers)
@@ -140,7 +146,7 @@ func (w *worker) run() {
 		if w.conn != nil && w.conn.IsClosed() {
 			w.conn = nil
 		}
-		if w.conn == nil && w.name != "raw" && w.name != "txn" {
+		if w.conn == nil && w.name != "raw" && w.name != "txn" && w.name != "list by key" {
 			ctx, cancel := within(soakOpTimeout)
 			conn, err := pgx.Connect(ctx, dsn(w.l.c.sql[w.rng.Intn(len(w.l.c.sql))]))
 			cancel()

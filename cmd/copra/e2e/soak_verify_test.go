@@ -26,6 +26,8 @@ func (l *load) verify() {
 		}
 	}
 	l.verifyKV()
+	l.verifyLists()
+	l.verifyRecords()
 }
 
 // compare holds keys of the database against outcomes.
