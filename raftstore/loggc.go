@@ -23,23 +23,37 @@ import (
 type logGCState struct {
 	compactTo uint64 // all peers may drop the log up to here
 	bytes     uint64 // of the log, roughly, since the start or the last truncation
+	unchecked uint64 // bytes that came since lastCheck
 	lastCheck int64
 }
+
+// logUncheckedBytesMax is how much a log grows before it is looked at, however
+// short the time: what is truncated while the log's memtable still holds it is
+// never written to a table.
+const logUncheckedBytesMax = 8 << 20
 
 func (g *logGCState) added(ents []*raftpb.Entry) {
 	for _, e := range ents {
 		g.bytes += uint64(entryCost(e))
+		g.unchecked += uint64(entryCost(e))
 	}
 }
+
+// due reports whether the log is to be looked at.
+func (g *logGCState) due(now, interval int64) bool {
+	return now-g.lastCheck >= interval || g.unchecked >= logUncheckedBytesMax
+}
+
+func (g *logGCState) checked(now int64) { g.lastCheck, g.unchecked = now, 0 }
 
 // becameLeader looks at the log soon.
 func (g *logGCState) becameLeader() { g.lastCheck = 0 }
 
 func (p *peer) tickLog() {
-	if p.now-p.gc.lastCheck < int64(p.store.cfg.LogCheckInterval) || !p.initialized() {
+	if !p.gc.due(p.now, int64(p.store.cfg.LogCheckInterval)) || !p.initialized() {
 		return
 	}
-	p.gc.lastCheck = p.now
+	p.gc.checked(p.now)
 	if p.role.Load().leader {
 		p.proposeCompact()
 	}

@@ -33,8 +33,21 @@ const heartbeatIntervalDefault = 10 * time.Second
 const slowLogThresholdDefault = time.Second
 
 // memTablesBytes is the room in the cache for a store's memtables: one that is
-// being written and one that is being flushed, in each of its databases.
+// being written and one that is being flushed, in each of its databases. Large
+// ones of the Raft log take some of the blocks' room.
 const memTablesBytes = 2 * (engine.MemTableBytesDefault + raftlog.MemTableBytes)
+
+// logLargeReserveBytes is the reserve of a disk on which a few hundred megabytes
+// more of Raft log don't matter.
+const logLargeReserveBytes = 1 << 30
+
+// logMemTableBytes is the size of the Raft log's memtables.
+func logMemTableBytes(reserveBytes int64) int {
+	if reserveBytes >= logLargeReserveBytes {
+		return raftlog.MemTableBytesLarge
+	}
+	return raftlog.MemTableBytes
+}
 
 // Config of a node. DataDir, Addr and PDEndpoints are required.
 type Config struct {

@@ -189,7 +189,8 @@ func (n *Node) openData(context.Context) error {
 	n.closeAtStop("data engine", n.data)
 	n.raftLog, err = raftlog.Open(raftlog.Options{
 		Dir: n.fs.PathJoin(n.cfg.DataDir, "raft"), FS: n.space.FS(), Cache: cache,
-		Logger: n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,
+		MemTableBytes: logMemTableBytes(int64(n.space.Usage().ReserveBytes)),
+		Logger:        n.log, Registerer: n.cfg.Registerer, OnFatal: n.cfg.OnFatal,
 	})
 	if err != nil {
 		return err

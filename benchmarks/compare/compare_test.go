@@ -64,7 +64,7 @@ func TestTables(t *testing.T) {
 	r := newRun(o, []*system{{name: "copra 1"}, {name: "etcd 1"}})
 	add := func(system, workload string, perSecond, perSync float64) {
 		c := cell{system, workload, 1}
-		r.results[c] = append(r.results[c], figures{perSecond, time.Millisecond, 2 * time.Millisecond, 0, perSync})
+		r.results[c] = append(r.results[c], figures{perSecond, time.Millisecond, 2 * time.Millisecond, 0, 0, perSync})
 	}
 	for _, v := range []float64{30, 10, 20} { // the median is 20
 		add("copra 1", "load", v, 1.5)

@@ -12,6 +12,7 @@ func (r *run) print(w io.Writer) error {
 	if r.o.has("ycsb") {
 		r.table(&out)
 		r.byCell(&out, "Processor time of the servers by operation, µs.", func(f figures) float64 { return us(f.cpu) })
+		r.byCell(&out, "Bytes that a node writes to the disk for each byte of a record.", func(f figures) float64 { return f.disk })
 		r.byCell(&out, "Group commit: records written by sync of a node's log.", func(f figures) float64 { return f.perSync })
 	}
 	if r.o.has("get") {

@@ -81,6 +81,21 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+system) * clockTick
 }
 
+// written is how much the process has had written to the disk, in bytes; 0 where
+// it isn't known.
+func (p *process) written() (bytes float64) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/io")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			bytes, _ = strconv.ParseFloat(strings.TrimSpace(rest), 64)
+		}
+	}
+	return bytes
+}
+
 // tail is the end of the process's log, for errors.
 func (p *process) tail() string {
 	const tailBytes = 2000

@@ -28,6 +28,7 @@ type figures struct {
 	perSecond float64
 	p50, p99  time.Duration
 	cpu       time.Duration // of the servers, by operation
+	disk      float64       // bytes that a node had written to the disk for each byte of a written record
 	perSync   float64       // written records by sync of one node's log; 0: nothing was written
 }
 
@@ -106,7 +107,7 @@ func (r *run) one(ctx context.Context, s *system, db ycsb.DB, name, workload str
 	if err != nil {
 		return err
 	}
-	cpuBefore := s.cpu()
+	cpuBefore, diskBefore := s.cpu(), s.written()
 	o := r.o.ycsbOptions(threads, seed+2)
 	o.Records, o.Loaded, o.Progress = s.records, s.records, io.Discard
 	var res *ycsb.Result
@@ -123,7 +124,7 @@ func (r *run) one(ctx context.Context, s *system, db ycsb.DB, name, workload str
 	if err := failed(s, res, err); err != nil {
 		return err
 	}
-	cpu := s.cpu() - cpuBefore
+	cpu, disk := s.cpu()-cpuBefore, s.written()-diskBefore
 	s.records = res.Records
 	after, err := s.syncCount(ctx)
 	if err != nil {
@@ -133,6 +134,9 @@ func (r *run) one(ctx context.Context, s *system, db ycsb.DB, name, workload str
 	f := figures{perSecond: res.PerSecond(), p50: all.Percentile(50), p99: all.Percentile(99)}
 	f.cpu = cpu / time.Duration(max(all.Count(), 1))
 	writes := res.Ops[ycsb.OpInsert].Count() + res.Ops[ycsb.OpUpdate].Count() + res.Ops[ycsb.OpReadModifyWrite].Count()
+	if writes > 0 {
+		f.disk = disk / float64(s.nodes) / float64(writes) / float64(r.o.recordBytes)
+	}
 	if syncs := (after - before) / float64(s.nodes); writes > 0 && syncs > 0 {
 		f.perSync = float64(writes) / syncs
 	}
@@ -165,6 +169,7 @@ func medians(list []figures) figures {
 		p50:       median(list, func(f figures) time.Duration { return f.p50 }),
 		p99:       median(list, func(f figures) time.Duration { return f.p99 }),
 		cpu:       median(list, func(f figures) time.Duration { return f.cpu }),
+		disk:      median(list, func(f figures) float64 { return f.disk }),
 		perSync:   median(list, func(f figures) float64 { return f.perSync }),
 	}
 }

@@ -63,6 +63,14 @@ func (s *system) cpu() (sum time.Duration) {
 	return sum
 }
 
+// written is what they have had written to the disk, in bytes.
+func (s *system) written() (sum float64) {
+	for _, p := range s.procs {
+		sum += p.written()
+	}
+	return sum
+}
+
 func (s *system) run(dir, name, program string, args ...string) error {
 	p, err := start(dir, name, program, args...)
 	if err == nil {

@@ -19,9 +19,15 @@ const FormatVersion = 1
 // Defaults and fixed sizes of the database.
 const (
 	CacheBytesDefault = 16 << 20
-	MemTableBytes     = 32 << 20 // of one memtable, by default; up to four exist
+	// MemTableBytes are those of one memtable, by default; up to three exist.
+	MemTableBytes = 32 << 20
+	// MemTableBytesLarge are for where there is room: the files on disk are as
+	// large. They are twice the data engine's: entries may go when the data engine
+	// has flushed what they wrote, and those that go while they are in the memtable
+	// cost no table.
+	MemTableBytesLarge = 2 * MemTableBytes
 
-	memTableCountMax      = 4
+	memTableCountMax      = 3
 	l0SublevelsCompaction = 4
 	l0SublevelsStopWrites = 1000
 	blockBytes            = 32 << 10
