@@ -9,8 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/txn"
+	"github.com/copradb/copra/txn/mvcccheck"
 	"github.com/copradb/copra/txn/txntest"
 )
 
@@ -51,8 +54,9 @@ func TestBank(t *testing.T) {
 		}
 	}()
 	var tso atomic.Uint64
+	var shares sync.Map
 	newClient := func(seed uint64) *client {
-		return &client{e: e, s: s, tso: &tso, r: rand.New(rand.NewPCG(seed, 3))}
+		return &client{e: e, s: s, tso: &tso, r: rand.New(rand.NewPCG(seed, 3)), shares: &shares}
 	}
 	setup := newClient(99)
 	for i := range bankAccounts {
@@ -104,6 +108,16 @@ func TestBank(t *testing.T) {
 	close(stop)
 	readers.Wait()
 	checkSum(t, setup)
+	h := mvcccheck.New()
+	for i := range bankAccounts {
+		info := must(s.MvccGetByKey(t.Context(), &kvrpcpb.MvccGetByKeyRequest{Context: e.Context(account(i)), Key: account(i)}))
+		if err := h.AddInfo(account(i), info.Info); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := h.Verify(mvcccheck.Options{Locks: true, Pessimistic: func(ts uint64) bool { _, ok := shares.Load(ts); return ok }}); err != nil {
+		t.Error(err)
+	}
 	if guarded.Load() == 0 {
 		t.Error("no transaction ever shared a lock and was committed")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pingcap/kvproto/pkg/errorpb"
@@ -22,6 +23,8 @@ type client struct {
 	s   *txn.Store
 	tso *atomic.Uint64
 	r   *rand.Rand
+	// shares are the start timestamps of those who share locks; nil: not noted.
+	shares *sync.Map
 }
 
 // tsoStep makes every timestamp a millisecond, so that locks expire after as
@@ -358,6 +361,7 @@ func (c *client) commit(startTS, commitTS uint64, keys [][]byte, decided, stop b
 // read of them at its start is still so at commitTS.
 func (c *client) guard(own []byte, keys [][]byte) (startTS, commitTS uint64, committed bool) {
 	startTS = c.ts()
+	c.shares.Store(startTS, true)
 	if !c.lockAll(startTS, [][]byte{own}) || !c.lock(kvrpcpb.Op_SharedPessimisticLock, startTS, own, keys) {
 		return 0, 0, false
 	}

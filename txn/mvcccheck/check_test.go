@@ -23,6 +23,11 @@ func rollback(start uint64) mvcccheck.Record {
 	return mvcccheck.Record{CommitTS: start, Write: mvcc.Write{Type: mvcc.WriteRollback, StartTS: start}}
 }
 
+// lockAbove is a record that changes nothing, above a change at last.
+func lockAbove(commit, last uint64) mvcccheck.Record {
+	return mvcccheck.Record{CommitTS: commit, Write: mvcc.Write{Type: mvcc.WriteLock, StartTS: commit - 1, LastChange: mvcc.LastChange{TS: last, Versions: 1}}}
+}
+
 func history(keys map[string][]mvcccheck.Record) *mvcccheck.History {
 	h := mvcccheck.New()
 	for name, records := range keys {
@@ -55,6 +60,9 @@ func TestVerify(t *testing.T) {
 		{name: "rollback elsewhere", h: history(records{"a": {{CommitTS: 9, Write: mvcc.Write{Type: mvcc.WriteRollback, StartTS: 8}}}}), problem: "the rollback of 8 is at 9"},
 		{name: "conflict", h: history(records{"a": {put(40, 15, "y"), put(20, 10, "x")}}), problem: "transaction 15 (committed at 40) did not notice 10, which was committed at 20 while it ran"},
 		{name: "pessimistic", h: history(records{"a": {put(40, 15, "y"), put(20, 10, "x")}}), o: mvcccheck.Options{Pessimistic: func(ts uint64) bool { return ts == 15 }}},
+		{name: "last change", h: history(records{"a": {lockAbove(60, 50), put(50, 48, "y"), rollback(46), lockAbove(45, 20), put(20, 10, "x")}})},
+		{name: "last change missed", h: history(records{"a": {lockAbove(60, 20), put(50, 48, "y"), put(20, 10, "x")}}), problem: "says that the last change below it is at 20, and there is one at 50"},
+		{name: "last change denied", h: history(records{"a": {lockAbove(60, 0), put(20, 10, "x")}}), problem: "and there is one at 20"},
 		{name: "value gone", h: history(records{"a": {long}}), problem: "the value that transaction 10 put is gone"},
 		{name: "value there", h: history(records{"a": {long}}), change: func(h *mvcccheck.History) { h.Keys["a"].Values[10] = []byte("long") }},
 		{name: "orphan", h: history(records{"a": {put(20, 10, "x")}}), change: func(h *mvcccheck.History) { h.Keys["a"].Values[12] = []byte("long") }, problem: "transaction 12 has left a value of 4 bytes"},

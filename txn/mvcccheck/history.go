@@ -107,6 +107,7 @@ func (h *History) AddInfo(key []byte, info *kvrpcpb.MvccInfo) error {
 		_, long := k.Values[w.StartTs]
 		k.Records = append(k.Records, Record{w.CommitTs, mvcc.Write{
 			Type: typ, StartTS: w.StartTs, OverlappedRollback: w.HasOverlappedRollback, HasShort: !long, ShortValue: w.ShortValue,
+			LastChange: mvcc.LastChange{TS: w.LastChangeTs, Versions: w.VersionsToLastChange},
 		}})
 	}
 	return nil

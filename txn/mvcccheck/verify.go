@@ -104,9 +104,25 @@ func (v *verifier) key(name string, k *Key) {
 			}
 		}
 	}
+	v.lastChanges(name, k)
 	for _, startTS := range slices.Sorted(maps.Keys(k.Values)) {
 		if !used[startTS] && (k.Lock == nil || k.Lock.StartTS != startTS) {
 			v.add(name, "transaction %d has left a value of %d bytes that belongs to no record", startTS, len(k.Values[startTS]))
+		}
+	}
+}
+
+// lastChanges checks what records say of the last change below them: readers
+// jump there and would miss a newer one. (One that is gone was collected as
+// garbage, and nothing older is seen.)
+func (v *verifier) lastChanges(name string, k *Key) {
+	newest := uint64(0)
+	for _, r := range slices.Backward(k.Records) {
+		switch {
+		case r.Type == mvcc.WritePut, r.Type == mvcc.WriteDelete:
+			newest = r.CommitTS
+		case r.LastChange.Known() && r.LastChange.TS < newest:
+			v.add(name, "the record at %d (%v of %d) says that the last change below it is at %d, and there is one at %d", r.CommitTS, r.Type.Op(), r.StartTS, r.LastChange.TS, newest)
 		}
 	}
 }
