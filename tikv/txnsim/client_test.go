@@ -126,7 +126,7 @@ func (x *tx) get(key string) ([]byte, error) {
 		return value, nil
 	}
 	if x.mode.pessimistic {
-		return x.lock(ctx, key)
+		return x.lock(ctx, key, false)
 	}
 	entry, err := x.txn.Get(ctx, []byte(key))
 	if err != nil && !tikverr.IsErrNotFound(err) {
@@ -139,8 +139,16 @@ func (x *tx) get(key string) ([]byte, error) {
 
 const lockWaitMs = 3000
 
+// share reads a key as SELECT FOR SHARE does. Another one must be locked before:
+// client-go makes no shared key a transaction's primary.
+func (x *tx) share(key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
+	defer cancel()
+	return x.lock(ctx, key, true)
+}
+
 // lock locks a key at a new timestamp, until that works.
-func (x *tx) lock(ctx context.Context, key string) ([]byte, error) {
+func (x *tx) lock(ctx context.Context, key string, shared bool) ([]byte, error) {
 	for {
 		ts, err := x.c.kv.CurrentTimestamp(oracle.GlobalTxnScope)
 		if err != nil {
@@ -149,6 +157,7 @@ func (x *tx) lock(ctx context.Context, key string) ([]byte, error) {
 		}
 		lockCtx := kv.NewLockCtx(ts, lockWaitMs, time.Now())
 		lockCtx.InitReturnValues(1)
+		lockCtx.InShareMode = shared
 		err = x.txn.LockKeys(ctx, lockCtx, []byte(key))
 		if tikverr.IsErrWriteConflict(err) && ctx.Err() == nil {
 			continue

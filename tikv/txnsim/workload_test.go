@@ -231,6 +231,10 @@ func (c *client) readBank(how reading) bool {
 func (c *client) flip(m mode) {
 	name, which := c.name(), c.rng.IntN(2)
 	keys := []string{pair(name, 0), pair(name, 1)}
+	if m.pessimistic && c.rng.IntN(2) == 0 {
+		c.flipOwn(m, keys[which], keys[1-which])
+		return
+	}
 	c.change("flip", m, keys, func(x *tx, values []int64) {
 		if !m.pessimistic {
 			if err := x.keep(keys...); err != nil {
@@ -244,6 +248,21 @@ func (c *client) flip(m mode) {
 			x.setNumber(keys[1], 1)
 		default:
 			x.delete(keys[which])
+		}
+	})
+}
+
+// flipOwn turns one of a pair off, or on. It locks that one, and shares the lock
+// of the other one, which must be on, or stay so.
+func (c *client) flipOwn(m mode, own, other string) {
+	c.change("flip own", m, []string{own}, func(x *tx, values []int64) {
+		value, err := x.share(other)
+		switch {
+		case err != nil:
+		case values[0] == 0:
+			x.setNumber(own, 1)
+		case number(value) != 0:
+			x.setNumber(own, 0)
 		}
 	})
 }
