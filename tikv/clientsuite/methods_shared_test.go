@@ -2,158 +2,102 @@ package clientsuite
 
 import (
 	"errors"
+	"math"
+	"time"
 
 	tikverr "github.com/tikv/client-go/v2/error"
 	"github.com/tikv/client-go/v2/kv"
+	"github.com/tikv/client-go/v2/txnkv"
 	"github.com/tikv/client-go/v2/txnkv/transaction"
 )
 
 var sharedMethods = []method{
-	{name: "shared-lock", run: (*session).sharedLock},
-	{name: "shared-lock-guards", run: (*session).sharedLockGuards},
-	{name: "shared-lock-many", run: (*session).sharedLockMany},
-	{name: "shared-deadlock", run: (*session).sharedDeadlock, calm: true},
+	{name: "shared-locks", run: (*session).sharedLocks},
+	{name: "shared-locks-resolved", run: (*session).sharedLocksResolved},
+	{name: "read-committed-check-ts", run: (*session).readCommittedCheckTS},
 }
 
-// share locks keys in share mode. client-go wants a key of its own locked
-// before, as the primary.
-func (s *session) share(txn *transaction.KVTxn, wait int64, keys ...string) error {
+// share locks a key in share mode; the transaction's primary is a key of its own.
+func (s *session) share(txn *transaction.KVTxn, wait int64, primary, key string) error {
 	s.Helper()
-	var ks [][]byte
-	for _, k := range keys {
-		ks = append(ks, s.key("%s", k))
-	}
+	s.must(s.lock(txn, kv.LockAlwaysWait, primary))
 	lc := s.lockCtx(wait)
 	lc.InShareMode = true
-	return txn.LockKeys(s.ctx, lc, ks...)
+	return txn.LockKeys(s.ctx, lc, s.key("%s", key))
 }
 
-// sharing is a pessimistic transaction with a primary of its own.
-func (s *session) sharing(own string) *transaction.KVTxn {
-	s.Helper()
-	txn := s.pessimistic()
-	s.must(s.lock(txn, kv.LockAlwaysWait, own))
-	return txn
-}
-
-// sharedLock: transactions share a key, and one that wants it alone gets it when
-// they have ended, each in its own way.
-func (s *session) sharedLock() {
-	s.put("k", "0")
-	one, two, three := s.sharing("one"), s.sharing("two"), s.sharing("three")
-	for _, txn := range []*transaction.KVTxn{one, two, three} {
-		s.must(s.share(txn, kv.LockNoWait, "k"))
-		s.must(s.share(txn, kv.LockNoWait, "k")) // again
-		s.wantIn(txn, "k", "0")
-	}
-	alone := s.pessimistic()
-	if err := s.lock(alone, kv.LockNoWait, "k"); !errors.Is(err, tikverr.ErrLockAcquireFailAndNoWaitSet) {
-		s.Fatalf("no wait: %v", err)
-	}
-	if err := s.lock(alone, 50, "k"); !errors.Is(err, tikverr.ErrLockWaitTimeout) {
-		s.Fatalf("after 50 ms: %v", err)
-	}
-	s.want("k", "0") // readers do not wait
-	s.must(one.Set(s.key("one"), []byte("1")))
-	s.must(one.Commit(s.ctx))
-	s.must(two.Rollback())
-	s.must(three.Set(s.key("three"), []byte("3")))
-	done := make(chan error, 1)
-	go func() {
-		err := s.lock(alone, kv.LockAlwaysWait, "k")
-		for tikverr.IsErrWriteConflict(err) {
-			err = s.lock(alone, kv.LockAlwaysWait, "k")
+// sharedLocks keep out who wants a key alone, and are kept out by who has it.
+func (s *session) sharedLocks() {
+	s.split(s.key("k"))
+	for _, commit := range []bool{true, false} {
+		one, two, alone := s.pessimistic(), s.pessimistic(), s.pessimistic()
+		s.must(s.share(one, kv.LockAlwaysWait, "p1", "k"))
+		s.must(s.share(two, kv.LockAlwaysWait, "p2", "k"))
+		if err := s.lock(alone, kv.LockNoWait, "k"); !errors.Is(err, tikverr.ErrLockAcquireFailAndNoWaitSet) {
+			s.Fatalf("alone beside two who share: %v", err)
 		}
-		done <- err
-	}()
-	s.must(three.Commit(s.ctx))
-	s.must(<-done)
-	s.must(alone.Set(s.key("k"), []byte("alone")))
-	s.must(alone.Commit(s.ctx))
-	s.want("k", "alone", "one", "1", "two", "-", "three", "3")
-}
-
-// sharedLockGuards: what a transaction has locked in share mode does not change
-// under it: an optimistic writer cannot commit before it has ended.
-func (s *session) sharedLockGuards() {
-	s.put("parent", "there")
-	child := s.sharing("child")
-	s.must(s.share(child, kv.LockAlwaysWait, "parent"))
-	s.must(child.Set(s.key("child"), []byte("of parent")))
-	done := make(chan error, 1)
-	go func() {
-		txn := s.begin()
-		if err := txn.Delete(s.key("parent")); err != nil {
-			done <- err
-			return
+		if n := len(s.locks(s.key("k"), s.key("l"))); n != 2 {
+			s.Fatalf("%d locks on a key that two share", n)
 		}
-		done <- txn.Commit(s.ctx)
-	}()
-	s.wantIn(child, "parent", "there")
-	s.must(child.Commit(s.ctx))
-	// It conflicts with the lock's commit record, or has waited it out.
-	if err := <-done; err != nil && !tikverr.IsErrWriteConflict(err) {
-		s.Fatalf("delete: %v", err)
-	} else if err == nil {
-		s.want("parent", "-", "child", "of parent")
-	} else {
-		s.want("parent", "there", "child", "of parent")
+		s.want("k", "-") // readers pass
+		for _, txn := range []*transaction.KVTxn{one, two} {
+			if commit {
+				s.must(txn.Set(s.key("by-%d", txn.StartTS()), []byte("x")))
+				s.must(txn.Commit(s.ctx))
+			} else {
+				s.must(txn.Rollback())
+			}
+		}
+		eventually(s, "the key alone", func() bool { return s.lock(alone, kv.LockNoWait, "k") == nil })
+		late := s.pessimistic()
+		if err := s.share(late, kv.LockNoWait, "p3", "k"); !errors.Is(err, tikverr.ErrLockAcquireFailAndNoWaitSet) {
+			s.Fatalf("sharing with who is alone: %v", err)
+		}
+		s.must(alone.Rollback())
+		s.must(late.Rollback())
 	}
 }
 
-// sharedLockMany shares keys of several regions with many transactions.
-func (s *session) sharedLockMany() {
-	s.fill(12, 3)
-	var names []string
-	for _, k := range s.keys(12) {
-		names = append(names, string(k[len(s.prefix):]))
-	}
-	var txns []*transaction.KVTxn
-	for i := range 8 {
-		txn := s.sharing("own-" + string(rune('a'+i)))
-		s.must(s.share(txn, kv.LockAlwaysWait, names...))
-		txns = append(txns, txn)
-	}
-	for i, txn := range txns {
-		s.must(txn.Set(s.key("own-%c", 'a'+i), []byte("x")))
-		if i%2 == 0 {
-			s.must(txn.Commit(s.ctx))
-		} else {
-			s.must(txn.Rollback())
+// sharedLocksResolved: of those who share a key, one is gone.
+func (s *session) sharedLocksResolved() {
+	gone, living := s.pessimistic(), s.pessimistic()
+	s.must(s.share(gone, kv.LockAlwaysWait, "p1", "k"))
+	s.must(s.share(living, kv.LockAlwaysWait, "p2", "k"))
+	transaction.TxnProbe{KVTxn: gone}.GetCommitter().CloseTTLManager()
+	s.later(gone.StartTS(), lockTTLMs*time.Millisecond)
+	other := s.pessimistic()
+	eventually(s, "the end of the lock whose owner is gone", func() bool {
+		if err := s.lock(other, kv.LockNoWait, "k"); err == nil {
+			s.Fatal("a key that somebody shares was locked alone")
 		}
-	}
-	alone := s.pessimistic()
-	eventually(s, "the keys are free", func() bool {
-		err := s.lock(alone, 1000, names...)
-		if err != nil && !errors.Is(err, tikverr.ErrLockWaitTimeout) && !tikverr.IsErrWriteConflict(err) {
-			s.Fatal(err)
-		}
-		return err == nil
+		locks := s.locks(s.key("k"), s.key("l"))
+		return len(locks) == 1 && locks[0].TxnID == living.StartTS()
 	})
-	s.must(alone.Rollback())
+	s.must(living.Set(s.key("p2"), []byte("x")))
+	s.must(living.Commit(s.ctx))
+	eventually(s, "the key alone", func() bool { return s.lock(other, kv.LockNoWait, "k") == nil })
+	s.must(other.Rollback())
+	s.want("p2", "x")
 }
 
-// sharedDeadlock closes a cycle over one of several transactions that share a key.
-func (s *session) sharedDeadlock() {
-	one, two := s.sharing("one"), s.sharing("two")
-	s.must(s.share(one, kv.LockAlwaysWait, "k"))
-	s.must(s.share(two, kv.LockAlwaysWait, "k"))
-	alone := s.sharing("x")
-	done := make(chan error, 1)
-	go func() { done <- s.lock(alone, kv.LockAlwaysWait, "k") }()
-	s.waits(1, "k")
-	err := s.lock(two, kv.LockAlwaysWait, "x")
-	var deadlock *tikverr.ErrDeadlock
-	if !errors.As(err, &deadlock) {
-		s.Fatalf("error %v, want a deadlock", err)
+// readCommittedCheckTS refuses to miss a newer version.
+func (s *session) readCommittedCheckTS() {
+	s.put("k", "1")
+	at := s.now()
+	s.put("k", "2")
+	snap := s.cl.GetSnapshot(at)
+	snap.SetIsolationLevel(txnkv.RCCheckTS)
+	_, err := snap.Get(s.ctx, s.key("k"))
+	if e := wantErr[*tikverr.ErrWriteConflict](s, err); e.StartTs != at {
+		s.Errorf("conflict %v with a read at %d", e.WriteConflict, at)
 	}
-	if n := len(deadlock.WaitChain); n != 2 || string(deadlock.DeadlockKey) != string(s.key("k")) {
-		s.Errorf("chain of %d waits, over %q: %v", n, deadlock.DeadlockKey, deadlock.WaitChain)
+	snap = s.cl.GetSnapshot(at)
+	snap.SetIsolationLevel(txnkv.RCCheckTS)
+	if _, err := snap.BatchGet(s.ctx, [][]byte{s.key("k")}); !tikverr.IsErrWriteConflict(err) {
+		s.Errorf("batch get: %v", err)
 	}
-	s.must(two.Rollback())
-	s.must(one.Rollback())
-	if err := <-done; err != nil && !tikverr.IsErrWriteConflict(err) {
-		s.Fatal(err)
-	}
-	s.must(alone.Rollback())
+	snap = s.snapshot()
+	snap.SetIsolationLevel(txnkv.RCCheckTS)
+	s.wantIn(snap, "k", "2")
+	s.wantIn(s.cl.GetSnapshot(math.MaxUint64), "k", "2")
 }
