@@ -19,6 +19,7 @@ type scan struct {
 	reverse    bool
 	keyOnly    bool
 	limit      uint32
+	until      deadline
 }
 
 // each calls fn for the live pairs of the scan, in its order, until fn returns
@@ -65,8 +66,10 @@ func (s *Service) eachIn(ctx context.Context, snap kv.Snapshot, seg segment, sc 
 	now := s.now()
 	count := 0
 	for ok := first(); ok; ok = next() {
-		if count++; count%contextCheckKeys == 0 && ctx.Err() != nil {
-			return false, ctx.Err()
+		if count++; count%contextCheckKeys == 0 {
+			if err := errors.Join(ctx.Err(), sc.until.check()); err != nil {
+				return false, err
+			}
 		}
 		raw, err := it.Value()
 		if err != nil {
@@ -170,7 +173,9 @@ func (s *Service) scanRanges(ctx context.Context, rc *kvrpcpb.Context, cf string
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	budget := responseBudget{shared: s.answers}
 	defer budget.release()
+	until := s.deadline(rc)
 	for _, sc := range scans {
+		sc.until = until
 		if pairs, err = s.collect(ctx, snap, sc, &budget, pairs); err != nil {
 			return nil, err
 		}
@@ -202,10 +207,10 @@ func (s *Service) checksum(ctx context.Context, req *kvrpcpb.RawChecksumRequest,
 		return err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	c := keyCodec(req.GetContext())
+	c, until := keyCodec(req.GetContext()), s.deadline(req.GetContext())
 	var key []byte
 	for _, r := range req.GetRanges() {
-		err := s.each(ctx, snap, scan{codec: c, start: r.GetStartKey(), end: r.GetEndKey()}, func(stored, value []byte) (bool, error) {
+		err := s.each(ctx, snap, scan{codec: c, start: r.GetStartKey(), end: r.GetEndKey(), until: until}, func(stored, value []byte) (bool, error) {
 			var err error
 			if key, err = c.plain(key[:0], stored); err != nil {
 				return false, err

@@ -29,10 +29,14 @@ func (s *Service) write(ctx context.Context, rc *kvrpcpb.Context, b *kv.Batch, f
 	}
 	if forCAS {
 		var g latch.Guard
+		until := s.deadline(rc)
 		if err := s.acquire(ctx, &g, keys); err != nil {
 			return err
 		}
 		defer g.Release()
+		if err := until.check(); err != nil {
+			return err
+		}
 		ctx = context.WithoutCancel(ctx)
 	}
 	return undetermined(s.engine.Write(ctx, rc, b))
@@ -208,6 +212,7 @@ func (s *Service) compareAndSwap(ctx context.Context, req *kvrpcpb.RawCASRequest
 		return bad(err)
 	}
 	var g latch.Guard
+	until := s.deadline(rc)
 	if err := s.acquire(ctx, &g, [][]byte{key}); err != nil {
 		return err
 	}
@@ -224,6 +229,9 @@ func (s *Service) compareAndSwap(ctx context.Context, req *kvrpcpb.RawCASRequest
 	resp.PreviousNotExist, resp.PreviousValue = !ok, old
 	if ok == req.GetPreviousNotExist() || ok && !bytes.Equal(old, req.GetPreviousValue()) {
 		return nil
+	}
+	if err := until.check(); err != nil {
+		return err
 	}
 	var b kv.Batch
 	if req.GetDelete() {
