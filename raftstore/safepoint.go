@@ -12,6 +12,6 @@ func (a *applier) noteSafePoint(batch []byte) {
 	}
 	r := kv.ReadBatch(batch)
 	if _, _, key, _, ok, err := r.Next(); ok && err == nil {
-		a.p.store.collected(key, ts)
+		a.p.store.collected(key, ts, len(batch))
 	}
 }

@@ -48,7 +48,7 @@ type Options struct {
 	Inconsistent func(Inconsistency)
 	// Collected, if not nil, hears of garbage collection at a safe point near a key,
 	// before its effect is visible here. It must not block.
-	Collected func(key []byte, safePoint uint64)
+	Collected func(key []byte, safePoint uint64, batchBytes int)
 	// Fatal ends the process after an error that leaves the store's state
 	// unknown (hazard 2). Without it the store panics.
 	Fatal func(error)
@@ -75,7 +75,7 @@ type Store struct {
 	replayOnly  bool
 
 	inconsistent func(Inconsistency)
-	collected    func(key []byte, safePoint uint64)
+	collected    func(key []byte, safePoint uint64, batchBytes int)
 	hashing      hashJobs
 
 	peers     sync.Map // region id → *peer

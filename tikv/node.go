@@ -283,12 +283,12 @@ func (n *Node) buildStore(context.Context) error {
 		n.transport = remote
 	}
 	n.observer = newObserver(n)
-	safePoints := &txn.SafePoints{}
+	applied := &gc.Applied{SafePoints: &txn.SafePoints{}}
 	var err error
 	n.regions, err = raftstore.New(raftstore.Options{
 		StoreID: n.storeID, Engine: n.data, Log: n.raftLog, Transport: n.transport, PD: placement{n.pd},
 		SnapDir: n.fs.PathJoin(n.cfg.DataDir, "snap"), FS: n.fs, Space: n.space, Config: n.cfg.raftConfig(),
-		Observer: n.observer, LockChecker: n.observer, Collected: safePoints.RaiseAt, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
+		Observer: n.observer, LockChecker: n.observer, Collected: applied.Note, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
 	})
 	if err != nil {
 		return err
@@ -297,12 +297,12 @@ func (n *Node) buildStore(context.Context) error {
 	n.reporter.Store(n.regions)
 	n.onStop(n.regions.Stop)
 	front := steered{n.regions, n}
-	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector, SafePoints: safePoints})
+	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector, SafePoints: applied.SafePoints})
 	n.onStop(n.txn.Close)
 	if err := n.buildResolved(dial); err != nil {
 		return err
 	}
-	if err := n.buildCollector(safePoints); err != nil {
+	if err := n.buildCollector(applied); err != nil {
 		return err
 	}
 	n.observer.ready(n.regions, n.txn, n.resolved)
@@ -348,9 +348,9 @@ func (n *Node) buildResolved(dial []grpc.DialOption) (err error) {
 
 // buildCollector makes what drops garbage. A store that serves knows the safe
 // points of PD's: it may have been away for long.
-func (n *Node) buildCollector(safePoints *txn.SafePoints) (err error) {
+func (n *Node) buildCollector(applied *gc.Applied) (err error) {
 	o := n.cfg.GC
-	o.Regions, o.Txn, o.Data, o.SafePoints, o.Fetch = n.regions, n.txn, n.data, safePoints, n.pd.GCSafePoints
+	o.Regions, o.Txn, o.Data, o.Applied, o.Fetch = n.regions, n.txn, n.data, applied, n.pd.GCSafePoints
 	o.Logger, o.Registerer = n.log, n.cfg.Registerer
 	if n.collector, err = gc.New(o); err != nil {
 		return err

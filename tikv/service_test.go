@@ -74,7 +74,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	splits := &splitRecorder{}
 	collector, err := gc.New(gc.Options{
-		Regions: noRegions{}, Txn: store, Data: eng.Data, SafePoints: store.SafePoints(),
+		Regions: noRegions{}, Txn: store, Data: eng.Data, Applied: &gc.Applied{SafePoints: store.SafePoints()},
 		Fetch: func(context.Context) (uint64, map[uint32]uint64, error) { return 0, nil, nil },
 	})
 	if err != nil {

@@ -64,19 +64,19 @@ func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, nodes: map[uint64]*node{}}
-		safe := map[uint64]*txn.SafePoints{}
+		safe := map[uint64]*gc.Applied{}
 		w.Cluster = rafttest.NewCluster(t, 3, 3, raftstore.Config{}, func(c *rafttest.Cluster) {
 			c.Customize = func(o *raftstore.Options) {
-				safe[o.StoreID] = &txn.SafePoints{}
-				o.Collected = safe[o.StoreID].RaiseAt
+				safe[o.StoreID] = &gc.Applied{SafePoints: &txn.SafePoints{}}
+				o.Collected = safe[o.StoreID].Note
 			}
 		})
 		for _, id := range w.IDs() {
 			w.attach(id, safe)
 		}
 		w.Cluster.Customize = func(o *raftstore.Options) {
-			safe[o.StoreID] = &txn.SafePoints{}
-			o.Collected = safe[o.StoreID].RaiseAt
+			safe[o.StoreID] = &gc.Applied{SafePoints: &txn.SafePoints{}}
+			o.Collected = safe[o.StoreID].Note
 		}
 		defer func() { // also when the test has failed
 			for _, n := range w.nodes {
@@ -91,13 +91,13 @@ func inWorld(t *testing.T, test func(w *world)) {
 }
 
 // attach gives a store that was just started its transactions.
-func (w *world) attach(id uint64, safe map[uint64]*txn.SafePoints) {
+func (w *world) attach(id uint64, safe map[uint64]*gc.Applied) {
 	rn := w.Node(id)
-	n := &node{safe: safe[id], reg: prometheus.NewRegistry()}
+	n := &node{safe: safe[id].SafePoints, reg: prometheus.NewRegistry()}
 	n.txn = txn.NewStore(rn.Store, txn.Options{SafePoints: n.safe})
 	var err error
 	n.gc, err = gc.New(gc.Options{
-		Regions: rn.Store, Txn: n.txn, Data: rn.Engine, SafePoints: n.safe, PollInterval: pollInterval, Registerer: n.reg,
+		Regions: rn.Store, Txn: n.txn, Data: rn.Engine, Applied: safe[id], PollInterval: pollInterval, Registerer: n.reg,
 		Fetch: func(context.Context) (uint64, map[uint32]uint64, error) { return w.safe.Load(), nil, nil },
 	})
 	require.NoError(w.t, err)

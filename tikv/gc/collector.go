@@ -52,10 +52,10 @@ type Txn interface {
 
 // Options of New. All but the limits, Logger and Registerer are required.
 type Options struct {
-	Regions    Regions
-	Txn        Txn
-	Data       *engine.Engine
-	SafePoints *txn.SafePoints
+	Regions Regions
+	Txn     Txn
+	Data    *engine.Engine
+	Applied *Applied
 	// Fetch asks PD: the shared safe point and those of keyspaces with their own.
 	Fetch func(ctx context.Context) (shared uint64, own map[uint32]uint64, err error)
 
@@ -71,15 +71,14 @@ type Options struct {
 
 // Collector drops the garbage of the regions that a store leads.
 type Collector struct {
-	o           Options
-	metrics     *metrics
-	scanLimit   *rate.Limiter
-	writeLimit  *rate.Limiter
-	ctx         context.Context
-	cancel      context.CancelFunc
-	wg          sync.WaitGroup
-	wake        chan struct{} // holds a token when a round is wanted
-	sweepWanted chan struct{}
+	o          Options
+	metrics    *metrics
+	scanLimit  *rate.Limiter
+	writeLimit *rate.Limiter
+	ctx        context.Context
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
+	wake       chan struct{} // holds a token when a round is wanted
 
 	mu    sync.Mutex
 	known map[uint64]visit // by region; what the last full visit found
@@ -111,8 +110,8 @@ type Round struct {
 
 // New returns a collector that does nothing before Start.
 func New(o Options) (*Collector, error) {
-	if o.Regions == nil || o.Txn == nil || o.Data == nil || o.SafePoints == nil || o.Fetch == nil {
-		return nil, errors.New("gc: Regions, Txn, Data, SafePoints and Fetch are required")
+	if o.Regions == nil || o.Txn == nil || o.Data == nil || o.Applied == nil || o.Applied.SafePoints == nil || o.Fetch == nil {
+		return nil, errors.New("gc: Regions, Txn, Data, Applied and Fetch are required")
 	}
 	if o.PollInterval <= 0 {
 		o.PollInterval = PollIntervalDefault
@@ -121,13 +120,13 @@ func New(o Options) (*Collector, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Collector{
-		o: o, wake: make(chan struct{}, 1), sweepWanted: make(chan struct{}, 1), known: map[uint64]visit{},
+		o: o, wake: make(chan struct{}, 1), known: map[uint64]visit{},
 		scanLimit:  limiter(o.ScanBytesPerSecond, ScanBytesPerSecondDefault, 2*scanChunkBytesMax),
 		writeLimit: limiter(o.WriteBytesPerSecond, WriteBytesPerSecondDefault, 2*txn.CollectBatchBytesMax),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	var err error
-	if c.metrics, err = newMetrics(o.Registerer, o.SafePoints); err != nil {
+	if c.metrics, err = newMetrics(o.Registerer, o.Applied.SafePoints); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -152,7 +151,7 @@ func (c *Collector) FetchOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.o.SafePoints.Raise(shared, own)
+	c.o.Applied.SafePoints.Raise(shared, own)
 	return nil
 }
 
@@ -204,8 +203,8 @@ func (c *Collector) run() {
 
 // Collect passes over the regions that the store leads, once.
 func (c *Collector) Collect(ctx context.Context) Round {
-	safe := c.o.SafePoints.Shared()
-	if safe == 0 && len(c.o.SafePoints.Own()) == 0 {
+	safe := c.o.Applied.SafePoints.Shared()
+	if safe == 0 && len(c.o.Applied.SafePoints.Own()) == 0 {
 		return Round{}
 	}
 	began := time.Now()
@@ -228,10 +227,6 @@ func (c *Collector) Collect(ctx context.Context) Round {
 	if r.Records > 0 {
 		c.o.Logger.Info("garbage collected", "safe_point", safe, "records", r.Records, "values", r.Values,
 			"regions", r.Scanned, "skipped", r.Skipped, "failed", r.Failed, "took", r.Took)
-		select {
-		case c.sweepWanted <- struct{}{}:
-		default:
-		}
 	}
 	return r
 }
@@ -261,11 +256,11 @@ func (c *Collector) due(l raftstore.LeaderState, applied uint64) bool {
 
 // newest is the largest safe point that may matter in a region.
 func (c *Collector) newest(l raftstore.LeaderState) uint64 {
-	own := c.o.SafePoints.Own()
+	own := c.o.Applied.SafePoints.Own()
 	if len(own) == 0 {
-		return c.o.SafePoints.Shared()
+		return c.o.Applied.SafePoints.Shared()
 	}
-	safe := max(c.o.SafePoints.At(l.Region.GetStartKey()), c.o.SafePoints.Shared())
+	safe := max(c.o.Applied.SafePoints.At(l.Region.GetStartKey()), c.o.Applied.SafePoints.Shared())
 	for _, ts := range own {
 		safe = max(safe, ts) // keyspaces with their own are few
 	}
@@ -307,7 +302,7 @@ func (c *Collector) visit(ctx context.Context, l raftstore.LeaderState, r *Round
 // region scans a region and drops its garbage. It returns the safe point at
 // which there is some again.
 func (c *Collector) region(ctx context.Context, l raftstore.LeaderState, r *Round) (next uint64, err error) {
-	s := scan{safePoints: c.o.SafePoints, next: ^uint64(0), cursor: l.Region.GetStartKey()}
+	s := scan{safePoints: c.o.Applied.SafePoints, next: ^uint64(0), cursor: l.Region.GetStartKey()}
 	for done := false; !done; {
 		if done, err = s.chunk(c.o.Data, l.Region.GetEndKey()); err != nil {
 			return 0, err
@@ -331,8 +326,8 @@ func (c *Collector) drop(ctx context.Context, l raftstore.LeaderState, s *scan, 
 		ApiVersion: kvrpcpb.APIVersion_V2,
 	}
 	for keys := s.found; len(keys) > 0; {
-		safe, n := c.o.SafePoints.At(keys[0]), 1
-		for n < min(len(keys), txn.CollectKeysMax) && c.o.SafePoints.At(keys[n]) == safe {
+		safe, n := c.o.Applied.SafePoints.At(keys[0]), 1
+		for n < min(len(keys), txn.CollectKeysMax) && c.o.Applied.SafePoints.At(keys[n]) == safe {
 			n++
 		}
 		got, err := c.try(ctx, rc, safe, keys[:n])
