@@ -36,6 +36,10 @@ type Config struct {
 	// PeerDownDuration: a peer silent for longer is reported as down.
 	PeerDownDuration time.Duration
 
+	// MaxLeaderMissingDuration: a peer that has heard of no leader for longer
+	// asks PD whether it is still a member.
+	MaxLeaderMissingDuration time.Duration
+
 	// A merge whose source has waited for MergeTimeout is given up: its target
 	// is asked to make it impossible, and then the source serves again.
 	MergeTimeout time.Duration
@@ -126,6 +130,7 @@ func (c *Config) setDefaults() {
 	orDefault(&c.SplitCheckInterval, 10*time.Second)
 	orDefault(&c.RegionHeartbeatInterval, 10*time.Second)
 	orDefault(&c.PeerDownDuration, 30*time.Second)
+	orDefault(&c.MaxLeaderMissingDuration, 2*time.Hour)
 	orDefault(&c.MergeTimeout, 5*time.Second)
 	orDefault(&c.HibernateTicks, 5*c.ElectionTicks)
 	orDefault(&c.HibernateHeartbeatInterval, 6*c.RegionHeartbeatInterval)

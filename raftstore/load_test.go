@@ -23,8 +23,9 @@ func (nowhere) SendSnapshot(context.Context, *RaftMessage, []SnapshotFile) error
 func (nowhere) AskBatchSplit(context.Context, *metapb.Region, int) (*pdpb.AskBatchSplitResponse, error) {
 	return nil, context.Canceled
 }
-func (nowhere) ReportBatchSplit(context.Context, []*metapb.Region) error { return nil }
-func (nowhere) ReportRegion(*pdpb.RegionHeartbeatRequest)                {}
+func (nowhere) ReportBatchSplit(context.Context, []*metapb.Region) error      { return nil }
+func (nowhere) GetRegionByID(context.Context, uint64) (*metapb.Region, error) { return nil, nil }
+func (nowhere) ReportRegion(*pdpb.RegionHeartbeatRequest)                     {}
 
 // disks are the databases of store 1.
 type disks struct {

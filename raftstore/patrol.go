@@ -128,6 +128,7 @@ func (s *Store) visit(p *peer, now int64) {
 			t.stores[peer.StoreId] = struct{}{}
 		}
 	}
+	s.validate(p, now)
 	if !p.isAsleep() {
 		p.leaderlessSince, p.checkedAt = 0, now // tickMissing does it
 		if t.reportAll && r.leader {

@@ -70,7 +70,8 @@ type peer struct {
 	leaderlessSince int64                    // owned by the ticker, as the next
 	reportedAt      int64
 	checkedAt       int64        // when it last asked whether it is a member, see sleepcheck.go
-	leaderToldAt    atomic.Int64 // when a leader last said that it leads
+	leaderToldAt    atomic.Int64 // when it last heard of its leader; 0: not yet looked at
+	validatedAt     atomic.Int64 // when PD was last asked whether it is a member, see validate.go
 
 	waiters waiterTable
 	readers readerTable
@@ -309,6 +310,8 @@ func (p *peer) handle(m any) {
 		p.onHandOver()
 	case mailOperator:
 		p.onOperator(m.resp)
+	case mailValidated:
+		p.onValidated(m.region)
 	case *mailCatchUp:
 		p.onCatchUp(m)
 	case mailHold:

@@ -115,5 +115,6 @@ func (nobody) SendSnapshot(context.Context, *RaftMessage, []SnapshotFile) error 
 func (nobody) AskBatchSplit(context.Context, *metapb.Region, int) (*pdpb.AskBatchSplitResponse, error) {
 	return nil, errNobody
 }
-func (nobody) ReportBatchSplit(context.Context, []*metapb.Region) error { return errNobody }
-func (nobody) ReportRegion(*pdpb.RegionHeartbeatRequest)                {}
+func (nobody) ReportBatchSplit(context.Context, []*metapb.Region) error      { return errNobody }
+func (nobody) GetRegionByID(context.Context, uint64) (*metapb.Region, error) { return nil, errNobody }
+func (nobody) ReportRegion(*pdpb.RegionHeartbeatRequest)                     {}

@@ -19,6 +19,8 @@ type PD interface {
 	AskBatchSplit(ctx context.Context, region *metapb.Region, count int) (*pdpb.AskBatchSplitResponse, error)
 	// ReportBatchSplit tells the pieces of a split, from left to right.
 	ReportBatchSplit(ctx context.Context, regions []*metapb.Region) error
+	// GetRegionByID returns the region as PD knows it, nil if it does not.
+	GetRegionByID(ctx context.Context, id uint64) (*metapb.Region, error)
 	// ReportRegion queues a leader's heartbeat and never blocks. Answers arrive
 	// by Store.OnPDResponse.
 	ReportRegion(*pdpb.RegionHeartbeatRequest)

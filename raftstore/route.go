@@ -244,8 +244,9 @@ func (p *peer) onMessage(m *RaftMessage) {
 	if !p.acceptable(m) {
 		return
 	}
-	if m.From.Id == p.role.Load().lead.GetId() {
+	if m.From.Id == p.role.Load().lead.GetId() && p.missing > 0 { // or it is noted since the last tick
 		p.missing = 0
+		p.heardLeader(p.now)
 	}
 	p.quietSince = p.now
 	if isVoteAnswer(m.Msg) {
@@ -354,6 +355,7 @@ func (p *peer) tickMissing() {
 		return
 	}
 	p.missing = 0
+	p.store.validate(p, p.now)
 	region := p.region.Load()
 	for _, peer := range region.Peers {
 		if peer.Id != p.id {

@@ -33,8 +33,9 @@ type silentPD struct{}
 func (silentPD) AskBatchSplit(context.Context, *metapb.Region, int) (*pdpb.AskBatchSplitResponse, error) {
 	return nil, context.Canceled
 }
-func (silentPD) ReportBatchSplit(context.Context, []*metapb.Region) error { return nil }
-func (silentPD) ReportRegion(*pdpb.RegionHeartbeatRequest)                {}
+func (silentPD) ReportBatchSplit(context.Context, []*metapb.Region) error      { return nil }
+func (silentPD) GetRegionByID(context.Context, uint64) (*metapb.Region, error) { return nil, nil }
+func (silentPD) ReportRegion(*pdpb.RegionHeartbeatRequest)                     {}
 
 // scaled is one store of the test, on the disk.
 type scaled struct {

@@ -61,7 +61,7 @@ func (s *Store) backSince(region *metapb.Region, since int64) bool {
 // toldLeader takes a leader's word on the transport's goroutine. It reports
 // whether that is all, because the peer has known it before.
 func (p *peer) toldLeader(m *RaftMessage) bool {
-	p.leaderToldAt.Store(p.store.now())
+	p.heardLeader(p.store.now())
 	r := p.role.Load()
 	return r.lead.GetId() == m.From.Id && r.term == m.Signal.Term && p.leadIncarnation.Load() == m.Signal.Index
 }

@@ -101,8 +101,9 @@ type Store struct {
 	logWriter             *logWriter
 	background            *taskPool // snapshots, destroys
 	snapSends             *taskPool
-	measures              *taskPool // of regions: it reads all of them
-	splits                *taskPool // it asks PD
+	measures              *taskPool    // of regions: it reads all of them
+	splits                *taskPool    // it asks PD
+	validating            atomic.Int64 // peers that ask PD whether they are members
 
 	ctx     context.Context // ends with the store
 	cancel  context.CancelFunc

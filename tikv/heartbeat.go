@@ -2,6 +2,7 @@ package tikv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,6 +27,18 @@ func (p placement) AskBatchSplit(ctx context.Context, region *metapb.Region, cou
 // ReportBatchSplit implements raftstore.PD.
 func (p placement) ReportBatchSplit(ctx context.Context, regions []*metapb.Region) error {
 	return p.pd.ReportBatchSplit(ctx, regions)
+}
+
+// GetRegionByID implements raftstore.PD.
+func (p placement) GetRegionByID(ctx context.Context, id uint64) (*metapb.Region, error) {
+	r, err := p.pd.GetRegionByID(ctx, id)
+	if errors.Is(err, pdclient.ErrRegionNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.Meta, nil
 }
 
 // ReportRegion implements raftstore.PD.

@@ -113,7 +113,7 @@ func (r *regionReporter) send(ctx context.Context, stream pdpb.PD_RegionHeartbea
 				return // the reason comes from receive
 			}
 			// What was dropped may be what PD waits for, and a region that sleeps
-			// would not say it again for minutes.
+			// would not say it again for a minute.
 			if len(r.queue) < regionQueueMax/2 && r.missed.Load() && time.Since(r.asked) >= askAllEvery {
 				r.missed.Store(false)
 				r.askAll()

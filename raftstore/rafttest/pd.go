@@ -57,6 +57,11 @@ func (p *PD) ReportBatchSplit(ctx context.Context, regions []*metapb.Region) err
 	return ctx.Err()
 }
 
+// GetRegionByID implements raftstore.PD.
+func (p *PD) GetRegionByID(ctx context.Context, id uint64) (*metapb.Region, error) {
+	return p.Beat(id).GetRegion(), ctx.Err()
+}
+
 // ReportRegion implements raftstore.PD.
 func (p *PD) ReportRegion(hb *pdpb.RegionHeartbeatRequest) {
 	p.mu.Lock()
