@@ -95,6 +95,7 @@ func startCluster(stores int, change func(i int, c *tikv.Config)) (c *cluster, e
 	for i := range stores {
 		c.cfgs[i] = tikv.Config{
 			DataDir: filepath.Join(c.dir, fmt.Sprintf("store%d", i)), Addr: "127.0.0.1:0", PDEndpoints: []string{c.url},
+			CapacityBytes: 2 << 30, ReserveBytes: -1, // whatever else fills the machine's disk
 			CacheBytes: 16 << 20, MemTableBytes: 4 << 20, StoreHeartbeatInterval: 500 * time.Millisecond, ResolvedTSInterval: 100 * time.Millisecond,
 			Raft:   raftstore.Config{TickInterval: 20 * time.Millisecond, RegionHeartbeatInterval: 300 * time.Millisecond},
 			Logger: logger().With("node", i),

@@ -155,7 +155,7 @@ func TestBusyAndFull(t *testing.T) {
 			func(e *errorpb.Error) bool {
 				return e.GetServerIsBusy().GetBackoffMs() > 0 && e.ServerIsBusy.Reason != ""
 			}},
-		{"DiskFull", func(c *tikv.Config) { c.ReserveBytes = 1 << 60 },
+		{"DiskFull", func(c *tikv.Config) { c.CapacityBytes, c.ReserveBytes = 0, 1<<60 },
 			func(e *errorpb.Error) bool { return len(e.GetDiskFull().GetStoreId()) == 1 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
