@@ -7,7 +7,8 @@
 // a long transaction) keeps the transaction safe point at or below itself until
 // it is deleted or its time is over. Safe points never go back.
 //
-// It does not collect anything: stores and the SQL layer's GC worker do.
+// It does not move anything by itself, pd/gcworker does, and collects nothing: the
+// stores do (tikv/gc).
 //
 // State is in etcd and is read from there on every call, since older clients
 // write the transaction safe point's key themselves. A keyspace has safe points

@@ -11,6 +11,7 @@ import (
 	"github.com/copradb/copra/internal/config"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv"
+	"github.com/copradb/copra/tikv/gc"
 )
 
 func newTiKV(version string) *cobra.Command {
@@ -27,6 +28,8 @@ func newTiKV(version string) *cobra.Command {
 		writeQuota   config.Bytes
 		reserve      config.Bytes
 		capacity     config.Bytes
+		gcWriteRate  = config.Bytes(gc.WriteBytesPerSecondDefault)
+		gcScanRate   = config.Bytes(gc.ScanBytesPerSecondDefault)
 		hibernate    bool
 	)
 	cmd := &cobra.Command{
@@ -70,6 +73,10 @@ them hold three replicas of everything and survive the loss of one.
 			if maxSize == 0 {
 				o.RegionMaxBytes = o.RegionSplitBytes / 2 * 3
 			}
+			if gcWriteRate == 0 || gcScanRate == 0 {
+				return fmt.Errorf("--gc-max-write-bytes-per-sec and --gc-max-scan-bytes-per-sec must be more than 0; copra ctl config set gc-enable false switches garbage collection off")
+			}
+			o.GC.WriteBytesPerSecond, o.GC.ScanBytesPerSecond = int64(gcWriteRate), int64(gcScanRate)
 			o.ReserveBytes, o.CapacityBytes = int64(reserve), uint64(capacity)
 			o.Raft.NoHibernation = !hibernate
 			o.Registerer = cluster.NewRegistry()
@@ -118,6 +125,8 @@ them hold three replicas of everything and survive the loss of one.
 	f.DurationVar(&o.SlowLogThreshold, "slow-log-threshold", time.Second, "a request of a client that takes longer is logged with its stages; negative for none")
 	f.BoolVar(&o.RedactInfoLog, "redact-info-log", false, "keep keys out of the log")
 	f.Var(&maxSize, "region-max-size", "size at which a region splits (default 1.5 × --region-split-size)")
+	f.Var(&gcWriteRate, "gc-max-write-bytes-per-sec", "what garbage collection may write into the Raft log in a second")
+	f.Var(&gcScanRate, "gc-max-scan-bytes-per-sec", "what garbage collection may read in a second to find old versions")
 	f.DurationVar(&o.TTLPollInterval, "ttl-check-poll-interval", 12*time.Hour, "how often expired values of raw keys are removed")
 	f.DurationVar(&o.ResolvedTSInterval, "resolved-ts-interval", time.Second, "how often the timestamp advances up to which replicas serve stale reads")
 	f.DurationVar(&o.Raft.ConsistencyCheckInterval, "consistency-check-interval", 0, "how often the replicas of a region are compared; 0 is never (copra ctl region check compares one)")
