@@ -41,7 +41,7 @@ func (r *run) newClient(id int) *client {
 func (c *client) open() {
 	c.n++
 	c.rpc = newRPC(c.r, c.r.s.Rng("txn network", uint64(c.id), uint64(c.n)))
-	pd := tikv.NewCodecPDClient(tikv.ModeTxn, &pdClient{s: c.r.s, routes: c.r.routes, tso: &c.r.tso})
+	pd := tikv.NewCodecPDClient(tikv.ModeTxn, &pdClient{r: c.r, s: c.r.s, routes: c.r.routes, tso: &c.r.tso})
 	var err error
 	c.kv, err = tikv.NewKVStore(fmt.Sprintf("sim-%d-%d", c.id, c.n), pd, tikv.NewMockSafePointKV(), c.rpc)
 	if err != nil {
@@ -72,12 +72,15 @@ func (c *client) rise() {
 type mode struct {
 	pessimistic  bool
 	async, onePC bool
+	// causal leaves the choice of the commit timestamp to the stores alone: they
+	// must know up to where was read.
+	causal bool
 }
 
 var optimistic = mode{}
 
 func (c *client) mode() mode {
-	return mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0}
+	return mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0, causal: c.rng.IntN(2) == 0}
 }
 
 // txnTimeout bounds every step of a transaction; fake time.
@@ -105,6 +108,7 @@ func (c *client) begin(m mode) (*tx, error) {
 	t.SetPessimistic(m.pessimistic)
 	t.SetEnableAsyncCommit(m.async)
 	t.SetEnable1PC(m.onePC)
+	t.SetCausalConsistency(m.causal)
 	x.txn = t
 	if m.pessimistic {
 		c.r.mu.Lock()

@@ -40,6 +40,7 @@ func (t *timestamps) next() uint64 {
 // those of a nil interface.
 type pdClient struct {
 	pd.Client
+	r      *run
 	s      *sim.Sim
 	routes *sim.Routes
 	tso    *timestamps
@@ -171,9 +172,13 @@ func (c *pdClient) GetAllMembers(context.Context) (*pdpb.GetMembersResponse, err
 	return &pdpb.GetMembersResponse{}, nil
 }
 
-func (c *pdClient) GetGCStatesClient(uint32) gc.GCStatesClient { return gcStates{} }
+func (c *pdClient) GetGCStatesClient(uint32) gc.GCStatesClient { return gcStates{r: c.r} }
 
-// gcStates says that nothing was collected.
-type gcStates struct{ gc.GCStatesClient }
+type gcStates struct {
+	gc.GCStatesClient
+	r *run
+}
 
-func (gcStates) GetGCState(context.Context) (gc.GCState, error) { return gc.GCState{}, nil }
+func (g gcStates) GetGCState(context.Context) (gc.GCState, error) {
+	return gc.GCState{TxnSafePoint: g.r.txnSafe.Load(), GCSafePoint: g.r.garbage.Load()}, nil
+}

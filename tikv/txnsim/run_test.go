@@ -27,6 +27,9 @@ type run struct {
 	clock  atomic.Int64
 	values atomic.Int64 // appended so far
 	ready  time.Time    // the setup was committed before
+	// txnSafe and garbage are PD's safe points for transactions and for garbage
+	// collection.
+	txnSafe, garbage atomic.Uint64
 
 	mu       sync.Mutex
 	lists    []isolation.Txn
@@ -75,7 +78,35 @@ func (r *run) Run() {
 			}
 		})
 	}
+	if r.s.Rng("collect garbage").IntN(5) < 2 {
+		wg.Go(r.collectGarbage)
+	}
 	wg.Wait()
+}
+
+// collectGarbage is package gcworker in a hurry: no transaction may be older
+// than some seconds.
+func (r *run) collectGarbage() {
+	rng := r.s.Rng("garbage")
+	c := r.newClient(1003)
+	defer c.close()
+	for r.s.Sleep(rng, time.Second, 8*time.Second) {
+		age := time.Duration(500+rng.IntN(8000)) * time.Millisecond
+		ts := r.tso.next() - uint64(age.Milliseconds())<<logicalBits
+		if ts <= r.txnSafe.Load() {
+			continue
+		}
+		r.txnSafe.Store(ts)
+		ctx, cancel := context.WithTimeout(r.s.Context(), 20*time.Second)
+		err := c.resolve(ctx, ts)
+		cancel()
+		if err != nil {
+			r.s.Op(0, 0, "locks below %d are not resolved: %v", ts, err)
+			continue
+		}
+		r.garbage.Store(ts)
+		r.s.Log(0, 0, "GC safe point %d, %v ago", ts, age)
+	}
 }
 
 // clientsPerActor is how many clients there are for each that sim plans.
@@ -141,8 +172,11 @@ func (r *run) touch(c *client, d time.Duration) error {
 	return nil
 }
 
-func (c *client) resolveAll(ctx context.Context) error {
-	_, err := tikv.ResolveLocksForRange(ctx, tikv.NewRegionLockResolver("txnsim", c.kv), c.r.tso.next(), nil, nil, tikv.NewGcResolveLockMaxBackoffer, tikv.GCScanLockLimit)
+func (c *client) resolveAll(ctx context.Context) error { return c.resolve(ctx, c.r.tso.next()) }
+
+// resolve ends all transactions that began at or before ts.
+func (c *client) resolve(ctx context.Context, ts uint64) error {
+	_, err := tikv.ResolveLocksForRange(ctx, tikv.NewRegionLockResolver("txnsim", c.kv), ts, nil, nil, tikv.NewGcResolveLockMaxBackoffer, tikv.GCScanLockLimit)
 	return err
 }
 
@@ -194,6 +228,7 @@ func (r *run) verify(h *mvcccheck.History) error {
 	if err := h.Verify(mvcccheck.Options{Pessimistic: func(ts uint64) bool { return r.locking[ts] }}); err != nil {
 		return fmt.Errorf("the records are not those of transactions: %w", err)
 	}
+	h.SafePoint = r.garbage.Load()
 	for _, t := range r.txns {
 		if err := h.Check(t); err != nil {
 			return err

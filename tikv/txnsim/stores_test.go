@@ -10,6 +10,7 @@ import (
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/rafttest"
+	"github.com/copradb/copra/tikv/gc"
 	"github.com/copradb/copra/tikv/resolvedts"
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -32,6 +33,8 @@ type store struct {
 	node               *rafttest.Node
 	txn                *txn.Store
 	resolved           *resolvedts.Manager
+	safe               txn.SafePoints
+	collector          *gc.Collector
 	wake               chan struct{}
 	ctx                context.Context
 	cancel             context.CancelFunc
@@ -57,7 +60,7 @@ func (s *stores) get(id uint64) *store {
 func (s *stores) options(o *raftstore.Options) {
 	st := &store{Observer: o.Observer, r: s.r, id: o.StoreID, wake: make(chan struct{}, 1), unsynced: map[uint64]uint64{}}
 	st.ctx, st.cancel = context.WithCancel(context.Background())
-	o.Observer, o.LockChecker = st, st
+	o.Observer, o.LockChecker, o.Collected = st, st, st.safe.RaiseAt
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all[o.StoreID] = st
@@ -66,7 +69,7 @@ func (s *stores) options(o *raftstore.Options) {
 func (s *stores) attach(n *rafttest.Node) {
 	st := s.get(n.ID)
 	st.node = n
-	st.txn = txn.NewStore(n.Store, txn.Options{})
+	st.txn = txn.NewStore(n.Store, txn.Options{SafePoints: &st.safe})
 	var err error
 	st.resolved, err = resolvedts.New(resolvedts.Options{
 		StoreID: n.ID, Regions: n.Store, Txn: st.txn, Interval: 300 * time.Millisecond,
@@ -77,6 +80,18 @@ func (s *stores) attach(n *rafttest.Node) {
 		s.r.s.Fail("resolvedts: %v", err)
 		return
 	}
+	st.collector, err = gc.New(gc.Options{
+		Regions: n.Store, Txn: st.txn, Data: n.Engine, SafePoints: &st.safe, PollInterval: time.Second, Fetch: st.safePoints,
+	})
+	if err != nil {
+		s.r.s.Fail("gc: %v", err)
+		return
+	}
+	if err := st.collector.FetchOnce(st.ctx); err != nil {
+		s.r.s.Fail("gc: %v", err)
+		return
+	}
+	st.collector.Start()
 	st.ready.Store(true)
 	st.wg.Go(st.syncMaxTS)
 	st.resolved.Start()
@@ -87,6 +102,7 @@ func (s *stores) detach(n *rafttest.Node) {
 	st.cancel()
 	st.wg.Wait()
 	st.resolved.Close()
+	st.collector.Close()
 	st.txn.Close()
 }
 
@@ -101,6 +117,12 @@ func (st *store) timestamp(ctx context.Context) (uint64, error) {
 	ts := st.r.tso.next()
 	st.r.s.Wait(st.id)
 	return ts, nil
+}
+
+// safePoints asks PD.
+func (st *store) safePoints(ctx context.Context) (uint64, map[uint32]uint64, error) {
+	_, err := st.timestamp(ctx)
+	return st.r.garbage.Load(), nil, err
 }
 
 var errUnreachable = errors.New("unreachable")

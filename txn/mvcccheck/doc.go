@@ -14,7 +14,7 @@
 // or none if its client doesn't know, none if it failed.
 //
 // What it is not: it says nothing about versions that garbage collection has
-// removed; reads below the safe point are not to be given to it.
+// removed (History.SafePoint).
 //
 // Read next: history.go, verify.go.
 package mvcccheck

@@ -29,7 +29,13 @@ type Key struct {
 }
 
 // History is what is stored of all keys, by plain user key.
-type History struct{ Keys map[string]*Key }
+type History struct {
+	Keys map[string]*Key
+	// SafePoint is up to where garbage may have been collected. Check says
+	// nothing about reads below it, and doesn't miss writes of transactions that
+	// began there.
+	SafePoint uint64
+}
 
 // New returns a History of no keys.
 func New() *History { return &History{Keys: map[string]*Key{}} }
