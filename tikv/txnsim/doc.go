@@ -12,7 +12,8 @@
 //	   ▼
 //	raftstore/sim: kills, partitions, pauses, splits, merges, transfers, snapshots
 //
-// Clients die, too, in the middle of what they do, and leave locks behind.
+// Clients die, too, in the middle of what they do, and leave locks behind. In two
+// runs of five garbage is collected, up to some seconds ago.
 //
 // After each run all locks are resolved, replicas are compared, and
 // txn/mvcccheck reads all records of all keys: every read of every transaction

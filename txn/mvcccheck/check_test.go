@@ -124,6 +124,23 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// What was collected is not missed; what must be there still is.
+func TestCheckAboveSafePoint(t *testing.T) {
+	val := func(key, value string) mvcccheck.Value { return mvcccheck.Value{Key: key, Value: []byte(value)} }
+	h := history(records{"a": {put(40, 30, "y")}, "b": {put(20, 10, "x")}})
+	old := mvcccheck.Txn{StartTS: 10, CommitTS: 20, Outcome: mvcccheck.Committed, Writes: []mvcccheck.Value{val("a", "x"), val("b", "x")}}
+	young := mvcccheck.Txn{StartTS: 30, CommitTS: 40, Outcome: mvcccheck.Committed, Writes: []mvcccheck.Value{val("a", "y"), val("b", "y")}}
+	read := func(ts uint64, value string) mvcccheck.Txn {
+		return mvcccheck.Txn{StartTS: ts, Reads: []mvcccheck.Value{val("b", value)}}
+	}
+	require.ErrorContains(t, h.Check(old), "this write is not there")
+	h.SafePoint = 25
+	require.NoError(t, h.Check(old))
+	require.ErrorContains(t, h.Check(young), "this write is not there")
+	require.NoError(t, h.Check(read(24, "older")))
+	require.ErrorContains(t, h.Check(read(25, "older")), `read "older" at 25, where it is "x"`)
+}
+
 // What a store has is read the same way from a snapshot and from its answers to
 // MvccGetByKey.
 func TestFromStore(t *testing.T) {
