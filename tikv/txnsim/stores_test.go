@@ -33,7 +33,7 @@ type store struct {
 	node               *rafttest.Node
 	txn                *txn.Store
 	resolved           *resolvedts.Manager
-	safe               txn.SafePoints
+	applied            gc.Applied
 	collector          *gc.Collector
 	wake               chan struct{}
 	ctx                context.Context
@@ -58,9 +58,9 @@ func (s *stores) get(id uint64) *store {
 
 // options are called when a life begins.
 func (s *stores) options(o *raftstore.Options) {
-	st := &store{Observer: o.Observer, r: s.r, id: o.StoreID, wake: make(chan struct{}, 1), unsynced: map[uint64]uint64{}}
+	st := &store{applied: gc.Applied{SafePoints: &txn.SafePoints{}}, Observer: o.Observer, r: s.r, id: o.StoreID, wake: make(chan struct{}, 1), unsynced: map[uint64]uint64{}}
 	st.ctx, st.cancel = context.WithCancel(context.Background())
-	o.Observer, o.LockChecker, o.Collected = st, st, st.safe.RaiseAt
+	o.Observer, o.LockChecker, o.Collected = st, st, st.applied.Note
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all[o.StoreID] = st
@@ -69,7 +69,7 @@ func (s *stores) options(o *raftstore.Options) {
 func (s *stores) attach(n *rafttest.Node) {
 	st := s.get(n.ID)
 	st.node = n
-	st.txn = txn.NewStore(n.Store, txn.Options{SafePoints: &st.safe})
+	st.txn = txn.NewStore(n.Store, txn.Options{SafePoints: st.applied.SafePoints})
 	var err error
 	st.resolved, err = resolvedts.New(resolvedts.Options{
 		StoreID: n.ID, Regions: n.Store, Txn: st.txn, Interval: 300 * time.Millisecond,
@@ -81,7 +81,7 @@ func (s *stores) attach(n *rafttest.Node) {
 		return
 	}
 	st.collector, err = gc.New(gc.Options{
-		Regions: n.Store, Txn: st.txn, Data: n.Engine, SafePoints: &st.safe, PollInterval: time.Second, Fetch: st.safePoints,
+		Regions: n.Store, Txn: st.txn, Data: n.Engine, Applied: &st.applied, PollInterval: time.Second, Fetch: st.safePoints,
 	})
 	if err != nil {
 		s.r.s.Fail("gc: %v", err)
