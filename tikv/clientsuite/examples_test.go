@@ -28,10 +28,7 @@ var examples = []struct {
 	{"gcworker", exampleGC}, {"keyspace", exampleKeyspace},
 }
 
-// TestExamples has a cluster of its own: one of the examples is GC.
-func TestExamples(t *testing.T) {
-	t.Parallel()
-	c := ownCluster(t, 3, nil)
+func runExamples(t *testing.T, c *cluster) {
 	for _, e := range examples {
 		t.Run(e.name, func(t *testing.T) {
 			s := newSession(t, c, "")

@@ -55,11 +55,17 @@ func notEmpty(typ reflect.Type) message {
 	return req.Interface().(message)
 }
 
-// TestMalformed sends each method what no client sends, both ways. The answer is
-// an error, and the store lives on.
+// TestMalformed sends what no client sends to a store of its own.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	c := ownCluster(t, 1, nil)
+	malformed(t, c)
+	t.Run("random", func(t *testing.T) { randomRequests(t, c) })
+}
+
+// malformed sends each method a request that cannot be, both ways. The answer is
+// an error, and the store lives on.
+func malformed(t *testing.T, c *cluster) {
 	for _, batch := range []bool{false, true} {
 		w := newWire(t, c, "malformed/", batch)
 		w.must(w.raw().Put(w.ctx, w.key("k"), []byte("v")))
@@ -91,11 +97,9 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestRandomRequests fills requests with anything. There is no right answer; but
-// the store must live, and what others wrote must be there.
-func TestRandomRequests(t *testing.T) {
-	t.Parallel()
-	c := ownCluster(t, 1, nil)
+// randomRequests fills requests with anything. There is no right answer; but the
+// store must live, and serve others.
+func randomRequests(t *testing.T, c *cluster) {
 	seed := uint64(1)
 	if s := os.Getenv("COPRA_SIM_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)

@@ -183,12 +183,15 @@ func (s *session) pdMeta() {
 	}
 }
 
-// TestGC runs alone: it moves the safe point of the whole cluster.
-func TestGC(t *testing.T) {
+// TestAlone has what a cluster that others use would not bear: GC, which moves
+// the safe point of all, and the loss of a quorum.
+func TestAlone(t *testing.T) {
 	t.Parallel()
 	c := ownCluster(t, 3, nil)
-	t.Run("client", func(t *testing.T) { newSession(t, c, "gc/").gc() })
-	t.Run("states", func(t *testing.T) { newSession(t, c, "gc/states/").gcStates() })
+	t.Run("examples", func(t *testing.T) { runExamples(t, c) })
+	t.Run("gc", func(t *testing.T) { newSession(t, c, "gc/").gc() })
+	t.Run("gc-states", func(t *testing.T) { newSession(t, c, "gc/states/").gcStates() })
+	t.Run("lost-quorum", func(t *testing.T) { lostQuorum(t, c) })
 }
 
 // gcStates are the safe points and barriers of PD's client, new and old.

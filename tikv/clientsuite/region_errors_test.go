@@ -185,11 +185,9 @@ func TestBusyAndFull(t *testing.T) {
 	}
 }
 
-// TestLostQuorum: one store of three is left. It knows no leader, and what it
-// was told to write before has no certain outcome.
-func TestLostQuorum(t *testing.T) {
-	t.Parallel()
-	c := ownCluster(t, 3, nil)
+// lostQuorum: one store of three is left. It knows no leader, and what it was told
+// to write before has no certain outcome.
+func lostQuorum(t *testing.T, c *cluster) {
 	w := newWire(t, c, "lost/", false)
 	w.put3()
 	p := w.mustFind(t, w.key("k"))
