@@ -68,7 +68,7 @@ func errAbort(format string, args ...any) error {
 
 func errLockLost(startTS uint64, key []byte, why string) error {
 	return &keyError{lostLock: true, pb: &kvrpcpb.KeyError{
-		Abort: fmt.Sprintf("pessimistic lock of transaction %d on key %x not found: %s; run the transaction again", startTS, key, why),
+		Abort: fmt.Sprintf("pessimistic lock not found: transaction %d, key %x: %s; run the transaction again", startTS, key, why),
 	}}
 }
 
