@@ -146,12 +146,16 @@ func (w *world) atLeader(key string, do func(ctx context.Context, n *node, rc *k
 	w.t.Fatalf("no answer about %s: %v", key, last)
 }
 
-// write commits a mutation and returns its commit timestamp.
-func (w *world) write(m *kvrpcpb.Mutation) uint64 {
+// write commits mutations of one region and returns its commit timestamp.
+func (w *world) write(ms ...*kvrpcpb.Mutation) uint64 {
 	w.t.Helper()
-	start, key := w.tso(), string(m.Key)
+	start, key := w.tso(), string(ms[0].Key)
+	keys := make([][]byte, len(ms))
+	for i, m := range ms {
+		keys[i] = m.Key
+	}
 	w.atLeader(key, func(ctx context.Context, n *node, rc *kvrpcpb.Context) (*errorpb.Error, error) {
-		r, err := n.txn.KvPrewrite(ctx, &kvrpcpb.PrewriteRequest{Context: rc, PrimaryLock: m.Key, StartVersion: start, LockTtl: 100_000, Mutations: []*kvrpcpb.Mutation{m}})
+		r, err := n.txn.KvPrewrite(ctx, &kvrpcpb.PrewriteRequest{Context: rc, PrimaryLock: keys[0], StartVersion: start, LockTtl: 100_000, Mutations: ms})
 		if err == nil && len(r.Errors) > 0 {
 			w.t.Fatalf("prewrite of %s: %v", key, r.Errors)
 		}
@@ -159,7 +163,7 @@ func (w *world) write(m *kvrpcpb.Mutation) uint64 {
 	})
 	commit := w.tso()
 	w.atLeader(key, func(ctx context.Context, n *node, rc *kvrpcpb.Context) (*errorpb.Error, error) {
-		r, err := n.txn.KvCommit(ctx, &kvrpcpb.CommitRequest{Context: rc, StartVersion: start, CommitVersion: commit, Keys: [][]byte{m.Key}})
+		r, err := n.txn.KvCommit(ctx, &kvrpcpb.CommitRequest{Context: rc, StartVersion: start, CommitVersion: commit, Keys: keys})
 		if err == nil && r.Error != nil {
 			w.t.Fatalf("commit of %s: %v", key, r.Error)
 		}
@@ -273,6 +277,67 @@ func TestCollectorDropsAndThenSkips(t *testing.T) {
 		w.alike("c", 1, 0)
 	})
 }
+
+// A large region with little garbage is not scanned for it whenever the safe
+// point moves, but now and then; one that is known to have much is.
+func TestCollectorWaitsForGarbage(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.WaitLeader(rafttest.FirstRegion)
+		fill := func(from, to int, value string) {
+			for ; from < to; from += 500 {
+				var ms []*kvrpcpb.Mutation
+				for k := from; k < min(to, from+500); k++ {
+					ms = append(ms, put(fmt.Sprintf("key%05d", k), value+strings.Repeat("v", 200)))
+				}
+				w.write(ms...)
+			}
+		}
+		records := func() (n int) {
+			for k := range 6000 {
+				writes, _ := w.records(1, fmt.Sprintf("key%05d", k))
+				n += writes
+			}
+			return n
+		}
+		fill(0, 6000, "a")
+		w.safe.Store(w.tso())
+		time.Sleep(5 * pollInterval) // seen
+		fill(0, 100, "b")
+		time.Sleep(lateCommits)
+		w.safe.Store(w.tso())
+		time.Sleep(5 * pollInterval)
+		if n := records(); n != 6000 {
+			t.Errorf("%d records when the garbage of the first minutes had been due for long", n)
+		}
+		fill(0, 100, "c")
+		w.safe.Store(w.tso())
+		time.Sleep(5 * pollInterval)
+		if n := records(); n != 6100 {
+			t.Errorf("%d records: the region was scanned for little", n)
+		}
+		time.Sleep(30 * pollInterval)
+		if n := records(); n != 6000 {
+			t.Errorf("%d records: the region was not scanned in a while", n)
+		}
+		// What is seen to become garbage is dropped when it does.
+		hold := w.tso()
+		fill(0, 3000, "d")
+		time.Sleep(40 * pollInterval)
+		w.safe.Store(hold)
+		time.Sleep(40 * pollInterval)
+		if n := records(); n != 9000 {
+			t.Errorf("%d records above the safe point", n)
+		}
+		fill(5999, 6000, "d")
+		w.safe.Store(w.tso())
+		time.Sleep(5 * pollInterval)
+		if n := records(); n > 6001 {
+			t.Errorf("%d records are left of half a region of garbage", n)
+		}
+	})
+}
+
+const lateCommits = 2 * time.Minute
 
 // A region that sleeps and has nothing to collect is not woken.
 func TestCollectorLetsSleep(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,13 @@ const (
 	// lateCommits is how old a commit may be when it is written, as far as the
 	// collector cares: what is later still is found by a later visit.
 	lateCommits = time.Minute
+	// smallRegionBytesMax: a region whose commit records are no more is scanned
+	// whenever there may be garbage. A larger one waits until one record in
+	// garbageShare is garbage, or for visitDelayPolls polls: what is left of a few
+	// updates is not worth the reading of all the rest.
+	smallRegionBytesMax = 1 << 20
+	garbageShare        = 10
+	visitDelayPolls     = 30
 )
 
 // Regions is the replicated store: *raftstore.Store.
@@ -90,6 +98,9 @@ type visit struct {
 	term, version uint64
 	applied       uint64 // before the scan
 	next          uint64 // safe point at which there is garbage again
+	enough        uint64 // and at which it is worth a scan of its own
+	at            time.Time
+	small         bool
 	asOf          uint64 // timestamp up to which all commits were seen, nearly always
 }
 
@@ -251,7 +262,11 @@ func (c *Collector) due(l raftstore.LeaderState, applied uint64) bool {
 		return true
 	}
 	safe := c.newest(l)
-	return safe >= v.next || applied != v.applied && safe >= v.asOf
+	if safe >= v.enough {
+		return true
+	}
+	may := safe >= v.next || applied != v.applied && safe >= v.asOf
+	return may && (v.small || time.Since(v.at) >= visitDelayPolls*c.o.PollInterval)
 }
 
 // newest is the largest safe point that may matter in a region.
@@ -282,7 +297,7 @@ func (c *Collector) visit(ctx context.Context, l raftstore.LeaderState, r *Round
 		asOf: uint64(time.Now().Add(-lateCommits).UnixMilli()) << 18,
 	}
 	r.Scanned++
-	next, err := c.region(ctx, l, r)
+	s, err := c.region(ctx, l, r)
 	if err != nil {
 		r.Failed++
 		c.metrics.regions.WithLabelValues("failed").Inc()
@@ -293,30 +308,33 @@ func (c *Collector) visit(ctx context.Context, l raftstore.LeaderState, r *Round
 		return
 	}
 	c.metrics.regions.WithLabelValues("collected").Inc()
-	v.next = next
+	v.next, v.at, v.small = s.next, time.Now(), s.bytesAll <= smallRegionBytesMax
+	v.enough = max(v.next, s.later.reaches(s.records/garbageShare+1))
 	c.mu.Lock()
 	c.known[l.Region.GetId()] = v
 	c.mu.Unlock()
 }
 
-// region scans a region and drops its garbage. It returns the safe point at
-// which there is some again.
-func (c *Collector) region(ctx context.Context, l raftstore.LeaderState, r *Round) (next uint64, err error) {
-	s := scan{safePoints: c.o.Applied.SafePoints, next: ^uint64(0), cursor: l.Region.GetStartKey()}
+// region scans a region and drops its garbage. It returns what it saw.
+func (c *Collector) region(ctx context.Context, l raftstore.LeaderState, r *Round) (s *scan, err error) {
+	s = &scan{safePoints: c.o.Applied.SafePoints, next: math.MaxUint64, cursor: l.Region.GetStartKey()}
+	s.later = newForecast(c.newest(l), uint64(time.Now().UnixMilli())<<18)
+	s.g.Later = s.later.add
 	for done := false; !done; {
 		if done, err = s.chunk(c.o.Data, l.Region.GetEndKey()); err != nil {
-			return 0, err
+			return nil, err
 		}
+		s.bytesAll += s.bytes
 		r.Keys += s.keysSeen
 		c.metrics.scannedKeys.Add(float64(s.keysSeen))
 		if err := c.scanLimit.WaitN(ctx, min(s.bytes, c.scanLimit.Burst())); err != nil {
-			return 0, err
+			return nil, err
 		}
-		if err := c.drop(ctx, l, &s, r); err != nil {
-			return 0, err
+		if err := c.drop(ctx, l, s, r); err != nil {
+			return nil, err
 		}
 	}
-	return s.next, nil
+	return s, nil
 }
 
 // drop has the found keys collected, those of one safe point at a time.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -31,6 +32,41 @@ type scan struct {
 	key []byte // the current one
 	g   mvcc.Garbage
 	bad bool // the current key has garbage
+
+	// Of all chunks.
+	records  uint64
+	bytesAll int
+	later    forecast
+}
+
+// forecast counts how much garbage a region will have at which safe point, in
+// steps between two timestamps.
+type forecast struct {
+	from, step uint64
+	counts     [forecastSteps]uint64
+}
+
+const forecastSteps = 64
+
+func newForecast(from, to uint64) forecast {
+	return forecast{from: from, step: max((to-min(from, to))/(forecastSteps-1), 1)}
+}
+
+func (f *forecast) add(safePoint uint64) {
+	i := (safePoint - min(f.from, safePoint)) / f.step
+	f.counts[min(i, forecastSteps-1)]++
+}
+
+// reaches is the safe point at which there will be n records of garbage;
+// MaxUint64: there won't be.
+func (f *forecast) reaches(n uint64) uint64 {
+	sum := uint64(0)
+	for i, c := range f.counts {
+		if sum += c; sum >= n {
+			return f.from + uint64(i+1)*f.step
+		}
+	}
+	return math.MaxUint64
 }
 
 // chunk reads on, up to end (empty: unbounded). done says that it came there.
@@ -65,6 +101,7 @@ func (s *scan) chunk(data *engine.Engine, end []byte) (done bool, err error) {
 			return false, fmt.Errorf("key %x at %d: %w", enc, commitTS, err)
 		}
 		s.bytes += len(it.Key()) + len(value)
+		s.records++
 		if s.g.Judge(commitTS, w.Type) != mvcc.Keep {
 			s.bad = true
 		}
@@ -86,7 +123,7 @@ func (s *scan) chunk(data *engine.Engine, end []byte) (done bool, err error) {
 
 func (s *scan) enter(enc []byte) {
 	s.key = append(s.key[:0], enc...)
-	s.g = mvcc.Garbage{SafePoint: s.safePoints.At(enc)}
+	s.g.Reset(s.safePoints.At(enc))
 	s.bad = false
 	s.keysSeen++
 }

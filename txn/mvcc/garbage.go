@@ -20,6 +20,9 @@ import (
 // SafePoint set is ready for a key; Reset begins the next one.
 type Garbage struct {
 	SafePoint uint64
+	// Later, if not nil, is told each safe point at which one more record will be
+	// garbage.
+	Later func(safePoint uint64)
 
 	covered bool   // the version that the safe point sees is passed
 	above   uint64 // commit_ts of the last record, if that is kept and above; or 0
@@ -36,8 +39,8 @@ const (
 	DropLast         // a Delete: garbage as soon as the key has nothing older
 )
 
-// Reset begins another key.
-func (g *Garbage) Reset() { *g = Garbage{SafePoint: g.SafePoint} }
+// Reset begins another key, which may have another safe point.
+func (g *Garbage) Reset(safePoint uint64) { *g = Garbage{SafePoint: safePoint, Later: g.Later} }
 
 // Judge is called for the records of a key from the newest on, or from the
 // newest at or below the safe point on.
@@ -71,6 +74,9 @@ func (g *Garbage) noteOlder() {
 }
 
 func (g *Garbage) note(ts uint64) {
+	if g.Later != nil {
+		g.Later(ts)
+	}
 	if g.next == 0 || ts < g.next {
 		g.next = ts
 	}
