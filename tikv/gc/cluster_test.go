@@ -339,6 +339,56 @@ func TestCollectorWaitsForGarbage(t *testing.T) {
 
 const lateCommits = 2 * time.Minute
 
+// A range that is destroyed on one store after the other stays away, over power
+// cuts, too, and is no difference between replicas; what is beside it stays.
+func TestHazard10_DestroyedRangesStayAway(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.WaitLeader(rafttest.FirstRegion)
+		for i := range 30 {
+			w.write(put(fmt.Sprintf("a%02d", i), "v"), put(fmt.Sprintf("b%02d", i), strings.Repeat("v", 400)), put(fmt.Sprintf("c%02d", i), "v"))
+		}
+		w.atLeader("b", func(ctx context.Context, n *node, rc *kvrpcpb.Context) (*errorpb.Error, error) {
+			r, err := n.txn.KvDeleteRange(ctx, &kvrpcpb.DeleteRangeRequest{Context: rc, StartKey: []byte("b"), EndKey: []byte("c")})
+			return r.GetRegionError(), err
+		})
+		for _, id := range w.IDs() {
+			require.NoError(t, w.node(id).gc.DestroyRange(context.Background(), enc("b"), enc("c")))
+			time.Sleep(5 * time.Second) // the replicas would be compared
+			w.write(put("a00", fmt.Sprint(id)))
+		}
+		for _, id := range w.IDs() {
+			w.node(id).stop()
+			w.Crash(id, 50)
+			w.Restart(id)
+			w.restarted(id)
+			w.WaitLeader(rafttest.FirstRegion)
+		}
+		at := w.tso()
+		for i := range 30 {
+			for _, k := range []string{"a", "b", "c"} {
+				if v, _ := w.read(fmt.Sprintf("%s%02d", k, i), at); (v == "") != (k == "b") {
+					t.Errorf("%s%02d is %q", k, i, v)
+				}
+			}
+			w.alike(fmt.Sprintf("b%02d", i), 0, 0)
+		}
+	})
+}
+
+// One store that is told alone differs from the others, and that is no alarm.
+func TestDestroyedRangeIsNoInconsistency(t *testing.T) {
+	inWorld(t, func(w *world) {
+		lead := w.WaitLeader(rafttest.FirstRegion)
+		w.write(put("a", "v"), put("b", "v"))
+		require.NoError(t, w.node(lead%3+1).gc.DestroyRange(context.Background(), enc("b"), enc("c")))
+		for i := range 10 {
+			w.write(put("a", fmt.Sprint(i)))
+			time.Sleep(2 * time.Second)
+		}
+		w.alike("a", 11, 0)
+	})
+}
+
 // A region that sleeps and has nothing to collect is not woken.
 func TestCollectorLetsSleep(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -88,6 +89,8 @@ type Collector struct {
 	wg         sync.WaitGroup
 	wake       chan struct{} // holds a token when a round is wanted
 
+	asked atomic.Bool // for a round
+
 	mu    sync.Mutex
 	known map[uint64]visit // by region; what the last full visit found
 	round Round
@@ -117,6 +120,8 @@ type Round struct {
 	Values    uint64        `json:"values_dropped"`
 	Locked    uint64        `json:"keys_locked"`
 	LogBytes  uint64        `json:"log_bytes"`
+
+	asked bool
 }
 
 // New returns a collector that does nothing before Start.
@@ -179,8 +184,10 @@ func (c *Collector) Close() {
 	c.metrics.unregister()
 }
 
-// Trigger starts a round soon.
+// Trigger starts a round soon, which looks at every region that may have garbage,
+// however little.
 func (c *Collector) Trigger() {
+	c.asked.Store(true)
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -219,7 +226,7 @@ func (c *Collector) Collect(ctx context.Context) Round {
 		return Round{}
 	}
 	began := time.Now()
-	r := Round{SafePoint: safe}
+	r := Round{SafePoint: safe, asked: c.asked.Swap(false)}
 	leaders := c.o.Regions.Leaders()
 	slices.SortFunc(leaders, func(a, b raftstore.LeaderState) int { return slices.Compare(a.Region.StartKey, b.Region.StartKey) })
 	c.forget(leaders)
@@ -254,7 +261,7 @@ func (c *Collector) forget(leaders []raftstore.LeaderState) {
 }
 
 // due reports whether a region may have garbage.
-func (c *Collector) due(l raftstore.LeaderState, applied uint64) bool {
+func (c *Collector) due(l raftstore.LeaderState, applied uint64, asked bool) bool {
 	c.mu.Lock()
 	v, ok := c.known[l.Region.GetId()]
 	c.mu.Unlock()
@@ -266,7 +273,7 @@ func (c *Collector) due(l raftstore.LeaderState, applied uint64) bool {
 		return true
 	}
 	may := safe >= v.next || applied != v.applied && safe >= v.asOf
-	return may && (v.small || time.Since(v.at) >= visitDelayPolls*c.o.PollInterval)
+	return may && (v.small || asked || time.Since(v.at) >= visitDelayPolls*c.o.PollInterval)
 }
 
 // newest is the largest safe point that may matter in a region.
@@ -287,7 +294,7 @@ func (c *Collector) visit(ctx context.Context, l raftstore.LeaderState, r *Round
 	if !ok {
 		return
 	}
-	if !c.due(l, info.AppliedIndex) {
+	if !c.due(l, info.AppliedIndex, r.asked) {
 		r.Skipped++
 		c.metrics.regions.WithLabelValues("skipped").Inc()
 		return
