@@ -410,7 +410,9 @@ func (k *prewriteKey) publish(l *mvcc.Lock) uint64 {
 		return 0 // hazard 18: reads on the former leader are not known yet
 	}
 	published := k.c.s.mem.Publish(k.enc, func(maxTS uint64) *mvcc.Lock {
-		ts := max(l.MinCommitTS, max(maxTS, k.startTS, k.forUpdateTS)+1)
+		// A lock that was taken in spite of a conflict is of the conflict's
+		// timestamp, which the transaction's for_update_ts may be below.
+		ts := max(l.MinCommitTS, max(maxTS, k.startTS, l.ForUpdateTS)+1)
 		if k.maxCommitTS != 0 && ts > k.maxCommitTS {
 			return nil
 		}

@@ -75,12 +75,18 @@ type mode struct {
 	// causal leaves the choice of the commit timestamp to the stores alone: they
 	// must know up to where was read.
 	causal bool
+	// force locks keys even if they were changed since (fair locking); pipelined
+	// writes locks while the transaction goes on.
+	force, pipelined bool
 }
 
 var optimistic = mode{}
 
 func (c *client) mode() mode {
-	return mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0, causal: c.rng.IntN(2) == 0}
+	if c.rng.IntN(12) == 0 {
+		return mode{pipelined: true}
+	}
+	return mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0, causal: c.rng.IntN(2) == 0, force: c.rng.IntN(2) == 0}
 }
 
 // txnTimeout bounds every step of a transaction; fake time.
@@ -100,15 +106,21 @@ type tx struct {
 
 func (c *client) begin(m mode) (*tx, error) {
 	x := &tx{c: c, mode: m, begin: c.r.now(), writes: map[string][]byte{}, locked: map[string][]byte{}}
-	t, err := c.kv.Begin()
+	var options []tikv.TxnOption
+	if m.pipelined {
+		options = append(options, tikv.WithDefaultPipelinedTxn())
+	}
+	t, err := c.kv.Begin(options...)
 	if err != nil {
 		c.err = err
 		return nil, err
 	}
-	t.SetPessimistic(m.pessimistic)
-	t.SetEnableAsyncCommit(m.async)
-	t.SetEnable1PC(m.onePC)
-	t.SetCausalConsistency(m.causal)
+	if !m.pipelined { // which has its own ways
+		t.SetPessimistic(m.pessimistic)
+		t.SetEnableAsyncCommit(m.async)
+		t.SetEnable1PC(m.onePC)
+		t.SetCausalConsistency(m.causal)
+	}
 	x.txn = t
 	if m.pessimistic {
 		c.r.mu.Lock()
@@ -162,7 +174,17 @@ func (x *tx) lock(ctx context.Context, key string, shared bool) ([]byte, error) 
 		lockCtx := kv.NewLockCtx(ts, lockWaitMs, time.Now())
 		lockCtx.InitReturnValues(1)
 		lockCtx.InShareMode = shared
+		if x.mode.force {
+			x.txn.StartAggressiveLocking()
+		}
 		err = x.txn.LockKeys(ctx, lockCtx, []byte(key))
+		switch in := x.txn.IsInAggressiveLockingMode(); {
+		case in && err == nil:
+			x.txn.DoneAggressiveLocking(ctx)
+			ts = max(ts, lockCtx.Values[key].LockedWithConflictTS)
+		case in:
+			x.txn.CancelAggressiveLocking(ctx)
+		}
 		if tikverr.IsErrWriteConflict(err) && ctx.Err() == nil {
 			continue
 		}
@@ -195,6 +217,10 @@ func (x *tx) set(key string, value []byte) {
 	x.writes[key] = value
 	if err := x.txn.Set([]byte(key), value); err != nil {
 		panic(fmt.Sprintf("txnsim: set: %v", err)) // it is in memory
+	}
+	if x.mode.pipelined && x.c.rng.IntN(2) == 0 {
+		// If it fails so does the commit.
+		_, _ = x.txn.GetMemBuffer().Flush(true)
 	}
 }
 

@@ -229,6 +229,7 @@ func (c *client) readBank(how reading) bool {
 // flip turns one of a pair off, by deleting it, if both are on, and on otherwise. Both rows are
 // read and one is written: write skew, if they were not locked.
 func (c *client) flip(m mode) {
+	m.pipelined = false // there is no lock without a write
 	name, which := c.name(), c.rng.IntN(2)
 	keys := []string{pair(name, 0), pair(name, 1)}
 	if m.pessimistic && c.rng.IntN(2) == 0 {
