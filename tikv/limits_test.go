@@ -58,12 +58,11 @@ func TestHazard16_AnswersInFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for !f.inFlight.answers.full() {
-		runtime.Gosched()
-	}
-	resp, err := f.client.RawScan(bg, scan, large)
-	if err != nil || !busyWith(resp.RegionError, "answers") {
-		t.Fatal(resp, err)
+	var resp *kvrpcpb.RawScanResponse
+	for !busyWith(resp.GetRegionError(), "answers") { // until theirs have used the budget up
+		if resp, err = f.client.RawScan(bg, scan, large); err != nil {
+			t.Fatal(resp, err)
+		}
 	}
 	f.rawPut("still", []byte("written"))
 	cancel()
