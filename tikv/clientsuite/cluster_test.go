@@ -307,15 +307,3 @@ func (p place) transfer(store uint64) {
 		TransferLeader: &pdpb.TransferLeader{Peer: peer, Peers: []*metapb.Peer{peer}},
 	})
 }
-
-// lead makes a store lead the region of key.
-func (c *cluster) lead(t testing.TB, key []byte, n *tikv.Node) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("leadership of %q at store %d", key, n.StoreID()), func() bool {
-		p, ok := c.find(key)
-		if ok && p.node != n {
-			p.transfer(n.StoreID())
-		}
-		return ok && p.node == n
-	})
-}

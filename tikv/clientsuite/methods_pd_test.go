@@ -2,7 +2,6 @@ package clientsuite
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -243,6 +242,6 @@ func (s *session) gcStates() {
 	after, err := states.GetGCState(s.ctx)
 	s.must(err)
 	if after.TxnSafePoint < base+300 || after.GCSafePoint < base+100 {
-		s.Error(fmt.Sprintf("%+v", after))
+		s.Errorf("%+v", after)
 	}
 }

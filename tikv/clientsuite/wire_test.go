@@ -80,16 +80,14 @@ func (s *store) unary(req message) (message, error) {
 		if m.Type().NumIn() != 3 || m.Type().In(1) != reflect.TypeOf(req) {
 			continue
 		}
-		resp, ok := reflect.Zero(m.Type().Out(0)).Interface().(message)
-		if !ok { // a stream
+		if !m.Type().Out(0).Implements(reflect.TypeFor[message]()) { // a stream
 			continue
 		}
 		out := m.Call([]reflect.Value{reflect.ValueOf(s.ctx), reflect.ValueOf(req)})
 		if err, _ := out[1].Interface().(error); err != nil {
 			return nil, err
 		}
-		resp = out[0].Interface().(message)
-		return resp, nil
+		return out[0].Interface().(message), nil
 	}
 	return nil, fmt.Errorf("no method takes a %T", req)
 }
