@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,8 +38,11 @@ type Load interface {
 	End(check bool)
 }
 
-// RunLoad runs one seed with another load.
-func RunLoad(t *testing.T, seed uint64, load func(*Sim) Load) Result { return run(t, seed, load) }
+// RunLoad runs one seed with another load. Its event log is named
+// copra-sim<name>-<seed>.log.
+func RunLoad(t *testing.T, seed uint64, name string, load func(*Sim) Load) Result {
+	return run(t, seed, name, load)
+}
 
 // Sim is what a Load sees of the simulation.
 type Sim struct{ w *world }
@@ -50,6 +55,11 @@ func (s *Sim) Seed() uint64 { return s.w.seed }
 
 // Context ends with the faults, or with the first failure.
 func (s *Sim) Context() context.Context { return s.w.ctx }
+
+// Without reports whether COPRA_SIM_WITHOUT names a part of the load.
+func (s *Sim) Without(part string) bool {
+	return slices.Contains(strings.Split(os.Getenv("COPRA_SIM_WITHOUT"), ","), part)
+}
 
 // Clients is how many there should be; Keys are spread over the key space.
 func (s *Sim) Clients() int   { return s.w.shape.clients }

@@ -79,14 +79,15 @@ type world struct {
 
 // Run runs one seed in a bubble of its own. A failure prints the end of the
 // event log, the seed and the command that repeats it.
-func Run(t *testing.T, seed uint64) (res Result) { return run(t, seed, nil) }
+func Run(t *testing.T, seed uint64) (res Result) { return run(t, seed, "", nil) }
 
-func run(t *testing.T, seed uint64, load func(*Sim) Load) (res Result) {
+// run names the event log after the load.
+func run(t *testing.T, seed uint64, name string, load func(*Sim) Load) (res Result) {
 	w := &world{t: t, seed: seed, leaders: map[leaderOf]uint64{}, regions: map[regionVersion]string{}, applied: map[appliedKey]uint64{}}
 	cryptotest.SetGlobalRandom(t, seed) // Raft draws its election timeouts from it
 	synctest.Test(t, func(t *testing.T) {
 		w.t = t
-		w.run(load)
+		w.run(name, load)
 		res = w.result()
 	})
 	w.t = t
@@ -102,7 +103,7 @@ func (w *world) rng(actor string, ids ...uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
 }
 
-func (w *world) makeShape() {
+func (w *world) makeShape(load bool) {
 	rng := w.rng("shape")
 	often := func() bool { return rng.IntN(10) < 7 }
 	s := shape{
@@ -128,15 +129,16 @@ func (w *world) makeShape() {
 		HibernateTicks:          2 + rng.IntN(30),
 	}
 	s.fullDisk = !often()
-	s.leaveOut(os.Getenv("COPRA_SIM_WITHOUT"))
+	s.leaveOut(os.Getenv("COPRA_SIM_WITHOUT"), load)
 	w.shape = s
 	for i := range s.keys {
 		w.keys = append(w.keys, fmt.Sprintf("%c%d", 'b'+i*24/s.keys, i))
 	}
 }
 
-// leaveOut switches off what a list names, to find out what a failure needs.
-func (s *shape) leaveOut(list string) {
+// leaveOut switches off what a list names, to find out what a failure needs. A
+// load knows other names, see Sim.Without.
+func (s *shape) leaveOut(list string, load bool) {
 	parts := map[string]*bool{
 		"crash": &s.crash, "pause": &s.pause, "slowdisk": &s.slowDisk, "syncerror": &s.syncError, "fulldisk": &s.fullDisk, "drift": &s.drift,
 		"weather": &s.weather, "partition": &s.partition, "split": &s.split, "members": &s.members, "transfer": &s.transfer,
@@ -147,7 +149,7 @@ func (s *shape) leaveOut(list string) {
 			*part = false
 		case name == "hibernation":
 			s.config.NoHibernation = true
-		case name != "":
+		case name != "" && !load:
 			panic(fmt.Sprintf("sim: COPRA_SIM_WITHOUT names %q, which is not one of its parts", name))
 		}
 	}
@@ -161,10 +163,10 @@ func logDir() string {
 	return os.TempDir()
 }
 
-func (w *world) run(load func(*Sim) Load) {
-	w.makeShape()
+func (w *world) run(name string, load func(*Sim) Load) {
+	w.makeShape(load != nil)
 	var err error
-	if w.log, err = newEventLog(filepath.Join(logDir(), fmt.Sprintf("copra-sim-%d.log", w.seed))); err != nil {
+	if w.log, err = newEventLog(filepath.Join(logDir(), fmt.Sprintf("copra-sim%s-%d.log", name, w.seed))); err != nil {
 		w.t.Fatal(err)
 	}
 	w.began = time.Now()

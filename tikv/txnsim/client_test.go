@@ -83,10 +83,14 @@ type mode struct {
 var optimistic = mode{}
 
 func (c *client) mode() mode {
-	if c.rng.IntN(12) == 0 {
+	if c.rng.IntN(12) == 0 && !c.r.s.Without("pipelined") {
 		return mode{pipelined: true}
 	}
-	return mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0, causal: c.rng.IntN(2) == 0, force: c.rng.IntN(2) == 0}
+	m := mode{pessimistic: c.rng.IntN(3) == 0, async: c.rng.IntN(2) == 0, onePC: c.rng.IntN(2) == 0, causal: c.rng.IntN(2) == 0, force: c.rng.IntN(2) == 0}
+	for part, on := range map[string]*bool{"pessimistic": &m.pessimistic, "async": &m.async, "1pc": &m.onePC, "causal": &m.causal, "force": &m.force} {
+		*on = *on && !c.r.s.Without(part)
+	}
+	return m
 }
 
 // txnTimeout bounds every step of a transaction; fake time.
@@ -314,6 +318,10 @@ func (c *client) reading() (how reading) {
 		how.follower = true
 	case 2:
 		how.stale = time.Duration(200+c.rng.IntN(4000)) * time.Millisecond
+	}
+	how.follower = how.follower && !c.r.s.Without("follower")
+	if c.r.s.Without("stale") {
+		how.stale = 0
 	}
 	how.scan, how.back = c.rng.IntN(4) == 0, c.rng.IntN(2) == 0
 	return how

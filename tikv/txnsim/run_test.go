@@ -78,7 +78,7 @@ func (r *run) Run() {
 			}
 		})
 	}
-	if r.s.Rng("collect garbage").IntN(5) < 2 {
+	if r.s.Rng("collect garbage").IntN(5) < 2 && !r.s.Without("garbage") {
 		wg.Go(r.collectGarbage)
 	}
 	wg.Wait()

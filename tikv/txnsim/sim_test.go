@@ -51,7 +51,7 @@ func TestSimTxn(t *testing.T) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rand.Seed(int64(seed)) //nolint:staticcheck // client-go draws its pauses from there
 			start := time.Now()
-			res := sim.RunLoad(t, seed, func(s *sim.Sim) sim.Load { return newRun(s) })
+			res := sim.RunLoad(t, seed, "-txn", func(s *sim.Sim) sim.Load { return newRun(s) })
 			t.Logf("%s; %.1f s of real time", res, time.Since(start).Seconds())
 		})
 	}

@@ -24,7 +24,7 @@ func fork(name string, g int64) string { return fmt.Sprintf("%s/fork%d", name, g
 
 // step is one transaction, or a read.
 func (c *client) step() {
-	if c.rng.IntN(60) == 0 {
+	if c.rng.IntN(60) == 0 && !c.r.s.Without("death") {
 		c.rpc.dieAfter(c.rng.IntN(8))
 		defer c.rise()
 	}
