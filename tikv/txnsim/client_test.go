@@ -106,6 +106,7 @@ type tx struct {
 	reads  []mvcccheck.Value
 	writes map[string][]byte
 	locked map[string][]byte // values as of their locking
+	broken error             // a flush has failed: it must not be committed
 }
 
 func (c *client) begin(m mode) (*tx, error) {
@@ -223,8 +224,10 @@ func (x *tx) set(key string, value []byte) {
 		panic(fmt.Sprintf("txnsim: set: %v", err)) // it is in memory
 	}
 	if x.mode.pipelined && x.c.rng.IntN(2) == 0 {
-		// If it fails so does the commit.
-		_, _ = x.txn.GetMemBuffer().Flush(true)
+		// The error may be that of the flush before: it is told once.
+		if _, err := x.txn.GetMemBuffer().Flush(true); err != nil && x.broken == nil {
+			x.broken = err
+		}
 	}
 }
 
@@ -244,6 +247,11 @@ func (x *tx) rollback() {
 func (x *tx) commit(kind string) mvcccheck.Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
 	defer cancel()
+	if x.broken != nil {
+		x.c.err = x.broken
+		x.rollback()
+		return mvcccheck.Failed
+	}
 	err := x.txn.Commit(ctx)
 	x.c.err = err
 	return x.record(kind, outcomeOf(err))
