@@ -29,8 +29,8 @@ import (
 //	                                         IngestReplace: data + region + apply state
 //	                                         log replaced, intent removed
 //
-// The message's data is version(1), the region's state, and the names, sizes and
-// checksums of the files.
+// The message's data is version(1), the region's state, the names, sizes and
+// checksums of the files, and the safe point up to which garbage was dropped.
 
 const snapshotVersion = 2
 
@@ -164,7 +164,7 @@ func (s *Store) makeSnapshot(regionID uint64) *snapshotMade {
 		s.removeDir(dir)
 		return &snapshotMade{err: err}
 	}
-	data, err := s.encodeSnapshotData(state, files)
+	data, err := s.encodeSnapshotData(state, files, s.safePointOf(st))
 	if err != nil {
 		s.removeDir(dir)
 		return &snapshotMade{err: err}
@@ -181,6 +181,8 @@ type snapshotData struct {
 	state  *raft_serverpb.RegionLocalState // Normal or Merging
 	region *metapb.Region                  // in it
 	files  []snapshotDataFile
+	// safePoint is up to where garbage may be missing; 0: none is.
+	safePoint uint64
 }
 
 type snapshotDataFile struct {
@@ -189,7 +191,7 @@ type snapshotDataFile struct {
 	sum  uint64 // xxh3
 }
 
-func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []engine.SSTFile) ([]byte, error) {
+func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []engine.SSTFile, safePoint uint64) ([]byte, error) {
 	b := appendBytes([]byte{snapshotVersion}, encodeRegionState(st))
 	b = binary.AppendUvarint(b, uint64(len(files)))
 	for _, f := range files {
@@ -201,7 +203,8 @@ func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []e
 		b = binary.AppendUvarint(b, f.Size)
 		b = binary.AppendUvarint(b, sum)
 	}
-	return b, nil
+	// What comes behind the files is unknown to builds before it, which ignore it.
+	return binary.AppendUvarint(b, safePoint), nil
 }
 
 func (s *Store) checksum(path string) (uint64, error) {
@@ -223,6 +226,9 @@ func decodeSnapshotData(b []byte) (*snapshotData, error) {
 	state := d.bytes()
 	for n := d.uvarint(); n > 0 && !d.failed; n-- {
 		out.files = append(out.files, snapshotDataFile{name: string(d.bytes()), size: int64(d.uvarint()), sum: d.uvarint()})
+	}
+	if len(d.rest) > 0 {
+		out.safePoint = d.uvarint()
 	}
 	if d.failed {
 		return nil, fmt.Errorf("raftstore: snapshot header of %d bytes is cut off", len(b))

@@ -306,6 +306,7 @@ func (s *Store) ingestSnapshot(p *peer, r *receivedSnapshot, old *metapb.Region,
 	meta = append(meta,
 		engine.MetaPut{Key: metaKey(regionStateKind, p.regionID), Value: encodeRegionState(r.data.state)},
 		engine.MetaPut{Key: metaKey(applyStateKind, p.regionID), Value: applyState{a.index, a.term}.encode()})
+	s.learnSafePoint(r.data)
 	p.applySeq.Add(1)
 	p.dataGone.Store(true) // until region says what the data is of
 	ok, err := s.untilRoom(fmt.Sprintf("apply snapshot of region %d", p.regionID), func() error {

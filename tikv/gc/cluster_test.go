@@ -34,6 +34,7 @@ type world struct {
 	*rafttest.Cluster
 	t    *testing.T
 	safe atomic.Uint64 // what PD says
+	noPD atomic.Uint64 // a store that does not reach it
 
 	mu    sync.Mutex
 	nodes map[uint64]*node
@@ -60,15 +61,19 @@ func (n *node) stop() {
 	n.txn.Close()
 }
 
-func inWorld(t *testing.T, test func(w *world)) {
+func inWorld(t *testing.T, test func(w *world), configure ...func(*raftstore.Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, nodes: map[uint64]*node{}}
 		safe := map[uint64]*gc.Applied{}
-		w.Cluster = rafttest.NewCluster(t, 3, 3, raftstore.Config{}, func(c *rafttest.Cluster) {
+		var config raftstore.Config
+		for _, f := range configure {
+			f(&config)
+		}
+		w.Cluster = rafttest.NewCluster(t, 3, 3, config, func(c *rafttest.Cluster) {
 			c.Customize = func(o *raftstore.Options) {
 				safe[o.StoreID] = &gc.Applied{SafePoints: &txn.SafePoints{}}
-				o.Collected = safe[o.StoreID].Note
+				o.Collected, o.SafePoint = safe[o.StoreID].Note, safe[o.StoreID].SafePoints.At
 			}
 		})
 		for _, id := range w.IDs() {
@@ -76,7 +81,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 		}
 		w.Cluster.Customize = func(o *raftstore.Options) {
 			safe[o.StoreID] = &gc.Applied{SafePoints: &txn.SafePoints{}}
-			o.Collected = safe[o.StoreID].Note
+			o.Collected, o.SafePoint = safe[o.StoreID].Note, safe[o.StoreID].SafePoints.At
 		}
 		defer func() { // also when the test has failed
 			for _, n := range w.nodes {
@@ -98,7 +103,12 @@ func (w *world) attach(id uint64, safe map[uint64]*gc.Applied) {
 	var err error
 	n.gc, err = gc.New(gc.Options{
 		Regions: rn.Store, Txn: n.txn, Data: rn.Engine, Applied: safe[id], PollInterval: pollInterval, Registerer: n.reg,
-		Fetch: func(context.Context) (uint64, map[uint32]uint64, error) { return w.safe.Load(), nil, nil },
+		Fetch: func(context.Context) (uint64, map[uint32]uint64, error) {
+			if id == w.noPD.Load() {
+				return 0, nil, errors.New("PD is not reachable")
+			}
+			return w.safe.Load(), nil, nil
+		},
 	})
 	require.NoError(w.t, err)
 	n.gc.Start()
@@ -338,6 +348,48 @@ func TestCollectorWaitsForGarbage(t *testing.T) {
 }
 
 const lateCommits = 2 * time.Minute
+
+// A store that does not reach PD learns the safe point with what it lets go: by
+// the log, or by a snapshot that replaces it.
+func TestSafePointComesWithTheData(t *testing.T) {
+	for _, snapshot := range []bool{false, true} {
+		t.Run(fmt.Sprintf("snapshot=%t", snapshot), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				lead := w.WaitLeader(rafttest.FirstRegion)
+				far := lead%3 + 1
+				w.noPD.Store(far)
+				w.write(put("a", "1"))
+				if snapshot {
+					w.Partition(far)
+				}
+				w.write(put("a", "2"))
+				w.safe.Store(w.tso())
+				for _, id := range w.IDs() {
+					if id != far || !snapshot {
+						w.Eventually("collection", func() bool { n, _ := w.records(id, "a"); return n == 1 })
+					}
+				}
+				if snapshot {
+					if got := w.node(far).safe.Shared(); got != 0 {
+						t.Fatalf("it has the safe point %d already", got)
+					}
+					for range 40 { // more than the log keeps for it
+						w.write(put("big", strings.Repeat("x", 100<<10)))
+					}
+					time.Sleep(30 * time.Second)
+					w.Heal()
+					w.Eventually("the snapshot", func() bool { n, _ := w.records(far, "big"); return n > 0 })
+				}
+				w.Eventually("the data", func() bool { n, _ := w.records(far, "a"); return n == 1 })
+				if got, want := w.node(far).safe.Shared(), w.safe.Load(); got != want {
+					t.Errorf("it has the safe point %d, want %d", got, want)
+				}
+			}, func(c *raftstore.Config) {
+				c.LogTruncateEntries, c.LogKeepEntriesMax, c.LogCheckInterval = 8, 16, time.Second
+			})
+		})
+	}
+}
 
 // A range that is destroyed on one store after the other stays away, over power
 // cuts, too, and is no difference between replicas; what is beside it stays.
