@@ -140,6 +140,9 @@ func (e *RegionError) Error() string {
 
 // AsRegionError returns the errorpb.Error inside err, or nil.
 func AsRegionError(err error) *errorpb.Error {
+	if err == nil {
+		return nil // before re, which errors.As moves to the heap
+	}
 	var re *RegionError
 	if errors.As(err, &re) {
 		return re.Err

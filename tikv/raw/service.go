@@ -59,10 +59,11 @@ func New(e kv.Engine, now func() time.Time) *Service {
 // answer sorts an error into a response: a region error for region_error, a
 // text for error, or a failure of the whole call.
 func answer(err error) (region *errorpb.Error, text string, fatal error) {
+	if err == nil {
+		return nil, "", nil
+	}
 	var bad *badRequest
 	switch re := kv.AsRegionError(err); {
-	case err == nil:
-		return nil, "", nil
 	case re != nil:
 		return re, "", nil
 	case errors.As(err, &bad):
