@@ -155,10 +155,17 @@ func freeAddrs(count int) ([]string, error) {
 	return out, nil
 }
 
-func get(ctx context.Context, url string) (string, error) {
+func get(ctx context.Context, url string) (string, error) { return call(ctx, http.MethodGet, url, "") }
+
+func post(ctx context.Context, url, body string) error {
+	_, err := call(ctx, http.MethodPost, url, body)
+	return err
+}
+
+func call(ctx context.Context, method, url, body string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
@@ -167,11 +174,11 @@ func get(ctx context.Context, url string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s", url, resp.Status)
+		err = fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, answer)
 	}
-	return string(body), err
+	return string(answer), err
 }
 
 // counter sums the samples of a metric on a /metrics page.
