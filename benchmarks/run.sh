@@ -10,7 +10,7 @@
 #   COMPARE     more flags for kv and get, see bin/compare -help
 #   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)
 #   THREADS     clients of YCSB on transactions and SQL (default 16)
-#   RECORDS     their records (default 100000)
+#   RECORDS     their records, and operations of each workload (default 50000)
 #   WORKLOADS   their workloads (default all)
 #   REPEAT      runs of each TPC-H query after the first (default 3)
 #   COPRA       the binary (default bin/copra)
@@ -40,7 +40,7 @@ if has get; then
 fi
 has txn || has sql || has tpch || exit 0
 
-threads=${THREADS:-16} records=${RECORDS:-$([ -n "$short" ] && echo 10000 || echo 100000)} offset=7000 repeat=${REPEAT:-3}
+threads=${THREADS:-16} records=${RECORDS:-$([ -n "$short" ] && echo 10000 || echo 50000)} offset=7000 repeat=${REPEAT:-3}
 work=$(mktemp -d)
 pids=()
 cleanup() {

@@ -60,7 +60,7 @@ func parse(args []string) (*options, error) {
 	threads := f.String("threads", "1,16,64", "numbers of clients")
 	f.Int64Var(&o.records, "records", 100_000, "records that are loaded first")
 	f.IntVar(&o.recordBytes, "record-bytes", 1000, "size of a record")
-	f.DurationVar(&o.cell, "cell", 2*time.Second, "how long a cell is measured")
+	f.DurationVar(&o.cell, "cell", 1500*time.Millisecond, "how long a cell is measured")
 	f.DurationVar(&o.settle, "settle", 100*time.Millisecond, "pause between two cells")
 	f.IntVar(&o.repeat, "repeat", 3, "repetitions of each cell; the median counts")
 	f.IntVar(&o.cacheMiB, "cache-mib", 1024, "block cache of a copra store (etcd uses the page cache)")
