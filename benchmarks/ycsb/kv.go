@@ -103,7 +103,18 @@ func (d txnDB) Insert(ctx context.Context, _ int, key string, fields [][]byte) e
 	return d.put(ctx, key, bytes.Join(fields, nil))
 }
 
+// put writes a record. A transaction that meets another one on the record is
+// begun again, as an application would; its latency includes that.
 func (d txnDB) put(ctx context.Context, key string, value []byte) error {
+	for {
+		err := d.putOnce(ctx, key, value)
+		if !tikverr.IsErrWriteConflict(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (d txnDB) putOnce(ctx context.Context, key string, value []byte) error {
 	txn, err := d.client.Begin()
 	if err != nil {
 		return err
