@@ -20,7 +20,6 @@ const (
 	// answerBufferBytesMin is the size from which on an encoded message counts
 	// until it has gone out.
 	answerBufferBytesMin = 64 << 10
-	answerMemoryReason   = "the answers that clients have not read yet exceed their memory; read them, or ask for less at a time"
 )
 
 // answerBudget counts the bytes of answers.
@@ -32,7 +31,7 @@ type answerBudget struct {
 // full reports whether there is no room for further answers.
 func (b *answerBudget) full() bool { return b.used.Load() >= b.max }
 
-// Take implements raw.AnswerBudget. One answer alone may be of any size.
+// Take implements answers.Budget. One answer alone may be of any size.
 func (b *answerBudget) Take(n, own int64) bool {
 	if total := b.used.Add(n); total > b.max && total > own+n {
 		b.used.Add(-n)
@@ -41,7 +40,7 @@ func (b *answerBudget) Take(n, own int64) bool {
 	return true
 }
 
-// Release implements raw.AnswerBudget.
+// Release implements answers.Budget.
 func (b *answerBudget) Release(n int64) { b.used.Add(-n) }
 
 // hold counts an answer that is there already.

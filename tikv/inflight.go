@@ -3,6 +3,7 @@ package tikv
 import (
 	"context"
 	"fmt"
+	"github.com/copradb/copra/internal/answers"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +76,7 @@ func (c *command[Q, R]) busy(why string, wait time.Duration) (resp R, err error)
 // if there is no reason why not, and no error.
 func (f *inFlight) admitted(ctx context.Context, method string, bytes int64, ending bool) (why string, wait time.Duration, err error) {
 	if f.answers.full() && readMethods[method] {
-		return answerMemoryReason, 0, nil
+		return answers.BusyReason, 0, nil
 	}
 	if why = f.admit(bytes, ending); why != "" {
 		return why, 0, nil

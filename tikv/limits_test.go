@@ -85,7 +85,63 @@ func TestHazard16_AnswersInFlight(t *testing.T) {
 	if resp, err = f.client.RawScan(bg, scan, large); err != nil || !busyWith(resp.RegionError, "answers") {
 		t.Fatal(len(resp.GetKvs()), resp.GetRegionError(), err)
 	}
+	// The same for transactional reads.
+	for i := range 6 {
+		f.put(v1(), fmt.Sprintf("t%d", i), strings.Repeat("v", 512<<10))
+	}
+	get := &kvrpcpb.ScanRequest{Context: v1(), StartKey: []byte("t"), Limit: 6, Version: f.ts + 5}
+	if got, err := f.client.KvScan(bg, get, large); err != nil || got.RegionError.GetServerIsBusy() == nil {
+		t.Fatal(len(got.GetPairs()), got.GetRegionError(), err)
+	}
 	f.inFlight.answers.Release(1 << 20)
+	if got, err := f.client.KvScan(bg, get, large); err != nil || len(got.Pairs) != 6 {
+		t.Fatal(len(got.GetPairs()), got.GetRegionError(), err)
+	}
+}
+
+// TestLimitsOfOneRequest: what exceeds a limit is refused with a text that names it.
+func TestLimitsOfOneRequest(t *testing.T) {
+	f := newFixture(t)
+	split := &kvrpcpb.SplitRegionRequest{Context: v1(), SplitKeys: make([][]byte, splitKeysMax+1)}
+	if _, err := f.client.SplitRegion(bg, split); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "at most 4096") {
+		t.Errorf("split: %v", err)
+	}
+	long := make([]byte, raw.KeyBytesMax+1)
+	if resp, err := f.client.RawGet(bg, &kvrpcpb.RawGetRequest{Context: v1(), Key: long}); err != nil || !strings.Contains(resp.Error, "at most 8192") {
+		t.Errorf("raw get of a long key: %v, %v", resp, err)
+	}
+	write := &kvrpcpb.PrewriteRequest{Context: v1(), PrimaryLock: long, StartVersion: f.ts, Mutations: []*kvrpcpb.Mutation{{Op: kvrpcpb.Op_Put, Key: long}}}
+	if resp, err := f.client.KvPrewrite(bg, write); err != nil || len(resp.Errors) != 1 || !strings.Contains(resp.Errors[0].Abort, "8192") {
+		t.Errorf("prewrite of a long key: %v, %v", resp, err)
+	}
+	var ms []*kvrpcpb.Mutation
+	for i := range 3 {
+		ms = append(ms, &kvrpcpb.Mutation{Op: kvrpcpb.Op_Put, Key: fmt.Appendf(nil, "k%d", i), Value: make([]byte, 3<<20)})
+	}
+	write = &kvrpcpb.PrewriteRequest{Context: v1(), PrimaryLock: ms[0].Key, StartVersion: f.ts, Mutations: ms}
+	if resp, err := f.client.KvPrewrite(bg, write); err != nil || resp.RegionError.GetRaftEntryTooLarge() == nil {
+		t.Errorf("prewrite of 9 MiB: %v, %v", resp.GetRegionError(), err)
+	}
+	f.batchSlots = make(chan struct{}, 1) // one request of a stream at a time
+	stream, err := f.client.BatchCommands(bg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := &tikvpb.BatchCommandsRequest{}
+	for id := range uint64(50) {
+		msg.RequestIds = append(msg.RequestIds, id)
+		msg.Requests = append(msg.Requests, &batchRequest{Cmd: &tikvpb.BatchCommandsRequest_Request_RawGet{RawGet: &kvrpcpb.RawGetRequest{Context: v1(), Key: []byte("k")}}})
+	}
+	if err := stream.Send(msg); err != nil {
+		t.Fatal(err)
+	}
+	for got := 0; got < 50; {
+		answer, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += len(answer.Responses)
+	}
 }
 
 // TestAnswerTooLarge: a scan whose answer would exceed the limit fails for good,

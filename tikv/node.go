@@ -297,7 +297,9 @@ func (n *Node) buildStore(context.Context) error {
 	n.reporter.Store(n.regions)
 	n.onStop(n.regions.Stop)
 	front := steered{n.regions, n}
-	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector, SafePoints: applied.SafePoints})
+	flight := newInFlight()
+	flight.quotas = newQuotas(n.cfg.Quota)
+	n.txn = txn.NewStore(front, txn.Options{Logger: n.log, Registerer: n.cfg.Registerer, Detector: n.detector, SafePoints: applied.SafePoints, Answers: &flight.answers})
 	n.onStop(n.txn.Close)
 	if err := n.buildResolved(dial); err != nil {
 		return err
@@ -315,8 +317,6 @@ func (n *Node) buildStore(context.Context) error {
 	if err := n.buildTTL(); err != nil {
 		return err
 	}
-	flight := newInFlight()
-	flight.quotas = newQuotas(n.cfg.Quota)
 	m, err := newMetrics(n.cfg.Registerer, flight)
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)

@@ -66,8 +66,8 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := txn.NewStore(eng, txn.Options{})
 	flight := newInFlight()
+	store := txn.NewStore(eng, txn.Options{Answers: &flight.answers})
 	m, err := newMetrics(nil, flight)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"errors"
+	"github.com/copradb/copra/internal/answers"
 	"slices"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -73,7 +74,8 @@ func (s *Store) batchGet(ctx context.Context, req *kvrpcpb.BatchGetRequest, resp
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	r.o.NeedCommitTS = req.NeedCommitTs
-	bytes := 0
+	size := s.meter()
+	defer size.Release()
 	for i, key := range req.Keys {
 		if i%256 == 255 && ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -97,12 +99,28 @@ func (s *Store) batchGet(ctx context.Context, req *kvrpcpb.BatchGetRequest, resp
 		if req.NeedCommitTs {
 			pair.CommitTs = commitTS
 		}
-		if bytes += len(key) + len(value); bytes > s.limits.ResponseBytesMax {
-			return errTooLarge(bytes, s.limits.ResponseBytesMax, "keys")
+		if err := grow(&size, len(key)+len(value), "keys"); err != nil {
+			return err
 		}
 		resp.Pairs = append(resp.Pairs, pair)
 	}
-	tracker.From(ctx).CountRows(len(resp.Pairs), bytes)
+	tracker.From(ctx).CountRows(len(resp.Pairs), size.Bytes())
+	return nil
+}
+
+// meter measures an answer.
+func (s *Store) meter() answers.Meter {
+	return answers.Meter{BytesMax: s.limits.ResponseBytesMax, Shared: s.answers}
+}
+
+// grow counts bytes that an answer is about to get.
+func grow(m *answers.Meter, n int, what string) error {
+	switch m.Add(n) {
+	case answers.TooLarge:
+		return errTooLarge(m.Bytes(), m.BytesMax, what)
+	case answers.Busy:
+		return busy(answers.BusyReason)
+	}
 	return nil
 }
 
@@ -132,7 +150,8 @@ func (s *Store) bufferBatchGet(ctx context.Context, req *kvrpcpb.BufferBatchGetR
 	var r mvcc.Reader
 	r.Init(snap)
 	defer func() { err = errors.Join(err, r.Close()) }()
-	bytes := 0
+	size := s.meter()
+	defer size.Release()
 	var enc []byte
 	for _, key := range req.Keys {
 		enc = codec.EncodeBytes(enc[:0], key)
@@ -149,11 +168,11 @@ func (s *Store) bufferBatchGet(ctx context.Context, req *kvrpcpb.BufferBatchGetR
 				return err
 			}
 		}
-		if bytes += len(key) + len(value); bytes > s.limits.ResponseBytesMax {
-			return errTooLarge(bytes, s.limits.ResponseBytesMax, "keys")
+		if err := grow(&size, len(key)+len(value), "keys"); err != nil {
+			return err
 		}
 		resp.Pairs = append(resp.Pairs, &kvrpcpb.KvPair{Key: slices.Clone(key), Value: value})
 	}
-	tracker.From(ctx).CountRows(len(resp.Pairs), bytes)
+	tracker.From(ctx).CountRows(len(resp.Pairs), size.Bytes())
 	return nil
 }

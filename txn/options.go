@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"github.com/copradb/copra/internal/answers"
 	"log/slog"
 	"time"
 
@@ -104,6 +105,9 @@ type Options struct {
 	WakeDelay time.Duration
 	// LatchSlots; 0 means latch.SlotsDefault.
 	LatchSlots int
+	// Answers is what all answers together may occupy while they are made; nil
+	// means as much as they need.
+	Answers answers.Budget
 	// SafePoints are shared with whoever learns of them; nil means new ones.
 	SafePoints *SafePoints
 }

@@ -38,8 +38,9 @@ func (s *Store) scan(ctx context.Context, req *kvrpcpb.ScanRequest, resp *kvrpcp
 		return err
 	}
 	defer func() { err = errors.Join(err, sc.Close()) }()
-	bytes, step := 0, max(int(req.SampleStep), 1)
-	defer func() { tracker.From(ctx).CountRows(len(resp.Pairs), bytes) }()
+	size, step := s.meter(), max(int(req.SampleStep), 1)
+	defer size.Release()
+	defer func() { tracker.From(ctx).CountRows(len(resp.Pairs), size.Bytes()) }()
 	for row, n := 0, 0; len(resp.Pairs) < int(req.Limit); n++ {
 		if n%1024 == 1023 && ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -62,8 +63,8 @@ func (s *Store) scan(ctx context.Context, req *kvrpcpb.ScanRequest, resp *kvrpcp
 		if !req.KeyOnly {
 			pair.Value = append([]byte{}, value...)
 		}
-		if bytes += len(key) + len(pair.Value); bytes > s.limits.ResponseBytesMax {
-			return errTooLarge(bytes, s.limits.ResponseBytesMax, "rows")
+		if err := grow(&size, len(key)+len(pair.Value), "rows"); err != nil {
+			return err
 		}
 		resp.Pairs = append(resp.Pairs, pair)
 	}

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"github.com/copradb/copra/internal/answers"
 	"log/slog"
 	"math"
 	"sync"
@@ -23,6 +24,7 @@ type Store struct {
 	engine     kv.Engine
 	log        *slog.Logger
 	limits     Limits
+	answers    answers.Budget
 	now        func() time.Time
 	latches    *latch.Latches
 	mem        *memlock.Table
@@ -55,7 +57,7 @@ func NewStore(e kv.Engine, o Options) *Store {
 		slots = latch.SlotsDefault
 	}
 	s := &Store{
-		engine: e, log: o.Logger, limits: o.Limits, now: o.Clock, detector: o.Detector,
+		engine: e, log: o.Logger, limits: o.Limits, answers: o.Answers, now: o.Clock, detector: o.Detector,
 		latches:    latch.New(slots),
 		mem:        memlock.New(),
 		safePoints: o.SafePoints,

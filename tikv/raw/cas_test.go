@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/copradb/copra/internal/answers"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/tikv/internal/oneregion"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -156,7 +157,7 @@ func TestHazard23_LateRawRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer snap.Close()
-		_, err = s.collect(context.Background(), snap, scan{codec: keyCodec(v1), limit: 1000, until: passed}, &responseBudget{}, nil)
+		_, err = s.collect(context.Background(), snap, scan{codec: keyCodec(v1), limit: 1000, until: passed}, &answers.Meter{BytesMax: ResponseBytesMax}, nil)
 		if kv.AsRegionError(err).GetServerIsBusy() == nil {
 			t.Errorf("a scan that is late: %v", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"hash/crc64"
 	"slices"
 
+	"github.com/copradb/copra/internal/answers"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/tracker"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -97,7 +98,7 @@ func orNil(b []byte) []byte {
 }
 
 // collect appends the pairs of a scan.
-func (s *Service) collect(ctx context.Context, snap kv.Snapshot, sc scan, budget *responseBudget, pairs []*kvrpcpb.KvPair) ([]*kvrpcpb.KvPair, error) {
+func (s *Service) collect(ctx context.Context, snap kv.Snapshot, sc scan, size *answers.Meter, pairs []*kvrpcpb.KvPair) ([]*kvrpcpb.KvPair, error) {
 	if sc.limit == 0 {
 		return pairs, nil
 	}
@@ -111,7 +112,7 @@ func (s *Service) collect(ctx context.Context, snap kv.Snapshot, sc scan, budget
 		if !sc.keyOnly {
 			p.Value = append(make([]byte, 0, len(value)), value...)
 		}
-		if err := budget.take(len(p.Key) + len(p.Value)); err != nil {
+		if err := grow(size, len(p.Key)+len(p.Value)); err != nil {
 			return false, err
 		}
 		pairs = append(pairs, p)
@@ -171,16 +172,16 @@ func (s *Service) scanRanges(ctx context.Context, rc *kvrpcpb.Context, cf string
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	budget := responseBudget{shared: s.answers}
-	defer budget.release()
+	size := s.meter()
+	defer size.Release()
 	until := s.deadline(rc)
 	for _, sc := range scans {
 		sc.until = until
-		if pairs, err = s.collect(ctx, snap, sc, &budget, pairs); err != nil {
+		if pairs, err = s.collect(ctx, snap, sc, &size, pairs); err != nil {
 			return nil, err
 		}
 	}
-	tracker.From(ctx).CountRows(len(pairs), budget.bytes)
+	tracker.From(ctx).CountRows(len(pairs), size.Bytes())
 	return pairs, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/copradb/copra/internal/answers"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn/latch"
@@ -26,24 +27,16 @@ const (
 	latchSlots       = 4 << 10
 )
 
-// AnswerBudget is what all answers together may occupy while they are made.
-type AnswerBudget interface {
-	// Take counts bytes in, beside those that the same answer has taken before, or
-	// reports that there is no room for them.
-	Take(bytes, before int64) bool
-	Release(bytes int64)
-}
-
 // Service answers raw requests. Its methods may be called concurrently.
 type Service struct {
 	engine  kv.Engine
 	now     func() time.Time
 	latches *latch.Latches
-	answers AnswerBudget // nil: no limit over all
+	answers answers.Budget // nil: no limit over all
 }
 
 // WithAnswers makes large answers share a budget; before the first request.
-func (s *Service) WithAnswers(b AnswerBudget) *Service {
+func (s *Service) WithAnswers(b answers.Budget) *Service {
 	s.answers = b
 	return s
 }
@@ -180,8 +173,8 @@ func (s *Service) batchGet(ctx context.Context, req *kvrpcpb.RawBatchGetRequest)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	budget := responseBudget{shared: s.answers}
-	defer budget.release()
+	size := s.meter()
+	defer size.Release()
 	for _, key := range req.GetKeys() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -197,48 +190,33 @@ func (s *Service) batchGet(ctx context.Context, req *kvrpcpb.RawBatchGetRequest)
 		if !ok {
 			continue
 		}
-		if err := budget.take(len(key) + len(value)); err != nil {
+		if err := grow(&size, len(key)+len(value)); err != nil {
 			return nil, err
 		}
 		pairs = append(pairs, &kvrpcpb.KvPair{Key: key, Value: value})
 	}
-	tracker.From(ctx).CountRows(len(pairs), budget.bytes)
+	tracker.From(ctx).CountRows(len(pairs), size.Bytes())
 	return pairs, nil
 }
 
-// responseBudget refuses an answer that would be too large. Cutting it off
-// instead would look like the end of the data.
-type responseBudget struct {
-	bytes, taken int
-	shared       AnswerBudget
+// responseBusyBackoff is what a client is told to wait while others' answers
+// have no room left.
+const responseBusyBackoff = 100 * time.Millisecond
+
+func (s *Service) meter() answers.Meter {
+	return answers.Meter{BytesMax: ResponseBytesMax, Shared: s.answers}
 }
 
-const (
-	responseStepBytes   = 1 << 20 // taken from the shared budget at a time
-	responseBusyBackoff = 100 * time.Millisecond
-	responseBusyReason  = "the answers that clients have not read yet exceed their memory; read them, or ask for less at a time"
-)
-
-func (b *responseBudget) take(n int) error {
-	if b.bytes += n; b.bytes > ResponseBytesMax {
+// grow counts bytes that an answer is about to get. One that would be too large
+// fails: cutting it off instead would look like the end of the data.
+func grow(m *answers.Meter, n int) error {
+	switch m.Add(n) {
+	case answers.TooLarge:
 		return status.Errorf(codes.ResourceExhausted, "the answer exceeds %d bytes; ask for fewer keys", ResponseBytesMax)
-	}
-	if b.shared == nil || b.bytes < b.taken+responseStepBytes {
-		return nil
-	}
-	step := b.bytes - b.taken
-	if !b.shared.Take(int64(step), int64(b.taken)) {
+	case answers.Busy:
 		ms := uint64(responseBusyBackoff.Milliseconds())
-		return &kv.RegionError{Err: &errorpb.Error{Message: "server is busy: " + responseBusyReason,
-			ServerIsBusy: &errorpb.ServerIsBusy{Reason: responseBusyReason, BackoffMs: ms, EstimatedWaitMs: uint32(ms)}}}
+		return &kv.RegionError{Err: &errorpb.Error{Message: "server is busy: " + answers.BusyReason,
+			ServerIsBusy: &errorpb.ServerIsBusy{Reason: answers.BusyReason, BackoffMs: ms, EstimatedWaitMs: uint32(ms)}}}
 	}
-	b.taken += step
 	return nil
-}
-
-// release ends the making of the answer: who sends it counts it from now on.
-func (b *responseBudget) release() {
-	if b.taken > 0 {
-		b.shared.Release(int64(b.taken))
-	}
 }
