@@ -401,6 +401,9 @@ func (a *applier) finish() {
 	if len(a.writes) > 0 {
 		p.store.observer.Applied(p.regionID, a.writes)
 	}
+	if from := p.applied.Load(); p.store.follower != nil && from < a.state.index {
+		p.store.follower.Advanced(p.regionID, from, a.state.index, a.writes)
+	}
 	if a.out.hash != nil {
 		a.takeHashSnapshot()
 	}

@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"iter"
+
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -21,6 +23,17 @@ type Observer interface {
 	Applied(regionID uint64, entries []*raftpb.Entry)
 }
 
+// DataObserver is an Observer that follows the regions' data, step by step.
+type DataObserver interface {
+	Observer
+	// Advanced: the data of the region went from the applied index from to the
+	// index to, by these writes (as for Applied) and by nothing else. from is the to
+	// of the call before, unless the data was replaced by a snapshot of Raft's, or
+	// the observer's store was started in between. The call comes before the applied
+	// index is told to anybody, but a snapshot may have the step a moment earlier.
+	Advanced(regionID, from, to uint64, entries []*raftpb.Entry)
+}
+
 // DecodeWrite returns the kv.Batch bytes of an entry that Applied was given. ok
 // is false for any other entry.
 func DecodeWrite(e *raftpb.Entry) (batch []byte, ok bool) {
@@ -29,6 +42,17 @@ func DecodeWrite(e *raftpb.Entry) (batch []byte, ok bool) {
 	}
 	h, rest, err := decodeEntry(e.GetData())
 	return rest, err == nil && h.kind == entryKindWrite
+}
+
+// Writes yields index and kv.Batch bytes of those entries that DecodeWrite takes.
+func Writes(entries []*raftpb.Entry) iter.Seq2[uint64, []byte] {
+	return func(yield func(uint64, []byte) bool) {
+		for _, e := range entries {
+			if data, ok := DecodeWrite(e); ok && !yield(e.GetIndex(), data) {
+				return
+			}
+		}
+	}
 }
 
 // NoObserver is an Observer that does nothing, to be embedded.

@@ -69,6 +69,7 @@ type Store struct {
 	fs          vfs.FS
 	snapDir     string
 	observer    Observer
+	follower    DataObserver // observer, if it is one; or nil
 	lockChecker LockChecker
 	log         *slog.Logger
 	onFatal     func(error)
@@ -172,6 +173,7 @@ func New(o Options) (*Store, error) {
 	if s.observer == nil {
 		s.observer = NoObserver{}
 	}
+	s.follower, _ = s.observer.(DataObserver)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -101,7 +101,7 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	}
 	req := &client.Request{
 		Plan: c.req.Plan, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
-		RowsHint: c.req.LimitHint, Mem: c.st.mem,
+		RowsHint: c.req.LimitHint, Mem: c.st.mem, Columnar: c.st.s.settings.Bool("copra.columnar"),
 	}
 	switch c.st.replica { // coprpb.ReplicaRead's numbers
 	case replicaFollower:
@@ -133,6 +133,8 @@ func (c *coprScan) addStats() {
 		c.stats.Requests += s.Tickets
 		c.stats.RowsScanned += int64(s.RowsScanned)
 		c.stats.BytesScanned += int64(s.BytesScanned)
+		c.stats.ColumnRegions += int(s.ColumnRegions)
+		c.stats.ColumnRows += int64(s.ColumnRows)
 	}
 }
 

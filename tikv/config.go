@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/raftlog"
@@ -107,6 +108,8 @@ type Config struct {
 	RedactInfoLog    bool
 	// Observers are told what happens to regions, as raftstore's is.
 	Observers []raftstore.Observer
+	// Columns, if not nil, is fed with what is applied.
+	Columns *columnar.Cache
 	// ExtraServices adds services to the gRPC server before it serves.
 	ExtraServices func(*grpc.Server, *Node)
 	// ServerOptions and DialOptions are for TLS; without DialOptions

@@ -324,7 +324,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.onStop(m.unregister)
 	n.service = &Service{
 		clusterID: n.clusterID, storeID: n.storeID, engine: front, data: n.data,
-		txn: n.txn, raw: raw.New(front, nil).WithAnswers(&flight.answers), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset, destroyRange: n.collector.DestroyRange,
+		txn: n.txn, raw: raw.New(front, nil).WithAnswers(&flight.answers), detector: n.detector, regions: n.regions, slowScore: n.regions.SlowScore, safe: n.regions, reset: n.resolved.Reset, destroyRange: n.destroyRange,
 		log: n.log, metrics: m, inFlight: flight, slow: n.slow, batchSlots: make(chan struct{}, batchRequestsMax),
 	}
 	// Above those of an earlier run, as long as they are fewer than one a second.
@@ -360,6 +360,15 @@ func (n *Node) buildCollector(applied *gc.Applied) (err error) {
 		return fmt.Errorf("ask PD for the GC safe points: %w", err)
 	}
 	return nil
+}
+
+// destroyRange drops what was kept of the range, behind it.
+func (n *Node) destroyRange(ctx context.Context, start, end []byte) error {
+	err := n.collector.DestroyRange(ctx, start, end)
+	if n.cfg.Columns != nil {
+		n.cfg.Columns.DropRange(start, end)
+	}
+	return err
 }
 
 // waitCalls waits for the handlers of the calls that were cut off: they use the

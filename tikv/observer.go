@@ -39,8 +39,8 @@ type observer struct {
 }
 
 var (
-	_ raftstore.Observer    = (*observer)(nil)
-	_ raftstore.LockChecker = (*observer)(nil)
+	_ raftstore.DataObserver = (*observer)(nil)
+	_ raftstore.LockChecker  = (*observer)(nil)
 )
 
 func newObserver(n *Node) *observer {
@@ -106,6 +106,13 @@ func (o *observer) RegionChanged(region *metapb.Region, removed bool) {
 		o.mu.Unlock()
 		o.signal()
 	}
+	if c := o.n.cfg.Columns; c != nil {
+		if removed {
+			c.Drop(region.GetId())
+		} else {
+			c.RegionChanged(region.GetId(), region.GetRegionEpoch().GetVersion())
+		}
+	}
 	for _, e := range o.n.cfg.Observers {
 		e.RegionChanged(region, removed)
 	}
@@ -118,6 +125,15 @@ func (o *observer) Applied(regionID uint64, entries []*raftpb.Entry) {
 	}
 	for _, e := range o.n.cfg.Observers {
 		e.Applied(regionID, entries)
+	}
+}
+
+// Advanced implements raftstore.DataObserver.
+func (o *observer) Advanced(regionID, from, to uint64, entries []*raftpb.Entry) {
+	if c := o.n.cfg.Columns; c != nil {
+		if err := c.Advanced(regionID, from, to, raftstore.Writes(entries)); err != nil {
+			panic(err.Error()) // the engine has just applied it
+		}
 	}
 }
 

@@ -95,6 +95,8 @@ type Request struct {
 	Compression  coprpb.Compression
 	Priority     kvrpcpb.CommandPri
 	NotFillCache bool
+	// Columnar lets stores read their columnar caches.
+	Columnar bool
 	// MemBytesMax bounds what each store may keep for each ticket, and what the
 	// stream keeps back; 0 = the stores' own limit.
 	MemBytesMax int64

@@ -250,6 +250,7 @@ func decodeMeta(b []byte) (*plan.Event, error) {
 		e.Stats = plan.RegionStats{
 			RowsScanned: s.RowsScanned, BytesScanned: s.BytesScanned, RowsReturned: s.RowsReturned, Batches: s.Batches,
 			Time: time.Duration(s.TimeNs), Wait: time.Duration(s.WaitNs),
+			ColumnRows: s.ColumnRows, ColumnRegions: s.ColumnRegions,
 		}
 	}
 	return e, nil

@@ -97,7 +97,7 @@ func (s *Stream) request(units []*unit) *plan.Request {
 	r := &plan.Request{
 		Plan: s.req.Plan, ReadTS: s.req.ReadTS, Isolation: s.req.Isolation, BatchRowsMax: s.req.batchRows(),
 		Timeout: s.req.Timeout, MemBytesMax: s.req.MemBytesMax, Compression: s.req.Compression,
-		Priority: s.req.Priority, NotFillCache: s.req.NotFillCache,
+		Priority: s.req.Priority, NotFillCache: s.req.NotFillCache, Columnar: s.req.Columnar,
 	}
 	s.c.router.header(r)
 	for _, u := range units {
@@ -170,6 +170,8 @@ func add(dst *plan.RegionStats, s plan.RegionStats) {
 	dst.Batches += s.Batches
 	dst.Time += s.Time
 	dst.Wait += s.Wait
+	dst.ColumnRows += s.ColumnRows
+	dst.ColumnRegions += s.ColumnRegions
 }
 
 func batchBytes(b *expr.Batch) int64 {

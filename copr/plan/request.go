@@ -46,6 +46,7 @@ type Request struct {
 	ReplicaRead                   coprpb.ReplicaRead
 	Priority                      kvrpcpb.CommandPri
 	NotFillCache                  bool
+	Columnar                      bool // the columnar cache may be read
 }
 
 // RegionTask is one region to be read and the keys in it: ascending ranges
@@ -80,6 +81,8 @@ type RegionStats struct {
 	RowsScanned, BytesScanned, RowsReturned, Batches uint64
 	Time                                             time.Duration
 	Wait                                             time.Duration // for a worker
+	ColumnRows                                       uint64        // of RowsScanned, those from columns
+	ColumnRegions                                    uint64        // regions that were read from columns, in part at least
 }
 
 // KeyPrefix is what all keys of the request start with.
@@ -122,7 +125,7 @@ func (r *Request) EncodeTicket(p *coprpb.Plan) ([]byte, error) {
 		ApiVersion: uint32(r.APIVersion), KeyspaceId: r.KeyspaceID, ResolvedLocks: r.ResolvedLocks, CommittedLocks: r.CommittedLocks,
 		BatchRowsMax: uint32(r.BatchRowsMax), BatchBytesMax: uint32(r.BatchBytesMax), TimeoutMs: uint64(r.Timeout.Milliseconds()),
 		MemBytesMax: uint64(r.MemBytesMax), Compression: r.Compression, ReplicaRead: r.ReplicaRead, Priority: uint32(r.Priority),
-		NotFillCache: r.NotFillCache,
+		NotFillCache: r.NotFillCache, Columnar: r.Columnar,
 	}
 	for i := range r.Regions {
 		g := &r.Regions[i]
@@ -161,7 +164,7 @@ func DecodeTicket(data []byte) (*Request, error) {
 		BatchRowsMax: int(min(t.BatchRowsMax, 1<<20)), BatchBytesMax: int(min(t.BatchBytesMax, 1<<30)),
 		Timeout:     time.Duration(min(t.TimeoutMs, 1<<40)) * time.Millisecond,
 		MemBytesMax: int64(min(t.MemBytesMax, 1<<40)), Compression: t.Compression, ReplicaRead: t.ReplicaRead,
-		Priority: kvrpcpb.CommandPri(t.Priority), NotFillCache: t.NotFillCache,
+		Priority: kvrpcpb.CommandPri(t.Priority), NotFillCache: t.NotFillCache, Columnar: t.Columnar,
 	}
 	for _, g := range t.Regions {
 		rt := RegionTask{

@@ -97,7 +97,7 @@ func encodeMeta(e *plan.Event) ([]byte, error) {
 	if e.Done {
 		m.Stats = &coprpb.RegionStats{
 			RowsScanned: e.Stats.RowsScanned, BytesScanned: e.Stats.BytesScanned, RowsReturned: e.Stats.RowsReturned,
-			Batches: e.Stats.Batches, TimeNs: uint64(e.Stats.Time), WaitNs: uint64(e.Stats.Wait),
+			Batches: e.Stats.Batches, TimeNs: uint64(e.Stats.Time), WaitNs: uint64(e.Stats.Wait), ColumnRows: e.Stats.ColumnRows, ColumnRegions: e.Stats.ColumnRegions,
 		}
 	}
 	return proto.Marshal(m)

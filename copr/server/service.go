@@ -15,6 +15,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/internal/kv"
@@ -55,6 +56,9 @@ type Rows interface {
 // Options of a Service. Only Source is needed.
 type Options struct {
 	Source ReaderSource
+	// Columns, if not nil, keeps the columns of tables that are scanned. The
+	// readers of Source must have a snapshot (as those of TxnSource) for it to be used.
+	Columns *columnar.Cache
 	// ClusterID, if not 0, is what requests must carry.
 	ClusterID          uint64
 	Workers            int // 0 = GOMAXPROCS

@@ -83,27 +83,42 @@ func (t *task) guarded(ctx context.Context) (err error) {
 
 func (t *task) read(ctx context.Context) (err error) {
 	g := &t.r.Regions[t.i]
+	visit := t.visit() // before the snapshot
+	defer visit.Close()
 	reader, err := t.s.o.Source.OpenReader(ctx, t.r.Context(t.i), t.r.ReadTS, g.Ranges)
 	if err != nil {
 		return err
+	}
+	cols, err := t.columns(ctx, visit, reader)
+	if err != nil {
+		return errors.Join(err, reader.Close())
+	}
+	if cols != nil {
+		defer func() {
+			if t.stats.ColumnRows = cols.ColumnRows(); t.stats.ColumnRows > 0 {
+				t.stats.ColumnRegions = 1
+			}
+			err = errors.Join(err, cols.Close(), reader.Close())
+		}()
+		return t.compute(ctx, cols)
 	}
 	rows := &rangeRows{
 		ctx: ctx, reader: reader, ranges: g.Ranges, desc: t.r.Plan.Desc(),
 		keyOnly: !scan.NeedsValue(t.r.Plan.Nodes[0]),
 	}
 	defer func() { err = errors.Join(err, rows.close(), reader.Close()) }()
-	return t.compute(ctx, rows)
-}
-
-// compute runs the plan over the rows and emits its batches.
-func (t *task) compute(ctx context.Context, rows *rangeRows) (err error) {
-	p := t.r.Plan
-	sc, err := scan.New(p.Nodes[0], rows, scan.Options{
+	sc, err := scan.New(t.r.Plan.Nodes[0], rows, scan.Options{
 		BatchRowsMax: t.r.BatchRowsMax, BatchBytesMax: t.r.BatchBytesMax, KeyPrefix: t.r.KeyPrefix(),
 	})
 	if err != nil {
 		return err
 	}
+	return t.compute(ctx, sc)
+}
+
+// compute runs the plan over the scan and emits its batches.
+func (t *task) compute(ctx context.Context, sc tableScan) (err error) {
+	p := t.r.Plan
 	defer func() {
 		st := sc.Stats()
 		t.stats.RowsScanned, t.stats.BytesScanned = st.Rows, st.Bytes
@@ -140,7 +155,7 @@ func (t *task) compute(ctx context.Context, rows *rangeRows) (err error) {
 	}
 }
 
-func (t *task) send(b *expr.Batch, sc *scan.Scan, resumable bool) error {
+func (t *task) send(b *expr.Batch, sc tableScan, resumable bool) error {
 	t.stats.Batches++
 	t.stats.RowsReturned += uint64(b.N)
 	e := &plan.Event{Task: t.i, Batch: b}

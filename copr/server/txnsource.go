@@ -36,4 +36,13 @@ func (t txnReader) Rows(r kv.KeyRange, desc, keyOnly bool) (Rows, error) {
 	return sc, nil
 }
 
+// Snapshot, TS and Get are for the columnar cache.
+func (t txnReader) Snapshot() kv.Snapshot { return t.r.Snapshot() }
+func (t txnReader) TS() uint64            { return t.r.TS() }
+
+func (t txnReader) Get(key []byte) (value []byte, ok bool, err error) {
+	value, _, ok, err = t.r.Get(key)
+	return value, ok, err
+}
+
 func (t txnReader) Close() error { return t.r.Close() }

@@ -2042,6 +2042,7 @@ type Ticket struct {
 	ReplicaRead    ReplicaRead            `protobuf:"varint,16,opt,name=replica_read,json=replicaRead,proto3,enum=copra.coprpb.ReplicaRead" json:"replica_read,omitempty"`
 	Priority       uint32                 `protobuf:"varint,17,opt,name=priority,proto3" json:"priority,omitempty"` // kvrpcpb.CommandPri
 	NotFillCache   bool                   `protobuf:"varint,18,opt,name=not_fill_cache,json=notFillCache,proto3" json:"not_fill_cache,omitempty"`
+	Columnar       bool                   `protobuf:"varint,19,opt,name=columnar,proto3" json:"columnar,omitempty"` // the columnar cache may be read
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2202,6 +2203,13 @@ func (x *Ticket) GetNotFillCache() bool {
 	return false
 }
 
+func (x *Ticket) GetColumnar() bool {
+	if x != nil {
+		return x.Columnar
+	}
+	return false
+}
+
 // RegionStats is what one run over one region took.
 type RegionStats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2210,7 +2218,9 @@ type RegionStats struct {
 	RowsReturned  uint64                 `protobuf:"varint,3,opt,name=rows_returned,json=rowsReturned,proto3" json:"rows_returned,omitempty"`
 	Batches       uint64                 `protobuf:"varint,4,opt,name=batches,proto3" json:"batches,omitempty"`
 	TimeNs        uint64                 `protobuf:"varint,5,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"`
-	WaitNs        uint64                 `protobuf:"varint,6,opt,name=wait_ns,json=waitNs,proto3" json:"wait_ns,omitempty"` // until a worker was free
+	WaitNs        uint64                 `protobuf:"varint,6,opt,name=wait_ns,json=waitNs,proto3" json:"wait_ns,omitempty"`                      // until a worker was free
+	ColumnRows    uint64                 `protobuf:"varint,7,opt,name=column_rows,json=columnRows,proto3" json:"column_rows,omitempty"`          // of rows_scanned, those from columns
+	ColumnRegions uint64                 `protobuf:"varint,8,opt,name=column_regions,json=columnRegions,proto3" json:"column_regions,omitempty"` // regions that were read from columns, in part at least
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2283,6 +2293,20 @@ func (x *RegionStats) GetTimeNs() uint64 {
 func (x *RegionStats) GetWaitNs() uint64 {
 	if x != nil {
 		return x.WaitNs
+	}
+	return 0
+}
+
+func (x *RegionStats) GetColumnRows() uint64 {
+	if x != nil {
+		return x.ColumnRows
+	}
+	return 0
+}
+
+func (x *RegionStats) GetColumnRegions() uint64 {
+	if x != nil {
+		return x.ColumnRegions
 	}
 	return 0
 }
@@ -2591,7 +2615,7 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\bstore_id\x18\x05 \x01(\x04R\astoreId\x12\x1b\n" +
 	"\tpeer_role\x18\x06 \x01(\rR\bpeerRole\x12\x12\n" +
 	"\x04term\x18\a \x01(\x04R\x04term\x12.\n" +
-	"\x06ranges\x18\b \x03(\v2\x16.copra.coprpb.KeyRangeR\x06ranges\"\xb4\x05\n" +
+	"\x06ranges\x18\b \x03(\v2\x16.copra.coprpb.KeyRangeR\x06ranges\"\xd0\x05\n" +
 	"\x06Ticket\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2615,14 +2639,18 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\vcompression\x18\x0f \x01(\x0e2\x19.copra.coprpb.CompressionR\vcompression\x12<\n" +
 	"\freplica_read\x18\x10 \x01(\x0e2\x19.copra.coprpb.ReplicaReadR\vreplicaRead\x12\x1a\n" +
 	"\bpriority\x18\x11 \x01(\rR\bpriority\x12$\n" +
-	"\x0enot_fill_cache\x18\x12 \x01(\bR\fnotFillCache\"\xc6\x01\n" +
+	"\x0enot_fill_cache\x18\x12 \x01(\bR\fnotFillCache\x12\x1a\n" +
+	"\bcolumnar\x18\x13 \x01(\bR\bcolumnar\"\x8e\x02\n" +
 	"\vRegionStats\x12!\n" +
 	"\frows_scanned\x18\x01 \x01(\x04R\vrowsScanned\x12#\n" +
 	"\rbytes_scanned\x18\x02 \x01(\x04R\fbytesScanned\x12#\n" +
 	"\rrows_returned\x18\x03 \x01(\x04R\frowsReturned\x12\x18\n" +
 	"\abatches\x18\x04 \x01(\x04R\abatches\x12\x17\n" +
 	"\atime_ns\x18\x05 \x01(\x04R\x06timeNs\x12\x17\n" +
-	"\await_ns\x18\x06 \x01(\x04R\x06waitNs\"j\n" +
+	"\await_ns\x18\x06 \x01(\x04R\x06waitNs\x12\x1f\n" +
+	"\vcolumn_rows\x18\a \x01(\x04R\n" +
+	"columnRows\x12%\n" +
+	"\x0ecolumn_regions\x18\b \x01(\x04R\rcolumnRegions\"j\n" +
 	"\x0eStatementError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +

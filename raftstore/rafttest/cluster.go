@@ -540,6 +540,15 @@ func (r *Recorder) Applied(regionID uint64, entries []*raftpb.Entry) {
 	}
 }
 
+// Advanced implements raftstore.DataObserver.
+func (r *Recorder) Advanced(regionID, from, to uint64, entries []*raftpb.Entry) {
+	if next := r.next.Load(); next != nil {
+		if d, ok := (*next).(raftstore.DataObserver); ok {
+			d.Advanced(regionID, from, to, entries)
+		}
+	}
+}
+
 // RoleChanged implements raftstore.Observer.
 func (r *Recorder) RoleChanged(regionID uint64, leader bool, term uint64) {
 	if next := r.next.Load(); next != nil {

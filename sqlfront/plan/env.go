@@ -66,6 +66,10 @@ type ScanStats struct {
 	RowsScanned  int64 // read by the coprocessors
 	BytesScanned int64
 	BytesSent    int64 // over the wire
+	// ColumnRegions and ColumnRows are those of Regions and RowsScanned that were
+	// read from the columnar cache, regions in part at least.
+	ColumnRegions int
+	ColumnRows    int64
 }
 
 // ScanStatser is implemented by operators that Storage.Scan returns.

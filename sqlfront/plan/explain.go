@@ -76,6 +76,9 @@ func (x *explainer) node(n physNode, depth int) {
 		s := st.ScanStats()
 		x.detail(depth, fmt.Sprintf("Coprocessor: regions=%d requests=%d rows scanned=%d bytes scanned=%d bytes sent=%d",
 			s.Regions, s.Requests, s.RowsScanned, s.BytesScanned, s.BytesSent))
+		if s.ColumnRegions > 0 {
+			x.detail(depth, fmt.Sprintf("Columnar: regions=%d rows=%d", s.ColumnRegions, s.ColumnRows))
+		}
 	}
 	for _, k := range n.kids() {
 		x.node(k, depth+1)

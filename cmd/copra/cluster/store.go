@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/copradb/copra/copr/client"
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/copr/server"
 	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/tikv"
@@ -31,9 +32,12 @@ type Store struct {
 // TiKV's on its port. locals, if not nil, learn of it.
 func StartStore(ctx context.Context, cfg tikv.Config, locals *Locals) (*Store, error) {
 	s := &Store{locals: locals}
+	if cfg.Columns == nil {
+		cfg.Columns = columnar.New(columnar.Options{Registerer: cfg.Registerer})
+	}
 	cfg.ExtraServices = func(g *grpc.Server, n *tikv.Node) {
 		s.copr = server.New(server.Options{
-			Source: server.TxnSource(n.Txn()), ClusterID: n.ClusterID(), Logger: cfg.Logger, Slow: n.SlowLog(), Registerer: cfg.Registerer,
+			Source: server.TxnSource(n.Txn()), Columns: cfg.Columns, ClusterID: n.ClusterID(), Logger: cfg.Logger, Slow: n.SlowLog(), Registerer: cfg.Registerer,
 		})
 		s.copr.Register(g)
 	}

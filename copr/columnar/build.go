@@ -1,0 +1,94 @@
+package columnar
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/copr/scan"
+	"github.com/copradb/copra/internal/codec"
+	"github.com/copradb/copra/internal/colvec"
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+// builder makes blocks of a segment.
+type builder struct {
+	at, end []byte // what is left of the segment
+	newest  *newest
+	sc      *scan.Scan
+}
+
+func (s *Scan) startBuild(start, end []byte) error {
+	if s.v.watch == nil { // there was no room for the last one
+		return s.startRows(start, end)
+	}
+	b := &builder{at: start, end: end, newest: &newest{
+		snap: s.src.Snapshot(), ts: s.src.TS(), cancelled: s.ctx.Err,
+		lower: codec.EncodeBytes(nil, start), upper: codec.EncodeBytes(nil, end),
+	}}
+	node := &plan.TableScan{TableID: s.node.TableID, KeyColumns: s.node.KeyColumns, Columns: s.columns, Handle: true}
+	var err error
+	b.sc, err = scan.New(node, b.newest, scan.Options{
+		BatchRowsFirst: s.v.c.o.BlockRowsMax, BatchRowsMax: s.v.c.o.BlockRowsMax, BatchBytesMax: BlockBytesMax, KeyPrefix: s.o.KeyPrefix,
+	})
+	s.build = b
+	return err
+}
+
+// nextBlock makes, installs and serves the next block of the segment.
+func (s *Scan) nextBlock() error {
+	b := s.build
+	b.newest.reset()
+	batch, err := b.sc.Next()
+	if errors.Is(err, errTooFresh) {
+		start, end := b.at, b.end
+		if err = s.closeBuild(); err == nil {
+			err = s.startRows(start, end)
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	upper := b.end
+	if batch != nil && !b.newest.ended {
+		upper = append(bytes.Clone(b.sc.LastKey()), 0)
+	}
+	if batch == nil {
+		if batch, err = emptyBatch(b.sc.Types()); err != nil {
+			return err
+		}
+	}
+	blk := newBlock(b.at, upper, s.index, b.newest.maxTS, s.columns, batch.Cols)
+	fresh := b.newest.fresh
+	start := b.at
+	b.at = upper
+	more := s.v.install(blk, fresh)
+	if bytes.Compare(upper, b.end) >= 0 {
+		err = s.closeBuild()
+	} else if !more {
+		end := b.end
+		if err = s.closeBuild(); err == nil { // behind this block
+			s.rest = append([]segment{{how: byRows, start: upper, end: end}}, s.rest...)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.serve(blk, start, upper, fresh)
+}
+
+func emptyBatch(types []sqltypes.Type) (*expr.Batch, error) {
+	cols := make([]arrow.Array, len(types))
+	for i, b := range colvec.NewBuilders(types, 0) {
+		a, err := b.Finish()
+		if err != nil {
+			return nil, err
+		}
+		cols[i] = a
+	}
+	return &expr.Batch{Cols: cols}, nil
+}

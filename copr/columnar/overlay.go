@@ -1,0 +1,205 @@
+package columnar
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"sort"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/copr/scan"
+	"github.com/copradb/copra/internal/colvec"
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+// serve returns a block's rows in [start, end), the dirty and the locked ones
+// read anew.
+func (s *Scan) serve(b *block, start, end []byte, dirty []string) error {
+	prefix := s.v.t.prefix
+	lo, hi := b.rowsIn(prefix, start, end)
+	var keys []string
+	for _, list := range [...][]string{dirty, s.locked} {
+		for _, k := range list {
+			if k >= string(start) && k < string(end) {
+				keys = append(keys, k)
+			}
+		}
+	}
+	if len(keys) == 0 {
+		if lo < hi {
+			s.piece = piece{b, lo, hi}
+		}
+		return nil
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	s.v.c.m.dirtyRows.Add(float64(len(keys)))
+	o := &overlay{s: s, b: b, hi: hi, points: points{s: s, keys: keys, end: end}}
+	at := lo
+	for _, k := range keys {
+		h := []byte(k[len(prefix):])
+		i := b.seek(h)
+		for ; at < i; at++ {
+			o.sel = append(o.sel, int32(at))
+		}
+		if i < hi && bytes.Equal(b.handles.BytesAt(i), h) {
+			at = i + 1
+		}
+	}
+	for ; at < hi; at++ {
+		o.sel = append(o.sel, int32(at))
+	}
+	node := &plan.TableScan{TableID: s.node.TableID, KeyColumns: s.node.KeyColumns, Columns: s.node.Columns, Handle: true}
+	var err error
+	o.side, err = scan.New(node, &o.points, scan.Options{BatchRowsFirst: len(keys), BatchBytesMax: s.o.BatchBytesMax, KeyPrefix: s.o.KeyPrefix})
+	s.overlay = o
+	return err
+}
+
+// overlay merges rows of a block with those that are read anew.
+type overlay struct {
+	s      *Scan
+	b      *block
+	hi     int
+	sel    []int32 // rows of the block that are left
+	points points
+	side   *scan.Scan
+	ahead  *expr.Batch // of side
+	begun  bool
+}
+
+// next returns the rows up to the last one of the next batch of side, or the
+// rest.
+func (o *overlay) next() (*expr.Batch, error) {
+	var err error
+	if !o.begun {
+		o.begun = true
+		if o.ahead, err = o.side.Next(); err != nil {
+			return nil, err
+		}
+	}
+	side := o.ahead
+	n := len(o.sel)
+	if side != nil {
+		if o.ahead, err = o.side.Next(); err != nil {
+			return nil, err
+		}
+	}
+	var handles colvec.Vec
+	sides := 0
+	if side != nil {
+		handles, sides = colvec.Open(side.Cols[len(side.Cols)-1], sqltypes.Bytea), side.N
+	}
+	if o.ahead != nil {
+		n = o.before(handles.BytesAt(sides - 1))
+	} else {
+		o.s.overlay = nil
+	}
+	sel := o.sel[:n]
+	o.sel = o.sel[n:]
+	return o.merge(sel, side, &handles, sides)
+}
+
+// before is how many of the block's rows come before the handle.
+func (o *overlay) before(h []byte) int {
+	return sort.Search(len(o.sel), func(i int) bool { return bytes.Compare(o.b.handles.BytesAt(int(o.sel[i])), h) >= 0 })
+}
+
+// merge puts rows sel of the block and the rows of side into key order.
+func (o *overlay) merge(sel []int32, side *expr.Batch, handles *colvec.Vec, sides int) (*expr.Batch, error) {
+	if len(sel)+sides == 0 {
+		return nil, nil
+	}
+	// cuts[i] of the block's rows come before row i of side.
+	cuts := make([]int, sides)
+	all := o.sel
+	o.sel = sel
+	for i := range cuts {
+		cuts[i] = o.before(handles.BytesAt(i))
+	}
+	o.sel = all
+	types := o.s.Types()
+	base := o.s.cols(o.b)
+	out := &expr.Batch{N: len(sel) + sides, Cols: make([]arrow.Array, len(types))}
+	for c, t := range types {
+		v := colvec.Open(base[c], t)
+		b := colvec.NewBuilder(t, out.N)
+		var sv colvec.Vec
+		if sides > 0 {
+			sv = colvec.Open(side.Cols[c], t)
+		}
+		at := 0
+		for i, cut := range cuts {
+			b.AppendSelected(&v, sel[at:cut])
+			b.AppendFrom(&sv, i)
+			at = cut
+		}
+		b.AppendSelected(&v, sel[at:])
+		var err error
+		if out.Cols[c], err = b.Finish(); err != nil {
+			return nil, err
+		}
+	}
+	s := o.s
+	last := []byte(nil)
+	if len(sel) > 0 {
+		last = o.b.handles.BytesAt(int(sel[len(sel)-1]))
+	}
+	if sides > 0 && bytes.Compare(handles.BytesAt(sides-1), last) > 0 {
+		last = handles.BytesAt(sides - 1)
+	}
+	s.lastKey = append(append(s.lastKey[:0], s.v.t.prefix...), last...)
+	s.count(o.b, len(sel))
+	s.stats.Rows += uint64(sides)
+	return out, nil
+}
+
+// points reads single keys, one after the other: a scan.RowSource.
+type points struct {
+	s    *Scan
+	keys []string
+	end  []byte
+	key  []byte
+	val  []byte
+}
+
+// Next implements scan.RowSource.
+func (p *points) Next() (key, value []byte, ok bool, err error) {
+	for len(p.keys) > 0 {
+		if err := p.s.ctx.Err(); err != nil {
+			return nil, nil, false, err
+		}
+		p.key = append(p.key[:0], p.keys[0]...)
+		_, locked := slices.BinarySearch(p.s.locked, p.keys[0])
+		p.keys = p.keys[1:]
+		if locked {
+			value, ok, err = p.locked()
+		} else {
+			value, ok, err = p.s.src.Get(p.key)
+		}
+		if err != nil || ok {
+			return p.key, value, ok, err
+		}
+	}
+	return nil, nil, false, nil
+}
+
+// locked reads a key with a lock by a scan, which names the locks behind it, too.
+func (p *points) locked() (value []byte, ok bool, err error) {
+	rows, err := p.s.src.Rows(kv.KeyRange{Start: p.key, End: p.end}, false)
+	if err != nil {
+		return nil, false, err
+	}
+	key, value, ok, err := rows.Next()
+	if ok = ok && err == nil && bytes.Equal(key, p.key); ok {
+		p.val = append(p.val[:0], value...)
+	}
+	if err = errors.Join(err, rows.Close()); err != nil {
+		return nil, false, err
+	}
+	return p.val, ok, nil
+}

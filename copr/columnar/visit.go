@@ -1,0 +1,308 @@
+package columnar
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/codec"
+	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/txn/mvcc"
+)
+
+// Source is a reader of a region at the scan's timestamp (a txn.Reader).
+type Source interface {
+	// Snapshot and TS are what it reads.
+	Snapshot() kv.Snapshot
+	TS() uint64
+	// Get reads a row, Rows the rows of a range, both checking locks.
+	Get(key []byte) (value []byte, ok bool, err error)
+	Rows(r kv.KeyRange, keyOnly bool) (Rows, error)
+}
+
+// Rows walks rows. Key and value are valid until the next call.
+type Rows interface {
+	Next() (key, value []byte, ok bool, err error)
+	Close() error
+}
+
+// Visit is one scan's use of the cache. It must be closed. Not safe for
+// concurrent use.
+type Visit struct {
+	c       *Cache
+	r       *region
+	t       *table
+	version uint64 // of the region, as scans saw it before
+	watch   *watch // nil: this scan does not build
+}
+
+// Close ends the scan's part.
+func (v *Visit) Close() {
+	if v == nil {
+		return
+	}
+	v.r.mu.Lock()
+	defer v.r.mu.Unlock()
+	v.release()
+}
+
+// release lets another scan build. The caller has the lock.
+func (v *Visit) release() {
+	if v.watch != nil && v.t.watch == v.watch {
+		v.t.watch = nil
+	}
+	v.watch = nil
+}
+
+// view is a slot as a scan found it.
+type view struct {
+	*block
+	dirty []string // not sorted
+	plain bool     // it serves the scan's timestamp and snapshot
+	cols  bool     // it has all columns
+}
+
+// Open plans the scan of ranges: ascending, inside the table. It returns nil
+// when the scan is to read rows by itself.
+func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges []kv.KeyRange, o ScanOptions) (*Scan, error) {
+	if v == nil {
+		return nil, nil
+	}
+	whole, ok := universe(v.t.prefix, src.Snapshot())
+	if !ok || n.Desc || len(ranges) > ScanRangesMax || !inside(ranges, v.t.prefix) {
+		v.c.m.scans.WithLabelValues("unusual").Inc()
+		return nil, nil
+	}
+	locked, ok, err := lockedKeys(src, ranges)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		v.c.m.scans.WithLabelValues("locks").Inc()
+		return nil, nil
+	}
+	index := src.Snapshot().AppliedIndex()
+	if !v.r.waitFed(ctx, index) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		v.c.m.scans.WithLabelValues("behind").Inc()
+		return nil, nil
+	}
+	s := &Scan{v: v, ctx: ctx, node: n, src: src, o: o, locked: locked, index: index, wanted: idsOf(n.Columns)}
+	s.whole = covers(ranges, whole)
+	views, wanted, ok := v.look(s, src)
+	if !ok {
+		v.c.m.scans.WithLabelValues("version").Inc()
+		return nil, nil
+	}
+	s.columns = wanted
+	s.plan(clip(ranges, whole), views)
+	if v.watch != nil && !slices.ContainsFunc(s.rest, func(g segment) bool { return g.how == byBuilding }) {
+		v.Close()
+	}
+	return s, nil
+}
+
+// look takes the slots as they are, and the columns to build.
+func (v *Visit) look(s *Scan, src Source) (views []view, build []plan.Column, ok bool) {
+	r, t := v.r, v.t
+	version := src.Snapshot().Region().GetRegionEpoch().GetVersion()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if version < r.version || r.dead {
+		return nil, nil, false
+	}
+	if version > r.version {
+		r.reset("version")
+		r.version = version
+	}
+	// A region that was seen with this version before the snapshot was taken: what
+	// made the version is in the snapshot.
+	if v.watch != nil && (v.version != version || v.watch.failed || s.index < r.first) {
+		v.release()
+	}
+	now := time.Now()
+	t.used = now
+	for i, id := range s.wanted {
+		t.columns[id] = columnUse{s.node.Columns[i], now}
+	}
+	for id, u := range t.columns {
+		if now.Sub(u.at) > ColumnKeepMax {
+			delete(t.columns, id)
+		} else {
+			build = append(build, u.column)
+		}
+	}
+	views = make([]view, len(t.slots))
+	for i, sl := range t.slots {
+		views[i] = view{
+			block: sl.block, dirty: sl.list[:len(sl.list):len(sl.list)],
+			plain: sl.index <= s.index && sl.maxTS <= src.TS(), cols: sl.has(s.wanted),
+		}
+	}
+	return views, build, true
+}
+
+// install puts a block into its place. It reports whether the scan may go on
+// building.
+func (v *Visit) install(b *block, fresh []string) bool {
+	if !v.c.makeRoom(b.bytes, v.t) {
+		v.c.m.dropped.WithLabelValues("full").Inc()
+		v.Close()
+		return false
+	}
+	r, t := v.r, v.t
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v.watch == nil || v.watch.failed || t.watch != v.watch || r.dead || b.index < r.first {
+		v.release()
+		return false
+	}
+	s := &slot{block: b}
+	for _, k := range fresh {
+		s.add(k)
+	}
+	for _, w := range v.watch.keys {
+		if w.index > b.index && w.key >= string(b.lower) && w.key < string(b.upper) {
+			s.add(w.key)
+		}
+	}
+	keep := t.slots[:0:0]
+	at := -1
+	for _, old := range t.slots {
+		if at < 0 && bytes.Compare(old.lower, b.lower) >= 0 {
+			at = len(keep)
+		}
+		if bytes.Compare(old.upper, b.lower) > 0 && bytes.Compare(old.lower, b.upper) < 0 {
+			v.c.bytes.Add(-old.size())
+			continue
+		}
+		keep = append(keep, old)
+	}
+	if at < 0 {
+		at = len(keep)
+	}
+	if len(s.list) > BlockDirtyKeysMax {
+		t.slots = keep
+		v.c.m.dropped.WithLabelValues("dirty").Inc()
+		return true
+	}
+	t.slots = slices.Insert(keep, at, s)
+	v.c.bytes.Add(s.size())
+	v.c.m.built.Inc()
+	return true
+}
+
+// counted notes that a scan has read all rows of the region.
+func (v *Visit) counted(rows uint64) {
+	if rows < uint64(v.c.o.BuildRowsMin) {
+		return
+	}
+	v.r.mu.Lock()
+	defer v.r.mu.Unlock()
+	v.t.scans++
+}
+
+// universe is the part of the table that lies in the snapshot's region, as plain
+// keys. It is not known of regions whose bounds are no encodings.
+func universe(prefix []byte, snap kv.Snapshot) (kv.KeyRange, bool) {
+	u := kv.KeyRange{Start: prefix, End: codec.PrefixNext(prefix)}
+	m := snap.Region()
+	for _, b := range [...]struct {
+		bound []byte
+		plain *[]byte
+		sign  int
+	}{{m.GetStartKey(), &u.Start, 1}, {m.GetEndKey(), &u.End, -1}} {
+		if len(b.bound) == 0 {
+			continue
+		}
+		plain, rest, err := codec.DecodeBytes(nil, b.bound)
+		if err != nil || len(rest) > 0 {
+			return u, false
+		}
+		if bytes.Compare(plain, *b.plain) == b.sign {
+			*b.plain = plain
+		}
+	}
+	return u, bytes.Compare(u.Start, u.End) < 0
+}
+
+func inside(ranges []kv.KeyRange, prefix []byte) bool {
+	end := codec.PrefixNext(prefix)
+	for _, r := range ranges {
+		if bytes.Compare(r.Start, prefix) < 0 || len(r.End) == 0 || bytes.Compare(r.End, end) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// clip is what of the ranges lies in the universe.
+func clip(ranges []kv.KeyRange, u kv.KeyRange) []kv.KeyRange {
+	var out []kv.KeyRange
+	for _, r := range ranges {
+		if bytes.Compare(r.Start, u.Start) < 0 {
+			r.Start = u.Start
+		}
+		if bytes.Compare(r.End, u.End) > 0 {
+			r.End = u.End
+		}
+		if bytes.Compare(r.Start, r.End) < 0 {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// covers reports whether a single range holds the universe.
+func covers(ranges []kv.KeyRange, u kv.KeyRange) bool {
+	return slices.ContainsFunc(ranges, func(r kv.KeyRange) bool {
+		return bytes.Compare(r.Start, u.Start) <= 0 && bytes.Compare(r.End, u.End) >= 0
+	})
+}
+
+// lockedKeys are the plain keys with locks that may matter to the reader:
+// ascending. Those of which every read says that they don't are left out. ok is
+// false when there are too many.
+func lockedKeys(src Source, ranges []kv.KeyRange) (keys []string, ok bool, err error) {
+	for _, r := range ranges {
+		it, err := src.Snapshot().NewIter(kv.CFLock, kv.IterOptions{Lower: codec.EncodeBytes(nil, r.Start), Upper: codec.EncodeBytes(nil, r.End)})
+		if err != nil {
+			return nil, false, err
+		}
+		more, err := appendLocked(keys, it, src.TS())
+		if err = errors.Join(err, it.Close()); err != nil {
+			return nil, false, err
+		}
+		if keys = more; len(keys) > ScanLocksMax {
+			return nil, false, nil
+		}
+	}
+	return keys, true, nil
+}
+
+func appendLocked(keys []string, it kv.Iterator, ts uint64) ([]string, error) {
+	for it.First(); it.Valid() && len(keys) <= ScanLocksMax; it.Next() {
+		raw, err := it.Value()
+		if err != nil {
+			return nil, err
+		}
+		var l mvcc.Lock
+		if err := mvcc.ParseLock(raw, &l); err != nil {
+			return nil, err
+		}
+		if l.Type == mvcc.LockLock || l.Pessimistic() || l.Shared() || l.StartTS > ts || l.MinCommitTS > ts {
+			continue
+		}
+		key, _, err := codec.DecodeBytes(nil, it.Key())
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, string(key))
+	}
+	return keys, it.Error()
+}
