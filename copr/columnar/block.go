@@ -82,6 +82,9 @@ func (b *block) has(cols []columnID) bool {
 	return true
 }
 
+// dirtyFew is with how many dirty keys the block is left as it is.
+func (b *block) dirtyFew() int { return min(max(b.rows/8, 8), BlockDirtyKeysFew) }
+
 // seek is the first row whose handle is not below h.
 func (b *block) seek(h []byte) int {
 	return sort.Search(b.rows, func(i int) bool { return bytes.Compare(b.handles.BytesAt(i), h) >= 0 })

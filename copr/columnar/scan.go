@@ -119,7 +119,7 @@ func (s *Scan) judge(w *view, all bool) how {
 	case !w.plain:
 		m.blocks.WithLabelValues("too_new").Inc()
 		return byRows
-	case all && s.v.watch != nil && (!w.cols || len(w.dirty) > BlockDirtyKeysFew):
+	case all && s.v.watch != nil && (!w.cols || len(w.dirty) > w.dirtyFew()):
 		m.blocks.WithLabelValues("rebuilt").Inc()
 		return byBuilding
 	case !w.cols:

@@ -172,7 +172,10 @@ func (w *world) read(r *plan.Request) *answer {
 }
 
 // run reads with a service, and checks that batches come in the order of keys.
-func run(s *server.Service, r *plan.Request) (*answer, error) {
+func run(s *server.Service, r *plan.Request) (*answer, error) { return runEach(s, r, func() {}) }
+
+// runEach calls batch behind every batch.
+func runEach(s *server.Service, r *plan.Request, batch func()) (*answer, error) {
 	types, err := r.Plan.OutputTypes()
 	if err != nil {
 		return nil, err
@@ -192,6 +195,7 @@ func run(s *server.Service, r *plan.Request) (*answer, error) {
 				return fmt.Errorf("resume keys do not ascend: %x, %x", a.last[n-1], e.ResumeKey)
 			}
 			a.last = append(a.last, string(e.ResumeKey))
+			batch()
 		}
 		if e.Done {
 			a.end = e
