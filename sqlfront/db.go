@@ -20,6 +20,7 @@ import (
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/sqlfront/catalog"
+	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/sqlfront/parse"
 )
 
@@ -56,6 +57,8 @@ type Options struct {
 	// KV is the transactional client over the SQL keyspace; the caller closes it
 	// after the DB.
 	KV *tikv.KVStore
+	// Points reads single keys from stores of this process; nil: KV does.
+	Points *kvclient.PointReader
 	// Copr runs plans in the regions. Nil runs them here, over rows read through
 	// KV.
 	Copr *client.Client

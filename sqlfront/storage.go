@@ -296,6 +296,14 @@ func (st *storage) getOne(ctx context.Context, own bool, key []byte) (map[string
 		v   tikvkv.ValueEntry
 		err error
 	)
+	if p := st.s.db.o.Points; p != nil && !own && st.replica == replicaLeader {
+		if value, found, ok := p.Get(ctx, st.ts, key); ok {
+			if !found {
+				return nil, nil
+			}
+			return map[string]tikvkv.ValueEntry{string(key): {Value: value}}, nil
+		}
+	}
 	if own {
 		v, err = st.txn.kv.Get(ctx, key)
 	} else {

@@ -6,6 +6,9 @@
 // gRPC: Local calls the store's service directly, through the same codec and
 // with the same semantics; requests to any other address go over the wire.
 //
+// PointReader reads single keys from leaders in this process without the part of
+// client-go that deals with everything else, and leaves the rest to it.
+//
 // A region whose stores have had no room for a few seconds fails writes at once
 // (room.go), where client-go would try for more than a minute.
 //

@@ -31,9 +31,9 @@ func (c *localClient) SendRequest(ctx context.Context, addr string, req *tikvrpc
 	}
 	tikvrpc.AttachContext(encoded, encoded.Context)
 	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
+		limited := newDeadline(ctx, timeout)
+		defer limited.stop()
+		ctx = limited
 	}
 	resp, err := call(ctx, server, encoded)
 	if err != nil {

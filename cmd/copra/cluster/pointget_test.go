@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -64,6 +65,10 @@ func BenchmarkPointGet(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = raw.Close() }()
+	points, err := kvclient.NewPointReader(local, p.sql.o.Locals.KV)
+	if err != nil {
+		b.Fatal(err)
+	}
 	loadPointGets(b, local, raw)
 	get := func(kv *tikv.KVStore) func(int) (int, error) {
 		return func(n int) (int, error) {
@@ -72,6 +77,15 @@ func BenchmarkPointGet(b *testing.B) {
 		}
 	}
 	b.Run("in process", func(b *testing.B) { measureGets(b, get(local)) })
+	b.Run("in process, as SQL reads", func(b *testing.B) {
+		measureGets(b, func(n int) (int, error) {
+			v, _, ok := points.Get(ctx, math.MaxUint64, pointGetKey(n))
+			if !ok {
+				return 0, errors.New("client-go would have to be asked")
+			}
+			return len(v), nil
+		})
+	})
 	b.Run("gRPC", func(b *testing.B) { measureGets(b, get(remote)) })
 	b.Run("gRPC, raw", func(b *testing.B) {
 		measureGets(b, func(n int) (int, error) {

@@ -68,12 +68,18 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 	if n.kv, err = kvclient.Open(ctx, options); err != nil {
 		return nil, err
 	}
+	var points *kvclient.PointReader
+	if options.Local != nil {
+		if points, err = kvclient.NewPointReader(n.kv, options.Local); err != nil {
+			return nil, err
+		}
+	}
 	copr, err := client.New(n.kv, client.Options{Transport: transport, Logger: o.Logger, Registerer: o.Registry})
 	if err != nil {
 		return nil, err
 	}
 	n.db, err = sqlfront.Open(ctx, sqlfront.Options{
-		KV: n.kv, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
+		KV: n.kv, Points: points, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
 		SlowQueryThreshold: o.SlowQueryThreshold,
 	})
 	if err != nil {
