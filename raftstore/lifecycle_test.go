@@ -127,7 +127,7 @@ func TestHazard10_DestroyOfUnbornChild(t *testing.T) {
 
 func snapshotFor7(t *testing.T, s *Store) *RaftMessage {
 	region := testRegion(70, 71)
-	data, err := s.encodeSnapshotData(normalState(region), nil, 0)
+	data, err := s.encodeSnapshotData(normalState(region), nil, nil)
 	require.NoError(t, err)
 	return &RaftMessage{
 		RegionID: 7, From: *region.Peers[1], To: *region.Peers[0],

@@ -181,7 +181,7 @@ func TestHazard09_SnapshotWaitsForApply(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Stop()
 	region := testRegion(70, 71)
-	data, err := s.encodeSnapshotData(normalState(region), nil, 0)
+	data, err := s.encodeSnapshotData(normalState(region), nil, nil)
 	require.NoError(t, err)
 	m := &RaftMessage{
 		RegionID: 7, From: *region.Peers[1], To: *region.Peers[0],

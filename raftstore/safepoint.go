@@ -20,18 +20,21 @@ func (a *applier) noteSafePoint(batch []byte) {
 	}
 }
 
-// safePointOf is up to where versions may be missing in a region of which the
-// caller has a state in hand.
-func (s *Store) safePointOf(region *metapb.Region) uint64 {
-	if s.safePoint == nil {
-		return 0
+// safePointsOf is up to where versions may be missing in a region of which the
+// caller has a state in hand: a region may have keys of several keyspaces.
+func (s *Store) safePointsOf(region *metapb.Region) []kv.CollectedAt {
+	if s.safePoints == nil {
+		return nil
 	}
-	return s.safePoint(region.StartKey)
+	return s.safePoints(region.StartKey, region.EndKey)
 }
 
 // learnSafePoint is noteSafePoint for a snapshot that is about to be visible.
 func (s *Store) learnSafePoint(data *snapshotData) {
-	if data.safePoint != 0 && s.collected != nil {
-		s.collected(data.region.StartKey, data.safePoint, 0)
+	if s.collected == nil {
+		return
+	}
+	for _, c := range data.safePoints {
+		s.collected(c.Key, c.TS, 0)
 	}
 }

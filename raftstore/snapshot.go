@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore/engine"
 	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -164,7 +165,7 @@ func (s *Store) makeSnapshot(regionID uint64) *snapshotMade {
 		s.removeDir(dir)
 		return &snapshotMade{err: err}
 	}
-	data, err := s.encodeSnapshotData(state, files, s.safePointOf(st))
+	data, err := s.encodeSnapshotData(state, files, s.safePointsOf(st))
 	if err != nil {
 		s.removeDir(dir)
 		return &snapshotMade{err: err}
@@ -181,8 +182,8 @@ type snapshotData struct {
 	state  *raft_serverpb.RegionLocalState // Normal or Merging
 	region *metapb.Region                  // in it
 	files  []snapshotDataFile
-	// safePoint is up to where garbage may be missing; 0: none is.
-	safePoint uint64
+	// safePoints is up to where garbage may be missing; none: none is.
+	safePoints []kv.CollectedAt
 }
 
 type snapshotDataFile struct {
@@ -191,7 +192,7 @@ type snapshotDataFile struct {
 	sum  uint64 // xxh3
 }
 
-func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []engine.SSTFile, safePoint uint64) ([]byte, error) {
+func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []engine.SSTFile, safePoints []kv.CollectedAt) ([]byte, error) {
 	b := appendBytes([]byte{snapshotVersion}, encodeRegionState(st))
 	b = binary.AppendUvarint(b, uint64(len(files)))
 	for _, f := range files {
@@ -204,7 +205,11 @@ func (s *Store) encodeSnapshotData(st *raft_serverpb.RegionLocalState, files []e
 		b = binary.AppendUvarint(b, sum)
 	}
 	// What comes behind the files is unknown to builds before it, which ignore it.
-	return binary.AppendUvarint(b, safePoint), nil
+	b = binary.AppendUvarint(b, uint64(len(safePoints)))
+	for _, c := range safePoints {
+		b = binary.AppendUvarint(appendBytes(b, c.Key), c.TS)
+	}
+	return b, nil
 }
 
 func (s *Store) checksum(path string) (uint64, error) {
@@ -228,7 +233,9 @@ func decodeSnapshotData(b []byte) (*snapshotData, error) {
 		out.files = append(out.files, snapshotDataFile{name: string(d.bytes()), size: int64(d.uvarint()), sum: d.uvarint()})
 	}
 	if len(d.rest) > 0 {
-		out.safePoint = d.uvarint()
+		for n := d.uvarint(); n > 0 && !d.failed; n-- {
+			out.safePoints = append(out.safePoints, kv.CollectedAt{Key: d.bytes(), TS: d.uvarint()})
+		}
 	}
 	if d.failed {
 		return nil, fmt.Errorf("raftstore: snapshot header of %d bytes is cut off", len(b))

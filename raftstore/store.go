@@ -49,9 +49,9 @@ type Options struct {
 	// Collected, if not nil, hears of garbage collection at a safe point near a key,
 	// before its effect is visible here. It must not block.
 	Collected func(key []byte, safePoint uint64, batchBytes int)
-	// SafePoint, if not nil, is the safe point at a key that Collected was told, or
-	// a later one; snapshots carry it to other stores.
-	SafePoint func(key []byte) uint64
+	// SafePoints, if not nil, are the safe points in a range that Collected was
+	// told, or later ones; snapshots carry them to other stores' Collected.
+	SafePoints func(start, end []byte) []kv.CollectedAt
 	// Fatal ends the process after an error that leaves the store's state
 	// unknown (hazard 2). Without it the store panics.
 	Fatal func(error)
@@ -80,7 +80,7 @@ type Store struct {
 
 	inconsistent func(Inconsistency)
 	collected    func(key []byte, safePoint uint64, batchBytes int)
-	safePoint    func(key []byte) uint64
+	safePoints   func(start, end []byte) []kv.CollectedAt
 	hashing      hashJobs
 
 	peers     sync.Map // region id → *peer
@@ -154,7 +154,7 @@ func New(o Options) (*Store, error) {
 		id: o.StoreID, cfg: o.Config, engine: o.Engine, raftLog: o.Log, transport: o.Transport, pd: o.PD,
 		fs: o.FS, snapDir: o.SnapDir, observer: o.Observer, lockChecker: o.LockChecker, log: o.Logger, onFatal: o.Fatal,
 		clock:      o.Clock,
-		replayOnly: o.ReplayOnly, inconsistent: o.Inconsistent, collected: o.Collected, safePoint: o.SafePoint,
+		replayOnly: o.ReplayOnly, inconsistent: o.Inconsistent, collected: o.Collected, safePoints: o.SafePoints,
 		raftSched:  newScheduler(func(p *peer) *atomic.Int32 { return &p.sched }),
 		applySched: newScheduler(func(p *peer) *atomic.Int32 { return &p.applySched }),
 		background: newTaskPool(backgroundCountMax), snapSends: newTaskPool(backgroundCountMax),

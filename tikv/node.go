@@ -288,7 +288,7 @@ func (n *Node) buildStore(context.Context) error {
 	n.regions, err = raftstore.New(raftstore.Options{
 		StoreID: n.storeID, Engine: n.data, Log: n.raftLog, Transport: n.transport, PD: placement{n.pd},
 		SnapDir: n.fs.PathJoin(n.cfg.DataDir, "snap"), FS: n.fs, Space: n.space, Config: n.cfg.raftConfig(),
-		Observer: n.observer, LockChecker: n.observer, Collected: applied.Note, SafePoint: applied.SafePoints.At, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
+		Observer: n.observer, LockChecker: n.observer, Collected: applied.Note, SafePoints: applied.SafePoints.In, Logger: n.log, Registerer: n.cfg.Registerer, Fatal: n.cfg.OnFatal,
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ type Collected struct {
 // Collect drops what no read at or above safePoint can see of the encoded keys,
 // which lie in one region. It is a write like others: under latches, decided by
 // the leader in one term, and replicated, so that all replicas stay alike. The
-// caller brings safe points of PD's only: every lock with start_ts <= safePoint
+// caller brings safe points of PD's only: every lock with start_ts < safePoint
 // was resolved.
 //
 // The deletes of a key go into the log in any order but for one: a Delete record
@@ -82,7 +82,7 @@ func (c *command) collect(i int, safePoint uint64, out *Collected) (full bool, e
 	if err != nil {
 		return false, err
 	}
-	if l != nil && slices.Min(l.Txns()) <= safePoint {
+	if l != nil && slices.Min(l.Txns()) < safePoint {
 		out.Locked++
 		return false, nil
 	}

@@ -68,6 +68,8 @@ func (s *Store) batchGet(ctx context.Context, req *kvrpcpb.BatchGetRequest, resp
 		for i, k := range req.Keys {
 			ranges[i] = kv.KeyRange{Start: k, End: append(slices.Clone(k), 0)}
 		}
+	} else if len(req.Keys) > 0 {
+		ranges[0].Start = req.Keys[0] // whose keyspace's safe point it is
 	}
 	if err := s.openReader(ctx, req.Context, ReaderOptions{TS: req.Version, Ranges: ranges}, r); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -135,21 +136,44 @@ func (p *pessimisticLock) run(ctx context.Context) error {
 	keys := mutationKeys(p.req.Mutations)
 	deadline := p.deadline()
 	for {
+		was := p.waiter // woken, this is its turn
 		p.results, p.waiter, p.holder, p.refused = p.results[:0], nil, nil, nil
 		err := p.s.exec(ctx, cmdPessimisticLock, p.req.Context, p.req.StartVersion, keys, p.try)
 		if p.waiter == nil {
 			if err == nil {
 				err = p.refused
 			}
+			if was != nil && (err != nil || !p.locked()) {
+				p.s.waiters.PassOn(was.Key)
+			}
 			return err
 		}
 		if err != nil {
 			p.s.waiters.Remove(p.waiter)
+			p.declineTurn()
 			return err
 		}
 		if again, err := p.wait(ctx, deadline); !again {
+			p.declineTurn()
 			return err
 		}
+	}
+}
+
+// locked reports whether a try that did not fail has locked its keys.
+func (p *pessimisticLock) locked() bool {
+	return !p.req.LockOnlyIfExists || !slices.ContainsFunc(p.results, func(r lockResult) bool { return !r.exists })
+}
+
+// declineTurn is for a waiter that has left its queue: if a release has woken it
+// at that very moment, the next one is.
+func (p *pessimisticLock) declineTurn() {
+	select {
+	case w := <-p.waiter.Woken():
+		if w.Reason == lockwait.Released {
+			p.s.waiters.PassOn(p.waiter.Key)
+		}
+	default:
 	}
 }
 

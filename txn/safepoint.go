@@ -1,12 +1,15 @@
 package txn
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/txn/mvcc"
 )
 
@@ -31,26 +34,57 @@ func (p *SafePoints) Raise(shared uint64, own map[uint32]uint64) {
 	for ks, ts := range own {
 		next[ks] = max(ts, old[ks])
 	}
+	for ks, ts := range old {
+		if _, ok := next[ks]; !ok && ts > p.shared.Load() {
+			next[ks] = ts // PD was asked before what came with data said so
+		}
+	}
 	if !maps.Equal(old, next) {
 		p.own.Store(&next)
 	}
 }
 
 // RaiseAt takes in that garbage was dropped at ts around a key, encoded or not.
+// That of a keyspace says nothing about others: whether it has a safe point of
+// its own only PD knows, which may not have been asked since that is so.
 func (p *SafePoints) RaiseAt(key []byte, ts uint64) {
 	ks, ok := keyspaceOf(key)
-	if _, own := p.loadOwn()[ks]; !ok || !own {
+	if !ok {
 		for old := p.shared.Load(); old < ts && !p.shared.CompareAndSwap(old, ts); old = p.shared.Load() {
 		}
+		return
+	}
+	if p.At(key) >= ts {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.loadOwn(); old[ks] < ts {
-		next := maps.Clone(old)
-		next[ks] = ts
+		next := map[uint32]uint64{ks: ts}
+		for other, ts := range old {
+			if other != ks {
+				next[other] = ts
+			}
+		}
 		p.own.Store(&next)
 	}
+}
+
+// In are the safe points of the encoded range [start, end), each with a key that
+// RaiseAt understands.
+func (p *SafePoints) In(start, end []byte) []kv.CollectedAt {
+	var out []kv.CollectedAt
+	if ts := p.Shared(); ts != 0 {
+		out = append(out, kv.CollectedAt{TS: ts})
+	}
+	for ks, ts := range p.loadOwn() {
+		first, after := binary.BigEndian.AppendUint32(nil, 'x'<<24|ks), binary.BigEndian.AppendUint32(nil, 'x'<<24+ks+1)
+		if bytes.Compare(after, start) > 0 && (len(end) == 0 || bytes.Compare(first, end) < 0) {
+			out = append(out, kv.CollectedAt{Key: first, TS: ts})
+		}
+	}
+	slices.SortFunc(out, func(a, b kv.CollectedAt) int { return bytes.Compare(a.Key, b.Key) })
+	return out
 }
 
 func (p *SafePoints) loadOwn() map[uint32]uint64 {

@@ -69,6 +69,13 @@ func (b *Batch) SetSafePoint(ts uint64) {
 	b.count = 0
 }
 
+// CollectedAt says that garbage may be missing up to TS around Key: in its
+// keyspace, or, if it is in none, wherever keyspaces share a safe point.
+type CollectedAt struct {
+	Key []byte
+	TS  uint64
+}
+
 // SafePoint returns the mark of an encoded batch.
 func SafePoint(data []byte) (ts uint64, ok bool) {
 	if len(data) < safePointBytes || Op(data[0]) != opSafePoint {

@@ -300,7 +300,7 @@ func (w *Worker) round(ctx context.Context, r *Round, lifeTime time.Duration, as
 		return nil // held back where it was; its locks were resolved then
 	}
 	if err := w.resolve(ctx, r, ranges); err != nil {
-		return fmt.Errorf("resolve locks up to %d: %w", r.TxnSafePoint, err)
+		return fmt.Errorf("resolve locks below %d: %w", r.TxnSafePoint, err)
 	}
 	if _, r.GCSafePoint, err = w.o.State.AdvanceGC(ctx, r.Keyspace, r.TxnSafePoint); err != nil && !errors.Is(err, gcstate.ErrDecreasing) {
 		return fmt.Errorf("advance the GC safe point: %w", err)
@@ -308,6 +308,8 @@ func (w *Worker) round(ctx context.Context, r *Round, lifeTime time.Duration, as
 	return nil
 }
 
+// resolve ends the transactions below the safe point. The one that began at it
+// goes on: it may be the one whose barrier is there.
 func (w *Worker) resolve(ctx context.Context, r *Round, ranges []Range) error {
 	if w.resolver == nil {
 		resolver, err := w.o.NewResolver(ctx)
@@ -316,7 +318,7 @@ func (w *Worker) resolve(ctx context.Context, r *Round, ranges []Range) error {
 		}
 		w.resolver = resolver
 	}
-	got, err := w.resolver.ResolveLocks(ctx, r.TxnSafePoint, ranges)
+	got, err := w.resolver.ResolveLocks(ctx, r.TxnSafePoint-1, ranges)
 	r.Regions, r.Locks = got.Regions, got.Locks
 	return err
 }

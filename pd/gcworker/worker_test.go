@@ -17,6 +17,8 @@ import (
 // fakeCluster is everything around a worker: safe points with one barrier, a
 // store of records, a clock and a resolver that notes what it was asked.
 type fakeCluster struct {
+	maxTS uint64 // of the last ResolveLocks
+
 	states  map[uint32]gcstate.State
 	barrier uint64 // 0: none
 	saved   map[string][]byte
@@ -69,7 +71,8 @@ func (f *fakeCluster) Save(_ context.Context, key string, value []byte) error {
 }
 
 func (f *fakeCluster) ResolveLocks(_ context.Context, maxTS uint64, ranges []Range) (Resolved, error) {
-	f.resolved = append(f.resolved, fmt.Sprintf("%d %x", maxTS>>18, ranges))
+	f.resolved = append(f.resolved, fmt.Sprintf("%d %x", (maxTS+1)>>18, ranges))
+	f.maxTS = maxTS
 	return Resolved{Regions: 2, Locks: 3}, f.fail
 }
 
@@ -116,6 +119,10 @@ func TestRoundsMoveTheSafePoints(t *testing.T) {
 	f.now = f.now.Add(time.Minute)
 	if r = f.round(t, w, false); ms(r.GCSafePoint) != 100_000_005-behind || r.Blocker == "" {
 		t.Errorf("%+v", r)
+	}
+	// Who holds it may have begun there, and have locks.
+	if f.maxTS != f.barrier-1 {
+		t.Errorf("locks are resolved up to %d, of transactions that began at %d too", f.maxTS, f.barrier)
 	}
 	n := len(f.resolved)
 	f.now = f.now.Add(time.Minute)

@@ -36,6 +36,8 @@ type world struct {
 	safe atomic.Uint64 // what PD says
 	noPD atomic.Uint64 // a store that does not reach it
 
+	own map[uint32]uint64 // of keyspaces with their own; under mu
+
 	mu    sync.Mutex
 	nodes map[uint64]*node
 	last  uint64
@@ -73,7 +75,7 @@ func inWorld(t *testing.T, test func(w *world), configure ...func(*raftstore.Con
 		w.Cluster = rafttest.NewCluster(t, 3, 3, config, func(c *rafttest.Cluster) {
 			c.Customize = func(o *raftstore.Options) {
 				safe[o.StoreID] = &gc.Applied{SafePoints: &txn.SafePoints{}}
-				o.Collected, o.SafePoint = safe[o.StoreID].Note, safe[o.StoreID].SafePoints.At
+				o.Collected, o.SafePoints = safe[o.StoreID].Note, safe[o.StoreID].SafePoints.In
 			}
 		})
 		for _, id := range w.IDs() {
@@ -81,7 +83,7 @@ func inWorld(t *testing.T, test func(w *world), configure ...func(*raftstore.Con
 		}
 		w.Cluster.Customize = func(o *raftstore.Options) {
 			safe[o.StoreID] = &gc.Applied{SafePoints: &txn.SafePoints{}}
-			o.Collected, o.SafePoint = safe[o.StoreID].Note, safe[o.StoreID].SafePoints.At
+			o.Collected, o.SafePoints = safe[o.StoreID].Note, safe[o.StoreID].SafePoints.In
 		}
 		defer func() { // also when the test has failed
 			for _, n := range w.nodes {
@@ -107,7 +109,9 @@ func (w *world) attach(id uint64, safe map[uint64]*gc.Applied) {
 			if id == w.noPD.Load() {
 				return 0, nil, errors.New("PD is not reachable")
 			}
-			return w.safe.Load(), nil, nil
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.safe.Load(), w.own, nil
 		},
 	})
 	require.NoError(w.t, err)
@@ -351,6 +355,7 @@ const lateCommits = 2 * time.Minute
 
 // A store that does not reach PD learns the safe point with what it lets go: by
 // the log, or by a snapshot that replaces it.
+// In a region of several keyspaces each has the one that it has at PD.
 func TestSafePointComesWithTheData(t *testing.T) {
 	for _, snapshot := range []bool{false, true} {
 		t.Run(fmt.Sprintf("snapshot=%t", snapshot), func(t *testing.T) {
@@ -364,6 +369,20 @@ func TestSafePointComesWithTheData(t *testing.T) {
 				}
 				w.write(put("a", "2"))
 				w.safe.Store(w.tso())
+				w.write(put("x\x00\x00\x07k", "1"))
+				w.write(put("x\x00\x00\x07k", "2"))
+				own := w.tso()
+				w.mu.Lock()
+				w.own = map[uint32]uint64{7: own}
+				w.mu.Unlock()
+				defer func() {
+					for key, want := range map[string]uint64{"a": w.safe.Load(), "x\x00\x00\x07k": own, "x\x00\x00\x08k": w.safe.Load()} {
+						if got := w.node(far).safe.At([]byte(key)); got != want {
+							t.Errorf("it has the safe point %d at %q, want %d", got, key, want)
+						}
+					}
+				}()
+				w.Eventually("collection", func() bool { n, _ := w.records(lead, "x\x00\x00\x07k"); return n == 1 })
 				for _, id := range w.IDs() {
 					if id != far || !snapshot {
 						w.Eventually("collection", func() bool { n, _ := w.records(id, "a"); return n == 1 })
@@ -380,9 +399,8 @@ func TestSafePointComesWithTheData(t *testing.T) {
 					w.Heal()
 					w.Eventually("the snapshot", func() bool { n, _ := w.records(far, "big"); return n > 0 })
 				}
-				w.Eventually("the data", func() bool { n, _ := w.records(far, "a"); return n == 1 })
-				if got, want := w.node(far).safe.Shared(), w.safe.Load(); got != want {
-					t.Errorf("it has the safe point %d, want %d", got, want)
+				for _, key := range []string{"a", "x\x00\x00\x07k"} {
+					w.Eventually("the data", func() bool { n, _ := w.records(far, key); return n == 1 })
 				}
 			}, func(c *raftstore.Config) {
 				c.LogTruncateEntries, c.LogKeepEntriesMax, c.LogCheckInterval = 8, 16, time.Second

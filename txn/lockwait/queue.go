@@ -7,6 +7,7 @@
 //	release of k ─► wakes the waiter with the smallest start_ts, at once
 //	  + WakeDelayMs ─► wakes everybody who only wants to retry, and the next
 //	                   one who locks by itself (force-lock mode)
+//	that one does not lock ─► wakes the next of its kind
 //
 // The oldest transaction thus gets the lock in peace, and nobody sleeps until
 // the timeout because the one that was woken never came back.
@@ -230,6 +231,24 @@ func (q *Queue) wakeRest(key string, k *keyQueue) {
 		resumed = resumed || w.Resumes
 		return true
 	})
+	q.tidy(key, k)
+}
+
+// PassOn is for a waiter that was to take the key's lock by itself and has not
+// done so: it wakes the next one of these, whom nothing else would wake.
+func (q *Queue) PassOn(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k := q.keys[key]
+	if k == nil || k.lastRelease.Reason == 0 { // a queue for a later lock
+		return
+	}
+	i := slices.IndexFunc(k.waiters, func(w *Waiter) bool { return w.Resumes })
+	if i < 0 {
+		return // the others are woken by the timer
+	}
+	next := k.waiters[i]
+	q.wake(k, k.lastRelease, func(w *Waiter) bool { return w == next })
 	q.tidy(key, k)
 }
 

@@ -10,13 +10,15 @@ import (
 // point can see. It is given them newest first:
 //
 //	above the safe point             kept
-//	Lock and Rollback at or below    garbage, protected and flagged ones too
+//	Lock and Rollback below          garbage, protected and flagged ones too
 //	the newest Put at or below       kept: it is what the safe point sees
-//	the newest Delete at or below    garbage, once nothing older is left
+//	the newest Delete below          garbage, once nothing older is left
+//	others at the safe point         kept: transactions that began there may go on
 //	everything older than these      garbage
 //
 // What a rollback record guards against, a late request of its transaction, is
-// refused by the store instead, see txn's safePoints. The zero value with
+// refused by the store instead, if that began below the safe point; see txn's
+// safePoints. The zero value with
 // SafePoint set is ready for a key; Reset begins the next one.
 type Garbage struct {
 	SafePoint uint64
@@ -49,8 +51,15 @@ func (g *Garbage) Judge(commitTS uint64, t WriteType) Verdict {
 		g.noteOlder()
 		g.above = commitTS
 		if t != WritePut {
-			g.note(commitTS)
+			g.note(commitTS + 1)
 		}
+		return Keep
+	}
+	if commitTS == g.SafePoint && t != WritePut {
+		// Of a transaction that began at the safe point, and may go on, this says that
+		// it was rolled back: by its type, or by its flag.
+		g.covered = t == WriteDelete
+		g.note(commitTS + 1)
 		return Keep
 	}
 	switch {
