@@ -68,15 +68,21 @@ func (u *upsert) batch(b *expr.Batch) error {
 	if err := u.lock(u.ctx, u.ts, all, lockWaits); err != nil {
 		return err
 	}
-	there, err := u.st.get(u.ctx, u.dirty(u.desc.ID), all)
+	values, err := u.st.get(u.ctx, u.dirty(u.desc.ID), all)
 	if err != nil {
 		return err
+	}
+	there := make(map[string][]byte, len(all))
+	for i, k := range all {
+		if values[i] != nil {
+			there[string(k)] = values[i]
+		}
 	}
 	handleOf := func(arbiter int, key []byte) []byte {
 		if u.arbiters[arbiter].ID == 0 {
 			return key[tablecodec.RecordPrefixLen:]
 		}
-		return bytes.Clone(there[string(key)].Value)
+		return bytes.Clone(there[string(key)])
 	}
 	var fresh [][]sqltypes.Datum
 	var conflicts []conflict

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow"
+
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/sqlfront/ast"
@@ -18,6 +20,7 @@ type prepared struct {
 	body    ast.Stmt // stmt's own, or what EXPLAIN and the like are about
 	params  []sqltypes.Type
 	columns []Column
+	arrow   *arrow.Schema // of columns, once arrowSchema was called
 
 	plan     *plan.Physical // of a SELECT
 	dml      *dmlPlan       // of INSERT, UPDATE, DELETE
@@ -38,6 +41,14 @@ func (p *prepared) Params() []sqltypes.Type { return p.params }
 
 // Columns implements Prepared.
 func (p *prepared) Columns() []Column { return p.columns }
+
+// arrowSchema is the Arrow schema of the columns. Executions share it.
+func (p *prepared) arrowSchema() *arrow.Schema {
+	if p.arrow == nil {
+		p.arrow = schemaOf(p.columns)
+	}
+	return p.arrow
+}
 
 // Prepare implements Session.
 func (s *session) Prepare(ctx context.Context, stmt *ast.Statement, paramOIDs []uint32) (Prepared, error) {

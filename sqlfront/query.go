@@ -175,7 +175,7 @@ func (s *session) selectRows(ctx context.Context, p *prepared, params []sqltypes
 	if err != nil {
 		return nil, err
 	}
-	return &streaming{s: s, columns: p.columns, schema: schemaOf(p.columns), op: run.op, ctx: ctx, verb: "SELECT", finish: finish}, nil
+	return &streaming{s: s, columns: p.columns, schema: p.arrowSchema(), op: run.op, ctx: ctx, verb: "SELECT", finish: finish}, nil
 }
 
 // selectLocked runs SELECT … FOR UPDATE inside a transaction: it reads all rows

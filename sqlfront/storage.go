@@ -274,48 +274,51 @@ func (r *rangeRows) close() {
 	}
 }
 
-// get reads keys; those that don't exist are not in the result.
-func (st *storage) get(ctx context.Context, own bool, keys [][]byte) (map[string]tikvkv.ValueEntry, error) {
+// get reads the values of keys, nil for those that don't exist. They are not to
+// be changed.
+func (st *storage) get(ctx context.Context, own bool, keys [][]byte) ([][]byte, error) {
+	out := make([][]byte, len(keys))
 	if len(keys) == 1 {
-		return st.getOne(ctx, own, keys[0])
+		var err error
+		out[0], err = st.getOne(ctx, own, keys[0])
+		return out, err
 	}
 	var (
-		out map[string]tikvkv.ValueEntry
-		err error
+		found map[string]tikvkv.ValueEntry
+		err   error
 	)
 	if own {
-		out, err = st.txn.kv.BatchGet(ctx, keys)
+		found, err = st.txn.kv.BatchGet(ctx, keys)
 	} else {
-		out, err = st.snapshot().BatchGet(ctx, keys)
+		found, err = st.snapshot().BatchGet(ctx, keys)
+	}
+	for i, k := range keys {
+		if v, ok := found[string(k)]; ok {
+			out[i] = v.Value
+		}
 	}
 	return out, kvError(ctx, err, nil)
 }
 
-func (st *storage) getOne(ctx context.Context, own bool, key []byte) (map[string]tikvkv.ValueEntry, error) {
+func (st *storage) getOne(ctx context.Context, own bool, key []byte) ([]byte, error) {
+	if p := st.s.db.o.Points; p != nil && !own && st.replica == replicaLeader {
+		if value, _, ok := p.Get(ctx, st.ts, key); ok {
+			return value, nil
+		}
+	}
 	var (
 		v   tikvkv.ValueEntry
 		err error
 	)
-	if p := st.s.db.o.Points; p != nil && !own && st.replica == replicaLeader {
-		if value, found, ok := p.Get(ctx, st.ts, key); ok {
-			if !found {
-				return nil, nil
-			}
-			return map[string]tikvkv.ValueEntry{string(key): {Value: value}}, nil
-		}
-	}
 	if own {
 		v, err = st.txn.kv.Get(ctx, key)
 	} else {
 		v, err = st.snapshot().Get(ctx, key)
 	}
-	switch {
-	case errors.Is(err, tikverr.ErrNotExist):
+	if errors.Is(err, tikverr.ErrNotExist) {
 		return nil, nil
-	case err != nil:
-		return nil, kvError(ctx, err, nil)
 	}
-	return map[string]tikvkv.ValueEntry{string(key): v}, nil
+	return v.Value, kvError(ctx, err, nil)
 }
 
 // Rows implements plan.Storage.
@@ -359,15 +362,16 @@ func collect(sc *scan.Scan, types []sqltypes.Type) (*expr.Batch, error) {
 // gotRows are the rows that a get found, in the order of the keys.
 type gotRows struct {
 	keys   [][]byte
-	values map[string]tikvkv.ValueEntry
+	values [][]byte
 }
 
 // Next implements exec.RowSource.
 func (g *gotRows) Next() (key, value []byte, ok bool, err error) {
 	for len(g.keys) > 0 {
-		key, g.keys = g.keys[0], g.keys[1:]
-		if v, found := g.values[string(key)]; found {
-			return key, v.Value, true, nil
+		key, value = g.keys[0], g.values[0]
+		g.keys, g.values = g.keys[1:], g.values[1:]
+		if value != nil {
+			return key, value, true, nil
 		}
 	}
 	return nil, nil, false, nil
@@ -379,11 +383,8 @@ func (st *storage) UniqueGet(ctx *exec.Ctx, table *catalog.Table, _ *catalog.Ind
 	if err != nil {
 		return nil, err
 	}
-	out := make([][]byte, len(keys))
-	for i, k := range keys {
-		if v, ok := values[string(k)]; ok {
-			out[i] = bytes.Clone(v.Value)
-		}
+	for i, v := range values {
+		values[i] = bytes.Clone(v) // nil stays nil
 	}
-	return out, nil
+	return values, nil
 }

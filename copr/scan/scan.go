@@ -119,6 +119,7 @@ func find(cols []plan.Column, id uint32) int {
 }
 
 func (s *Scan) setTypes(cols []plan.Column, handle bool) {
+	s.types = make([]sqltypes.Type, 0, len(cols)+1)
 	for _, c := range cols {
 		s.types = append(s.types, c.Type)
 	}
@@ -144,7 +145,8 @@ func (s *Scan) table(n *plan.TableScan) {
 	s.setTypes(n.Columns, n.Handle)
 	s.keys = tablecodec.NewDecoder(tablecodec.HandleColumns(keyTypes(n.KeyColumns)))
 	s.keyOut = make([]*colvec.Builder, len(n.KeyColumns))
-	var wanted []rowcodec.Wanted
+	wanted := make([]rowcodec.Wanted, 0, len(n.Columns))
+	s.rowOut = make([]*colvec.Builder, 0, len(n.Columns))
 	for i, c := range n.Columns {
 		k := find(n.KeyColumns, c.ID)
 		if k >= 0 && !tablecodec.Lossy(c.Type) {

@@ -48,9 +48,11 @@ func NewBuilder(t sqltypes.Type, rows int) *Builder {
 
 // NewBuilders makes a builder for each type.
 func NewBuilders(types []sqltypes.Type, rows int) []*Builder {
-	out := make([]*Builder, len(types))
+	all, out := make([]Builder, len(types)), make([]*Builder, len(types))
 	for i, t := range types {
-		out[i] = NewBuilder(t, rows)
+		all[i] = Builder{typ: t, kind: KindOf(t)}
+		all[i].Reserve(rows)
+		out[i] = &all[i]
 	}
 	return out
 }
@@ -96,10 +98,16 @@ func (b *Builder) start() {
 		b.width = float64(len(b.data)) / float64(b.n)
 	}
 	b.n, b.nulls, b.valid, b.over = 0, 0, nil, false
-	b.bits, b.i16, b.i32, b.i64, b.f32, b.f64, b.dec, b.iv, b.data = nil, nil, nil, nil, nil, nil, nil, nil, nil
-	if b.off != nil {
+	b.bits, b.i16, b.i32, b.i64, b.f32, b.f64, b.dec, b.iv, b.off, b.data = nil, nil, nil, nil, nil, nil, nil, nil, nil, nil
+}
+
+// appendEnd ends a byte string where the data ends. The first offset, of the
+// first value's begin, comes with that value, or with Reserve.
+func (b *Builder) appendEnd() {
+	if b.off == nil {
 		b.off = []int32{0}
 	}
+	b.off = append(b.off, int32(len(b.data)))
 }
 
 // Type is the column's type, Kind its layout, Len its values so far.
@@ -175,7 +183,7 @@ func (b *Builder) AppendNull() {
 	case Interval:
 		b.iv = append(b.iv, arrow.MonthDayNanoInterval{})
 	default:
-		b.off = append(b.off, int32(len(b.data)))
+		b.appendEnd()
 	}
 	b.n++
 	b.nulls++
@@ -250,7 +258,7 @@ func (b *Builder) AppendBytes(v []byte) {
 		b.over, v = true, nil
 	}
 	b.data = append(b.data, v...)
-	b.off = append(b.off, int32(len(b.data)))
+	b.appendEnd()
 	b.setValid()
 }
 
@@ -260,7 +268,7 @@ func (b *Builder) AppendString(v string) {
 		b.over, v = true, ""
 	}
 	b.data = append(b.data, v...)
-	b.off = append(b.off, int32(len(b.data)))
+	b.appendEnd()
 	b.setValid()
 }
 
@@ -274,7 +282,6 @@ func (b *Builder) Finish() (arrow.Array, error) {
 			"the values of one column of one batch exceed %d bytes", ColumnDataBytesMax)
 	}
 	var values []byte
-	var bufs []*memory.Buffer
 	switch b.kind {
 	case Bool:
 		values = b.bits
@@ -293,19 +300,38 @@ func (b *Builder) Finish() (arrow.Array, error) {
 	case Interval:
 		values = arrow.MonthDayNanoIntervalTraits.CastToBytes(b.iv)
 	default:
+		if b.off == nil {
+			b.off = []int32{0}
+		}
 		values = arrow.Int32Traits.CastToBytes(b.off)
 	}
-	var valid *memory.Buffer
+	c := &columnBuffers{}
 	if b.nulls > 0 {
-		valid = memory.NewBufferBytes(b.valid)
+		c.add(b.valid)
+	} else {
+		c.count++ // there is none
 	}
-	bufs = append(bufs, valid, memory.NewBufferBytes(values))
+	c.add(values)
 	if b.kind.IsBytes() {
-		bufs = append(bufs, memory.NewBufferBytes(b.data))
+		c.add(b.data)
 	}
-	out := array.MakeFromData(array.NewData(b.typ.Arrow(), b.n, bufs, nil, b.nulls, 0))
+	out := array.MakeFromData(array.NewData(b.typ.Arrow(), b.n, c.refs[:c.count:c.count], nil, b.nulls, 0))
 	b.start()
 	return out, nil
+}
+
+// columnBuffers are the buffers of one column, in one piece of memory: columns
+// of a point read have one value.
+type columnBuffers struct {
+	refs  [3]*memory.Buffer
+	bufs  [3]memory.Buffer
+	count int
+}
+
+func (c *columnBuffers) add(data []byte) {
+	c.bufs[c.count].Reset(data)
+	c.refs[c.count] = &c.bufs[c.count]
+	c.count++
 }
 
 // FinishAll finishes every builder.

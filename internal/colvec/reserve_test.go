@@ -35,3 +35,22 @@ func TestBuilderIsReused(t *testing.T) {
 		t.Errorf("the empty column is %v (%v)", a, err)
 	}
 }
+
+// TestAllocationsOfOneValue: the columns of a point read have one value each.
+func TestAllocationsOfOneValue(t *testing.T) {
+	types := []sqltypes.Type{sqltypes.Text, sqltypes.Text, sqltypes.Text, sqltypes.Text}
+	value := []byte("a value")
+	got := testing.AllocsPerRun(100, func() {
+		builders := NewBuilders(types, 1)
+		for _, b := range builders {
+			b.AppendBytes(value)
+		}
+		if _, err := FinishAll(builders); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// A column: offsets, bytes, buffers, Arrow's data and its array; 3 for all.
+	if most := float64(5*len(types) + 3); got > most {
+		t.Errorf("%d columns take %v allocations, %v are enough", len(types), got, most)
+	}
+}
