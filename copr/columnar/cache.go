@@ -30,7 +30,7 @@ const (
 	// BlockDirtyKeysMax drops a block; BlockDirtyKeysFew are those with which a
 	// scan that may build leaves it as it is.
 	BlockDirtyKeysMax = 2048
-	BlockDirtyKeysFew = 256
+	BlockDirtyKeysFew = 128
 	// WatchKeysMax is how many keys may change while a scan builds.
 	WatchKeysMax = 1 << 16
 	// RegionsMax and RegionTablesMax bound what is known of scans.

@@ -311,4 +311,3 @@ func (c *cluster) disturb(rng *rand.Rand) {
 	c.Heal()
 	time.Sleep(5 * time.Second)
 }
-

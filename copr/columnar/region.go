@@ -133,34 +133,29 @@ func (r *region) write(index uint64, data []byte) error {
 		if cf != kv.CFWrite {
 			continue // values come before their commit records, locks are read
 		}
-		if err := r.record(index, op, key, value); err != nil {
-			return err
-		}
+		r.record(index, op, key, value)
 	}
 }
 
-// record notes a change of a commit record.
-func (r *region) record(index uint64, op kv.Op, key, value []byte) error {
+// record notes a change of a commit record. What it cannot make out it leaves to
+// who reads it.
+func (r *region) record(index uint64, op kv.Op, key, value []byte) {
 	if op == kv.OpPut {
-		w, err := mvcc.ParseWrite(value)
-		if err != nil {
-			return err
-		}
-		if w.Type != mvcc.WritePut && w.Type != mvcc.WriteDelete {
-			return nil
+		if w, err := mvcc.ParseWrite(value); err == nil && w.Type != mvcc.WritePut && w.Type != mvcc.WriteDelete {
+			return
 		}
 	}
 	var err error
 	if r.keyBuf, _, err = codec.DecodeBytes(r.keyBuf[:0], key); err != nil {
-		return fmt.Errorf("commit record key %x: %w", key, err)
+		r.reset("malformed")
+		return
 	}
 	for _, t := range r.tables {
 		if bytes.HasPrefix(r.keyBuf, t.prefix) {
 			t.note(r.c, r.keyBuf, index)
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 // note marks a key dirty.

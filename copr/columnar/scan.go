@@ -254,6 +254,13 @@ func (s *Scan) slice() *expr.Batch {
 	if s.o.BatchRowsMax > 0 {
 		hi = min(hi, p.lo+s.o.BatchRowsMax)
 	}
+	limit := int64(s.o.BatchBytesMax)
+	if limit <= 0 {
+		limit = scan.BatchBytesMax
+	}
+	if p.b.bytes > limit { // by the mean size of a row
+		hi = min(hi, p.lo+max(1, int(limit*int64(p.b.rows)/p.b.bytes)))
+	}
 	out := &expr.Batch{N: hi - p.lo, Cols: s.cols(p.b)}
 	if p.lo > 0 || hi < p.b.rows {
 		for i, c := range out.Cols {

@@ -128,7 +128,7 @@ func readOnly(name, value string, report bool, text string) definition {
 
 var ownSettings = []definition{
 	{name: "copra.pushdown", kind: kindBool, value: "on", text: "Pushes filters, aggregates and top-N down to the coprocessors."},
-	{name: "copra.columnar", kind: kindBool, value: "off", text: "Lets coprocessors read the columnar cache."},
+	{name: "copra.columnar", kind: kindBool, value: "on", text: "Lets coprocessors read the columnar cache."},
 	{name: "copra.replica_read", kind: kindEnum, value: "leader", choices: []string{"leader", "follower", "stale"}, text: "Chooses the replicas that scans read from."},
 	{name: "copra.statement_memory", kind: kindInt, value: "0", max: math.MaxInt64, text: "Bytes of memory a statement's operators may keep, 0 for the node's default."},
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/copradb/copra/cmd/copra/cluster"
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/internal/config"
 )
 
@@ -21,6 +22,7 @@ func newPlayground(version string) *cobra.Command {
 		portOffset  int
 		splitSize   = config.Bytes(96 << 20)
 		cacheSize   = config.Bytes(cluster.PlaygroundCacheBytes())
+		columnsSize = config.Bytes(3 * columnar.BytesMax)
 		memoryLimit = config.Bytes(1 << 30)
 	)
 	cmd := &cobra.Command{
@@ -45,6 +47,7 @@ Logs go to <data-dir>/copra.log.`,
 				return fmt.Errorf("--port-offset %d: want 0 to 40000", portOffset)
 			}
 			o.RegionSplitBytes, o.CacheBytes, o.SQLMemoryBytes = int64(splitSize), int64(cacheSize), int64(memoryLimit)
+			o.Columnar.BytesMax = int64(columnsSize)
 			return runPlayground(cmd, &c, o, portOffset)
 		},
 	}
@@ -56,6 +59,7 @@ Logs go to <data-dir>/copra.log.`,
 	f.IntVar(&portOffset, "port-offset", 0, "added to every port, to run a second playground")
 	f.Var(&splitSize, "region-split-size", "a region larger than 1.5 times this splits into parts of this size")
 	f.Var(&cacheSize, "block-cache-size", "block cache of all stores together")
+	f.Var(&columnsSize, "columnar-cache-size", "columnar caches of all stores together")
 	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/copradb/copra/cmd/copra/cluster"
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/internal/config"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv"
@@ -21,6 +22,7 @@ func newTiKV(version string) *cobra.Command {
 		pdList       string
 		labels       string
 		cacheSize    config.Bytes
+		columnsSize  = config.Bytes(columnar.BytesMax)
 		splitSize    = config.Bytes(96 << 20)
 		snapshotRate = config.Bytes(transport.SnapshotBytesPerSecondDefault)
 		maxSize      config.Bytes
@@ -80,6 +82,7 @@ them hold three replicas of everything and survive the loss of one.
 			o.ReserveBytes, o.CapacityBytes = int64(reserve), uint64(capacity)
 			o.Raft.NoHibernation = !hibernate
 			o.Registerer = cluster.NewRegistry()
+			o.Columns = columnar.New(columnar.Options{BytesMax: int64(columnsSize), Registerer: o.Registerer})
 			cluster.TuneGC()
 			fatal := make(chan error, 1)
 			o.OnFatal = func(err error) {
@@ -114,6 +117,7 @@ them hold three replicas of everything and survive the loss of one.
 	f.StringVar(&o.AdvertiseAddr, "advertise-addr", "", "address told to others (default --addr)")
 	f.StringVar(&o.StatusAddr, "status-addr", "127.0.0.1:20180", "address of metrics, /config, /regions and profiles")
 	f.StringVar(&labels, "labels", "", "where this store is, as zone=z1,host=h1")
+	f.Var(&columnsSize, "columnar-cache-size", "columns of tables that are scanned")
 	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
 	f.Var(&capacity, "capacity", "what the store may use of the disk (default all of it)")
 	f.Var(&reserve, "reserve-space", "room on the disk that clients don't get (default 5 % of the capacity, at most 5GiB)")

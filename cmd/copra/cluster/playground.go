@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/copradb/copra/copr/client"
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/pd"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/sqlfront/kvclient"
@@ -40,6 +41,7 @@ type PlaygroundOptions struct {
 	RegionSplitBytes                int64
 	CacheBytes                      int64 // of all stores together
 	SQLMemoryBytes                  int64
+	Columnar                        columnar.Options // of each store; BytesMax is of all together
 	Logger                          *slog.Logger
 }
 
@@ -195,6 +197,9 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 				Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, registry), Gatherer: registry,
 				OnFatal: p.fatal,
 			}
+			columns := o.Columnar
+			columns.BytesMax, columns.Registerer = o.Columnar.BytesMax/int64(o.Stores), cfg.Registerer
+			cfg.Columns = columnar.New(columns)
 			stores[i], errs[i] = StartStore(ctx, cfg, locals)
 		}()
 	}

@@ -32,7 +32,7 @@ type Store struct {
 // TiKV's on its port. locals, if not nil, learn of it.
 func StartStore(ctx context.Context, cfg tikv.Config, locals *Locals) (*Store, error) {
 	s := &Store{locals: locals}
-	if cfg.Columns == nil {
+	if cfg.Columns == nil { // with the usual limits
 		cfg.Columns = columnar.New(columnar.Options{Registerer: cfg.Registerer})
 	}
 	cfg.ExtraServices = func(g *grpc.Server, n *tikv.Node) {
