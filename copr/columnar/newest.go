@@ -26,7 +26,7 @@ type newest struct {
 	inGroup      bool
 	ended        bool
 	cur, key     []byte
-	value, seek  []byte
+	seek         []byte
 	steps        int
 
 	// Since the last reset: the highest commit timestamp of what was yielded or

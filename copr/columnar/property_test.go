@@ -3,7 +3,6 @@ package columnar_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -364,5 +363,5 @@ func TestColumnsAreRows(t *testing.T) {
 	if served == 0 {
 		t.Error("columns never served a row")
 	}
-	t.Log(fmt.Sprintf("%d rows came from columns", served))
+	t.Logf("%d rows came from columns", served)
 }
