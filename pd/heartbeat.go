@@ -82,6 +82,7 @@ func (p *service) RegionHeartbeat(stream pdpb.PD_RegionHeartbeatServer) error {
 	if err != nil {
 		return rpcError(err)
 	}
+	markStore(stream.Context())
 	q := make(chan *pdpb.RegionHeartbeatResponse, streamQueueMax)
 	received := make(chan error, 1)
 	// It ends when the handler returns: that ends the stream's Recv.

@@ -34,6 +34,7 @@ import (
 // of GC, which no raw client does, on the connection on which it asks for
 // regions; and it asks only for keys that are encodings. A connection that has
 // taken a timestamp and never asked for anything else is a transactional client's.
+// Stores, who ask for regions that they have lost touch with, see all of them.
 // Calls that another member has passed on come from many clients and get regions
 // as they are.
 
@@ -42,6 +43,7 @@ type connState struct {
 	credentials.CommonAuthInfo
 	transactional atomic.Bool // timestamps or the GC state were asked for
 	raw           atomic.Bool // regions of keys that are no encodings were asked for
+	store         atomic.Bool // regions are reported: a store, which takes timestamps, too
 }
 
 // AuthType implements credentials.AuthInfo.
@@ -89,6 +91,13 @@ func markTransactional(ctx context.Context) {
 	}
 }
 
+// markStore remembers that a store makes this call: its regions are what they are.
+func markStore(ctx context.Context) {
+	if c := connOf(ctx); c != nil {
+		c.store.Store(true)
+	}
+}
+
 // regionView is the regions as one client sees them.
 type regionView struct {
 	rs   *core.Regions
@@ -108,7 +117,7 @@ func (v regionView) encoded(keys ...[]byte) bool {
 			v.conn.raw.Store(true)
 		}
 	}
-	return v.conn.transactional.Load() && !v.conn.raw.Load()
+	return v.conn.transactional.Load() && !v.conn.raw.Load() && !v.conn.store.Load()
 }
 
 func (v regionView) byKey(key []byte) *core.Region {

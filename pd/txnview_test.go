@@ -87,3 +87,41 @@ func TestTxnView(t *testing.T) {
 	expect("a raw key", show(mixed.byKey([]byte("usertable:4"))), "4[usertable:3 usertable:6)")
 	expect("from then on", show(mixed.scan(nil, nil, 0)...), truth)
 }
+
+// TestStoresSeePockets: a store takes timestamps, but asks PD for its regions
+// inside of pockets, too (raftstore/validate.go).
+func TestStoresSeePockets(t *testing.T) {
+	s := startPD(t, nil)
+	c := bootstrap(t, s, 1)
+	inside := firstRegion()
+	inside.Id, inside.StartKey, inside.EndKey, inside.RegionEpoch.Version = 20, []byte("usertable:3"), []byte("usertable:6"), 2
+	inside.Peers[0].Id = 21
+	found := func(c pdpb.PDClient) bool {
+		resp, err := c.GetRegionByID(testContext(t), &pdpb.GetRegionByIDRequest{Header: header(s), RegionId: inside.Id})
+		return err == nil && resp.GetRegion() != nil
+	}
+	timestamp := func(c pdpb.PDClient) {
+		t.Helper()
+		stream, err := c.Tso(testContext(t))
+		if err == nil {
+			err = stream.Send(&pdpb.TsoRequest{Header: header(s), Count: 1})
+		}
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	openStream(t, s, c).report(inside, inside.Peers[0])
+	until(t, "PD knows the region", func() bool { return found(c) })
+	timestamp(c)
+	if !found(c) {
+		t.Error("hidden from the store that reports it")
+	}
+	client := pdpb.NewPDClient(rpc(t, s))
+	timestamp(client)
+	if found(client) {
+		t.Error("shown to a transactional client")
+	}
+}

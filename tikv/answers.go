@@ -1,7 +1,9 @@
 package tikv
 
 import (
+	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/copradb/copra/internal/grpcbuf"
 	"google.golang.org/grpc/mem"
@@ -22,19 +24,41 @@ const (
 	answerBufferBytesMin = 64 << 10
 )
 
+// answerCollectPause is how often garbage is collected, at most, to see which of
+// the answers that use the budget up are still there.
+const answerCollectPause = 5 * time.Second
+
 // answerBudget counts the bytes of answers.
 type answerBudget struct {
-	used atomic.Int64
-	max  int64
+	used      atomic.Int64
+	max       int64
+	collected atomic.Int64 // when garbage was collected last, in Unix nanoseconds
 }
 
 // full reports whether there is no room for further answers.
-func (b *answerBudget) full() bool { return b.used.Load() >= b.max }
+func (b *answerBudget) full() bool {
+	if b.used.Load() < b.max {
+		return false
+	}
+	b.collect()
+	return true
+}
+
+// collect looks for answers that nobody will send any more: gRPC doesn't give
+// back what it had not written yet when a connection broke. Such a message counts
+// until the garbage collector has found it.
+func (b *answerBudget) collect() {
+	now, last := time.Now().UnixNano(), b.collected.Load()
+	if now-last >= int64(answerCollectPause) && b.collected.CompareAndSwap(last, now) {
+		go runtime.GC()
+	}
+}
 
 // Take implements answers.Budget. One answer alone may be of any size.
 func (b *answerBudget) Take(n, own int64) bool {
 	if total := b.used.Add(n); total > b.max && total > own+n {
 		b.used.Add(-n)
+		b.collect()
 		return false
 	}
 	return true
@@ -52,21 +76,40 @@ func (b *answerBudget) buffer(data *[]byte) mem.Buffer {
 	if b == nil || len(*data) < answerBufferBytesMin {
 		return mem.NewBuffer(data, grpcbuf.Pool)
 	}
-	n := int64(len(*data))
+	return mem.NewBuffer(data, b.counted(grpcbuf.Pool, int64(len(*data))))
+}
+
+// counted counts n bytes until a buffer is given back to the pool that it
+// returns, or is garbage.
+func (b *answerBudget) counted(pool mem.BufferPool, n int64) mem.BufferPool {
 	b.hold(n)
-	return mem.NewBuffer(data, countingPool{grpcbuf.Pool, b, n})
+	p := &countingPool{pool, &heldAnswer{b: b, n: n}}
+	runtime.AddCleanup(p, (*heldAnswer).release, p.held)
+	return p
+}
+
+// heldAnswer is what one encoded message counts for.
+type heldAnswer struct {
+	b    *answerBudget
+	n    int64
+	done atomic.Bool
+}
+
+func (h *heldAnswer) release() {
+	if h.done.CompareAndSwap(false, true) {
+		h.b.Release(h.n)
+	}
 }
 
 // countingPool hears when a buffer is no longer used.
 type countingPool struct {
 	mem.BufferPool
-	b *answerBudget
-	n int64
+	held *heldAnswer
 }
 
 // Put implements mem.BufferPool.
-func (p countingPool) Put(data *[]byte) {
-	p.b.Release(p.n)
+func (p *countingPool) Put(data *[]byte) {
+	p.held.release()
 	p.BufferPool.Put(data)
 }
 

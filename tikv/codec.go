@@ -34,7 +34,10 @@ type gogoMessage interface {
 // Marshal implements encoding.CodecV2.
 func (c serverCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if m, ok := v.(*frame); ok {
-		return mem.BufferSlice{mem.SliceBuffer(m.data)}, nil
+		if c.answers == nil || len(m.data) < answerBufferBytesMin {
+			return mem.BufferSlice{mem.SliceBuffer(m.data)}, nil
+		}
+		return mem.BufferSlice{mem.NewBuffer(&m.data, c.answers.counted(mem.NopBufferPool{}, int64(len(m.data))))}, nil
 	}
 	if m, ok := v.(gogoMessage); ok {
 		buf := grpcbuf.Pool.Get(m.Size())

@@ -35,6 +35,14 @@ func busyWith(e *errorpb.Error, reason string) bool {
 	return b != nil && strings.Contains(b.Reason, reason) && b.BackoffMs > 0 && b.EstimatedWaitMs > 0
 }
 
+// answersGone waits until no answer counts any more, if need be until the garbage
+// collector has found what gRPC has forgotten.
+func (f *fixture) answersGone() {
+	for f.inFlight.answers.used.Load() != 0 {
+		runtime.GC()
+	}
+}
+
 // TestHazard16_AnswersInFlight: answers that nobody reads use the budget up;
 // reads are refused then, writes and ends of transactions are not, and when the
 // answers are gone all is as before.
@@ -52,23 +60,19 @@ func TestHazard16_AnswersInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	scan := &kvrpcpb.RawScanRequest{Context: v1(), Limit: 4}
-	for id := range uint64(20) {
+	var resp *kvrpcpb.RawScanResponse
+	for id := uint64(0); !busyWith(resp.GetRegionError(), "answers"); id++ { // until those of the stream have used the budget up
 		if err := stream.Send(&tikvpb.BatchCommandsRequest{RequestIds: []uint64{id}, Requests: []*batchRequest{
 			{Cmd: &tikvpb.BatchCommandsRequest_Request_RawScan{RawScan: scan}}}}); err != nil {
 			t.Fatal(err)
 		}
-	}
-	var resp *kvrpcpb.RawScanResponse
-	for !busyWith(resp.GetRegionError(), "answers") { // until theirs have used the budget up
 		if resp, err = f.client.RawScan(bg, scan, large); err != nil {
 			t.Fatal(resp, err)
 		}
 	}
 	f.rawPut("still", []byte("written"))
 	cancel()
-	for f.inFlight.answers.used.Load() != 0 {
-		runtime.Gosched()
-	}
+	f.answersGone()
 	if resp, err = f.client.RawScan(bg, scan, large); err != nil || len(resp.Kvs) != 4 {
 		t.Fatal(len(resp.GetKvs()), resp.GetRegionError(), err)
 	}
@@ -78,9 +82,7 @@ func TestHazard16_AnswersInFlight(t *testing.T) {
 	if resp, err = f.client.RawScan(bg, scan, large); err != nil || len(resp.Kvs) != pairs {
 		t.Fatal(len(resp.GetKvs()), resp.GetRegionError(), err)
 	}
-	for f.inFlight.answers.used.Load() != 0 {
-		runtime.Gosched()
-	}
+	f.answersGone()
 	f.inFlight.answers.hold(1 << 20)
 	if resp, err = f.client.RawScan(bg, scan, large); err != nil || !busyWith(resp.RegionError, "answers") {
 		t.Fatal(len(resp.GetKvs()), resp.GetRegionError(), err)

@@ -57,6 +57,7 @@ type fixture struct {
 	*Service
 	eng    *oneregion.Engine
 	splits *splitRecorder
+	addr   string
 	client tikvpb.TikvClient
 	ts     uint64
 }
@@ -106,7 +107,7 @@ func newFixture(t *testing.T) *fixture {
 		}
 		store.Close()
 	})
-	return &fixture{T: t, Service: s, eng: eng, splits: splits, client: tikvpb.NewTikvClient(cc), ts: 100 << 18}
+	return &fixture{T: t, Service: s, eng: eng, splits: splits, client: tikvpb.NewTikvClient(cc), addr: l.Addr().String(), ts: 100 << 18}
 }
 
 var bg = context.Background()

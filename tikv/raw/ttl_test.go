@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,21 +120,20 @@ func TestTTLSweepRuns(t *testing.T) {
 		t.Fatal("too short an interval was taken")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		sweeps := 0
-		c, err := NewTTLChecker(TTLOptions{PollInterval: 12 * time.Hour, Regions: func() []LedRegion { sweeps++; return nil }})
+		var sweeps atomic.Int64
+		c, err := NewTTLChecker(TTLOptions{PollInterval: 12 * time.Hour, Regions: func() []LedRegion { sweeps.Add(1); return nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.Start()
-		for hours, want := range map[int]int{1: 1} {
-			time.Sleep(time.Duration(hours)*time.Hour + time.Second)
-			if synctest.Wait(); sweeps != want {
-				t.Fatalf("after %d h: %d sweeps", hours, sweeps)
+		for _, step := range []struct {
+			hours time.Duration
+			want  int64
+		}{{1, 1}, {24, 3}} {
+			time.Sleep(step.hours*time.Hour + time.Second)
+			if synctest.Wait(); sweeps.Load() != step.want {
+				t.Fatalf("%d h later: %d sweeps", step.hours, sweeps.Load())
 			}
-		}
-		time.Sleep(24 * time.Hour)
-		if synctest.Wait(); sweeps != 3 {
-			t.Fatalf("%d sweeps", sweeps)
 		}
 		c.Close()
 	})
