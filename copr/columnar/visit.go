@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/copradb/copra/copr/plan"
@@ -76,45 +77,64 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		v.c.m.scans.WithLabelValues("unusual").Inc()
 		return nil, nil
 	}
-	locked, ok, err := lockedKeys(src, ranges)
-	if err != nil {
+	s := &Scan{v: v, ctx: ctx, node: n, src: src, o: o, index: src.Snapshot().AppliedIndex(), wanted: idsOf(n.Columns)}
+	s.whole = covers(ranges, whole)
+	ranges = clip(ranges, whole)
+	if v.nothing() { // to read or to build: it may only be counted
+		if !s.whole {
+			v.c.m.scans.WithLabelValues("rows").Inc()
+			return nil, nil
+		}
+		if _, ok := v.look(s, nil); !ok {
+			v.c.m.scans.WithLabelValues("version").Inc()
+			return nil, nil
+		}
+		s.plan(ranges, nil)
+		return s, nil
+	}
+	var err error
+	if s.locked, ok, err = lockedKeys(src, ranges); err != nil {
 		return nil, err
 	}
 	if !ok {
 		v.c.m.scans.WithLabelValues("locks").Inc()
 		return nil, nil
 	}
-	index := src.Snapshot().AppliedIndex()
-	if !v.r.waitFed(ctx, index) {
+	if !v.r.waitFed(ctx, s.index) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		v.c.m.scans.WithLabelValues("behind").Inc()
 		return nil, nil
 	}
-	s := &Scan{v: v, ctx: ctx, node: n, src: src, o: o, locked: locked, index: index, wanted: idsOf(n.Columns)}
-	s.whole = covers(ranges, whole)
-	views, wanted, ok := v.look(s, src)
+	views, ok := v.look(s, ranges)
 	if !ok {
 		v.c.m.scans.WithLabelValues("version").Inc()
 		return nil, nil
 	}
-	s.columns = wanted
-	s.plan(clip(ranges, whole), views)
+	s.plan(ranges, views)
 	if v.watch != nil && !slices.ContainsFunc(s.rest, func(g segment) bool { return g.how == byBuilding }) {
 		v.Close()
 	}
 	return s, nil
 }
 
-// look takes the slots as they are, and the columns to build.
-func (v *Visit) look(s *Scan, src Source) (views []view, build []plan.Column, ok bool) {
+// nothing reports whether there are no blocks, and the scan is not to make any.
+func (v *Visit) nothing() bool {
+	v.r.mu.Lock()
+	defer v.r.mu.Unlock()
+	return v.watch == nil && len(v.t.slots) == 0
+}
+
+// look takes the slots that meet the ranges, which may be none, as they are, and
+// the columns to build.
+func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 	r, t := v.r, v.t
-	version := src.Snapshot().Region().GetRegionEpoch().GetVersion()
+	version := s.src.Snapshot().Region().GetRegionEpoch().GetVersion()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if version < r.version || r.dead {
-		return nil, nil, false
+		return nil, false
 	}
 	if version > r.version {
 		r.reset("version")
@@ -134,17 +154,24 @@ func (v *Visit) look(s *Scan, src Source) (views []view, build []plan.Column, ok
 		if now.Sub(u.at) > ColumnKeepMax {
 			delete(t.columns, id)
 		} else {
-			build = append(build, u.column)
+			s.columns = append(s.columns, u.column)
 		}
 	}
-	views = make([]view, len(t.slots))
-	for i, sl := range t.slots {
-		views[i] = view{
+	if len(ranges) == 0 {
+		return nil, true
+	}
+	first, last := ranges[0].Start, ranges[len(ranges)-1].End
+	from := sort.Search(len(t.slots), func(i int) bool { return bytes.Compare(t.slots[i].upper, first) > 0 })
+	for _, sl := range t.slots[from:] {
+		if bytes.Compare(sl.lower, last) >= 0 {
+			break
+		}
+		views = append(views, view{
 			block: sl.block, dirty: sl.list[:len(sl.list):len(sl.list)],
-			plain: sl.index <= s.index && sl.maxTS <= src.TS(), cols: sl.has(s.wanted),
-		}
+			plain: sl.index <= s.index && sl.maxTS <= s.src.TS(), cols: sl.has(s.wanted),
+		})
 	}
-	return views, build, true
+	return views, true
 }
 
 // install puts a block into its place. It reports whether the scan may go on
