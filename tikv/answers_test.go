@@ -1,12 +1,17 @@
 package tikv
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/copradb/copra/internal/slowlog"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
 	"google.golang.org/grpc"
@@ -84,4 +89,91 @@ func TestHazard16_AnswersOfCutConnections(t *testing.T) {
 			t.Fatal(resp.RegionError)
 		}
 	}
+}
+
+// TestHazard16_StreamThatIsNotRead: a client that does not read its answers holds
+// up nobody else.
+func TestHazard16_StreamThatIsNotRead(t *testing.T) {
+	f := newFixture(t)
+	f.rawPut("a", make([]byte, 70<<10))
+	f.batchSlots = make(chan struct{}, 64)
+	client, _ := f.cutClient()
+	stuck, err := client.BatchCommands(bg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := range uint64(1000) {
+		if err := stuck.Send(&tikvpb.BatchCommandsRequest{RequestIds: []uint64{id}, Requests: []*batchRequest{
+			{Cmd: &tikvpb.BatchCommandsRequest_Request_RawGet{RawGet: &kvrpcpb.RawGetRequest{Context: v1(), Key: []byte("a")}}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for len(f.batchSlots) < cap(f.batchSlots)/batchStreamShare {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithTimeout(bg, 30*time.Second)
+	defer cancel()
+	other, err := f.client.BatchCommands(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := range uint64(1000) { // the stuck stream goes on taking what it can
+		if err := other.Send(&tikvpb.BatchCommandsRequest{RequestIds: []uint64{id}, Requests: []*batchRequest{
+			{Cmd: &tikvpb.BatchCommandsRequest_Request_Empty{Empty: &tikvpb.BatchCommandsEmptyRequest{}}}}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Recv(); err != nil {
+			t.Fatalf("request %d: %v", id, err)
+		}
+	}
+}
+
+func TestSettingsAreNotNull(t *testing.T) {
+	n := &Node{slow: slowlog.New(slog.New(slog.DiscardHandler), time.Second)}
+	n.slow.SetRedact(true)
+	for _, name := range []string{"slow-log-threshold", "security.redact-info-log"} {
+		if set, err := n.setting(name, []byte("null")); err == nil {
+			set()
+			t.Errorf("%s took null; redacted: %t", name, n.slow.Redact())
+		}
+	}
+}
+
+// TestSlowLinesAreBounded: what clients say of themselves is cut off, and a
+// redacted line has no keys in its error.
+func TestSlowLinesAreBounded(t *testing.T) {
+	f := newFixture(t)
+	var lines syncBuffer
+	f.slow = slowlog.New(slog.New(slog.NewTextHandler(&lines, nil)), 0)
+	f.slow.SetRedact(true)
+	rc := v1()
+	rc.RequestSource = strings.Repeat("s", 1<<20)
+	if _, err := f.client.RawBatchGet(bg, &kvrpcpb.RawBatchGetRequest{Context: rc, Keys: [][]byte{[]byte("r\x00secret")}}); err == nil {
+		t.Fatal("V2's key was read")
+	}
+	got := lines.String()
+	if !strings.Contains(got, "slow request") || !strings.Contains(got, "err=InvalidArgument") {
+		t.Error(got[:min(len(got), 500)])
+	}
+	if len(got) > 2000 || strings.Contains(got, "736563726574") {
+		t.Errorf("a line of %d bytes", len(got))
+	}
+}
+
+// syncBuffer is a buffer for two goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
 }

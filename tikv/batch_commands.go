@@ -20,6 +20,9 @@ const (
 	// answers that the client does not read, at a time; further ones wait in the
 	// transport. requestCountMax comes first where clients read their answers.
 	batchRequestsMax = 2 * requestCountMax
+	// One stream has 1/batchStreamShare of them at most, so that a client that does
+	// not read its answers waits alone.
+	batchStreamShare = 8
 	// batchIdleMax goroutines of a stream wait for its next requests.
 	batchIdleMax = 32
 	// batchResponsesMax answers go into one message.
@@ -44,13 +47,14 @@ func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 		sent <- s.sendAnswers(stream, answers)
 		cancel() // nobody reads answers any more
 	}()
+	slots := batchSlots{s.batchSlots, make(chan struct{}, max(cap(s.batchSlots)/batchStreamShare, 1))}
 	w := &batchWorkers{jobs: make(chan batchJob), serve: func(j batchJob) {
-		defer func() { <-s.batchSlots }()
+		defer slots.release()
 		t := tracker.BeginQueued(ctx, j.received)
 		defer t.Free()
 		s.answer(t.Context(), j.id, j.req, answers)
 	}}
-	err := s.receiveBatches(ctx, stream, w)
+	err := s.receiveBatches(ctx, stream, slots, w)
 	if err != nil {
 		cancel()
 	}
@@ -67,9 +71,28 @@ func (s *Service) BatchCommands(stream tikvpb.Tikv_BatchCommandsServer) error {
 	return err
 }
 
+// batchSlots are the places for requests: those of all streams, and of one.
+type batchSlots struct{ all, own chan struct{} }
+
+func (b batchSlots) acquire(ctx context.Context) error {
+	for _, c := range [...]chan struct{}{b.own, b.all} {
+		select {
+		case c <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err() // the stream is over, and its own places with it
+		}
+	}
+	return nil
+}
+
+func (b batchSlots) release() {
+	<-b.all
+	<-b.own
+}
+
 // receiveBatches serves every request on a goroutine of its own until the
 // stream ends.
-func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCommandsServer, w *batchWorkers) error {
+func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCommandsServer, slots batchSlots, w *batchWorkers) error {
 	for {
 		batch, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -85,10 +108,8 @@ func (s *Service) receiveBatches(ctx context.Context, stream tikvpb.Tikv_BatchCo
 		}
 		s.metrics.batchSize.Observe(float64(len(requests)))
 		for i, req := range requests {
-			select {
-			case s.batchSlots <- struct{}{}:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := slots.acquire(ctx); err != nil {
+				return err
 			}
 			w.start(batchJob{ids[i], req, received})
 		}

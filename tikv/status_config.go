@@ -41,6 +41,9 @@ func (n *Node) changeConfig(w http.ResponseWriter, r *http.Request) {
 
 // setting checks one value and returns what sets it.
 func (n *Node) setting(name string, v json.RawMessage) (func(), error) {
+	if string(v) == "null" { // which json takes for false
+		return nil, fmt.Errorf("%s: null is no value", name)
+	}
 	switch name {
 	case "slow-log-threshold":
 		var s string

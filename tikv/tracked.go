@@ -10,6 +10,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 // tracked ends a request's tracker: its stages go into the metrics, into the
@@ -75,16 +76,21 @@ func (s *Service) logSlow(t *tracker.Tracker, took time.Duration, method string,
 	attrs = append(attrs, t.Attrs()...)
 	attrs = append(attrs, slog.String("client", clientOf(t.Context())))
 	if src := rc.GetRequestSource(); src != "" {
-		attrs = append(attrs, slog.String("source", src))
+		attrs = append(attrs, slog.String("source", slowlog.Text(src)))
 	}
 	if tag := rc.GetResourceGroupTag(); len(tag) > 0 {
 		attrs = append(attrs, slog.String("tag", s.slow.Key(tag)))
 	}
 	if g := rc.GetResourceControlContext().GetResourceGroupName(); g != "" {
-		attrs = append(attrs, slog.String("resource_group", g))
+		attrs = append(attrs, slog.String("resource_group", slowlog.Text(g)))
 	}
 	if err != nil {
-		attrs = append(attrs, slog.Any("err", err))
+		err = toStatus(method, err)
+		text := slowlog.Text(err.Error())
+		if s.slow.Redact() { // it may name keys
+			text = status.Code(err).String()
+		}
+		attrs = append(attrs, slog.String("err", text))
 	}
 	s.slow.Write("slow request", attrs...)
 }

@@ -17,6 +17,9 @@ const LinesPerSecondMax = 20
 // keyBytesMax is how much of a key is shown.
 const keyBytesMax = 64
 
+// textBytesMax is how much of a client's words is shown.
+const textBytesMax = 256
+
 // Log decides what is slow, and logs it. Safe for concurrent use.
 type Log struct {
 	log       *slog.Logger
@@ -97,6 +100,14 @@ func (l *Log) Key(key []byte) string {
 		return strings.ToUpper(hex.EncodeToString(key[:keyBytesMax])) + "..."
 	}
 	return strings.ToUpper(hex.EncodeToString(key))
+}
+
+// Text is what a client says of itself, cut off when it is long.
+func Text(s string) string {
+	if len(s) > textBytesMax {
+		return s[:textBytesMax] + "..."
+	}
+	return s
 }
 
 // Millis is d in milliseconds, with three digits behind the point.

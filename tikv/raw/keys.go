@@ -59,17 +59,18 @@ func inReserved(key []byte) bool { return bytes.HasPrefix(key, reservedStart) }
 type segment struct{ start, end []byte }
 
 // segments returns the parts of the request's range [start, end) that the API
-// version may see, in ascending order. An empty end is unbounded.
+// version may see, in ascending order. An empty end is unbounded; in V2 it is the
+// end of start's keyspace.
 func (c codecOf) segments(start, end []byte) ([]segment, error) {
 	if c.v2 {
 		if len(start) < v2PrefixBytes || !inReserved(start) {
 			return nil, fmt.Errorf("raw range [%x, %x) of API V2 must begin with 'r' and the 3 bytes of a keyspace id below 65536", start, end)
 		}
-		s := segment{start: codec.EncodeBytes(nil, start), end: reservedEnd}
-		if len(end) > 0 {
-			s.end = minEnd(codec.EncodeBytes(nil, end), reservedEnd)
+		if len(end) == 0 {
+			id := binary.BigEndian.Uint32(start)
+			end = binary.BigEndian.AppendUint32(nil, id+1) // 'r' is not carried into
 		}
-		return nonEmpty(s), nil
+		return nonEmpty(segment{codec.EncodeBytes(nil, start), minEnd(codec.EncodeBytes(nil, end), reservedEnd)}), nil
 	}
 	return append(nonEmpty(segment{start, minEnd(end, reservedStart)}),
 		nonEmpty(segment{maxStart(start, reservedEnd), end})...), nil

@@ -404,3 +404,41 @@ func TestHazard23_RawWriteOutcomes(t *testing.T) {
 	f.eng.Fail(nil)
 	put() // the latch was released
 }
+
+// TestManyRanges: a request of many small ranges, or keys, ends with its client,
+// and at its deadline.
+func TestManyRanges(t *testing.T) {
+	f := newFixture(t)
+	gone, cancel := context.WithCancel(bg)
+	cancel()
+	snap, err := f.snapshot(bg, v1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snap.Close()
+	none := func(_, _ []byte) (bool, error) { return true, nil }
+	if err := f.each(gone, snap, scan{codec: keyCodec(v1)}, none); !errors.Is(err, context.Canceled) {
+		t.Errorf("the client has gone: %v", err)
+	}
+	passed := deadline(time.Now().Add(-time.Second))
+	if err := f.each(bg, snap, scan{codec: keyCodec(v1), until: passed}, none); kv.AsRegionError(err).GetServerIsBusy() == nil {
+		t.Errorf("its deadline has passed: %v", err)
+	}
+}
+
+// TestV2StaysInItsKeyspace: a range without an end ends with its keyspace.
+func TestV2StaysInItsKeyspace(t *testing.T) {
+	f := newFixture(t)
+	one, two, last := "r\x00\x00\x01", "r\x00\x00\x02", "r\x00\xff\xff"
+	for _, k := range []string{one + "a", two + "a", last + "a"} {
+		f.put(v2, k, "v", 0)
+	}
+	f.expect("scan", f.scan(&kvrpcpb.RawScanRequest{Context: v2, StartKey: []byte(one), Limit: 10}), fmt.Sprintf("%q=v", one+"a"))
+	f.expect("scan", f.scan(&kvrpcpb.RawScanRequest{Context: v2, StartKey: []byte(last), Limit: 10}), fmt.Sprintf("%q=v", last+"a"))
+	resp, err := f.RawDeleteRange(bg, &kvrpcpb.RawDeleteRangeRequest{Context: v2, StartKey: []byte(one)})
+	if err != nil || resp.Error != "" || resp.RegionError != nil {
+		t.Fatal(resp, err)
+	}
+	f.expect("deleted", f.get(v2, one+"a"), "-")
+	f.expect("another keyspace", f.get(v2, two+"a"), "v")
+}

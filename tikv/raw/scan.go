@@ -26,6 +26,10 @@ type scan struct {
 // each calls fn for the live pairs of the scan, in its order, until fn returns
 // false or fails. The slices are valid during the call.
 func (s *Service) each(ctx context.Context, snap kv.Snapshot, sc scan, fn func(stored, value []byte) (bool, error)) error {
+	// A request may have any number of ranges with next to nothing in them.
+	if err := errors.Join(ctx.Err(), sc.until.check()); err != nil {
+		return err
+	}
 	lower, upper := sc.start, sc.end
 	if sc.reverse {
 		lower, upper = sc.end, sc.start

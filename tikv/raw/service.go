@@ -175,8 +175,9 @@ func (s *Service) batchGet(ctx context.Context, req *kvrpcpb.RawBatchGetRequest)
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	size := s.meter()
 	defer size.Release()
+	until := s.deadline(req.GetContext())
 	for _, key := range req.GetKeys() {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), until.check()); err != nil {
 			return nil, err
 		}
 		stored, err := c.stored(key)
