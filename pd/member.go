@@ -28,7 +28,7 @@ func (s *Server) watchEtcd(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	if s.etcd.Server.Cluster().Member(s.etcd.Server.MemberID()) != nil {
+	if !s.told.Load() && s.etcd.Server.Cluster().Member(s.etcd.Server.MemberID()) != nil {
 		s.fail(errors.New("pd: etcd stopped by itself; its log says why"))
 		return
 	}

@@ -57,7 +57,8 @@ type Server struct {
 	// before.
 	ready chan struct{}
 
-	failed   chan error // why etcd ended by itself
+	failed   chan error  // why etcd ended by itself
+	told     atomic.Bool // by another member, that this one was removed
 	stopping atomic.Bool
 	stopOnce sync.Once
 	cancel   context.CancelFunc

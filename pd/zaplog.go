@@ -26,9 +26,17 @@ var harmless = []string{
 	"failed to update storage version",
 }
 
-// etcdLogLevel lowers what is harmless, and everything while the member stops:
+// removedMessage is what etcd says, and only then, when it stops because another
+// member has told it that it was removed. Its own list may still have it: that
+// comes from the log, of which it gets no more.
+const removedMessage = "data-dir used by this member must be removed"
+
+// etcdLogLevel notices that, lowers what is harmless, and everything while the member stops:
 // etcd calls each closed listener and stream an error then.
 func (s *Server) etcdLogLevel(e zapcore.Entry) slog.Level {
+	if e.Message == removedMessage {
+		s.told.Store(true)
+	}
 	if s.stopping.Load() {
 		return slog.LevelDebug
 	}

@@ -59,6 +59,9 @@ func (f *Fence) Txn(ctx context.Context, ops ...clientv3.Op) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("pd: write to etcd: %w", err)
 	}
+	if f.term.Err() != nil {
+		return ErrNotLeader // nothing was sent
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(f.term, cancel)()

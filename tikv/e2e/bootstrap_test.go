@@ -39,7 +39,7 @@ func (c *cluster) abandoned(told bool) (tikv.Config, uint64) {
 	if told {
 		c.must(pd.Bootstrap(c.ctx, &metapb.Store{Id: ids[0], Address: "127.0.0.1:1", Version: tikv.Version}, region))
 	}
-	return tikv.Config{DataDir: dir, Addr: "127.0.0.1:0", PDEndpoints: []string{c.pdURL}, Logger: logger(c.t)}, ids[1]
+	return tikv.Config{DataDir: dir, Addr: "127.0.0.1:0", PDEndpoints: []string{c.pdURL}, ReserveBytes: -1, Logger: logger(c.t)}, ids[1]
 }
 
 // TestBootstrapAfterCrash restarts a store that crashed while it claimed the

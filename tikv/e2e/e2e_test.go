@@ -67,7 +67,7 @@ func start(t testing.TB, stores int, change func(*tikv.Config)) *cluster {
 	for i := range stores {
 		c.cfgs[i] = tikv.Config{
 			DataDir: t.TempDir(), Addr: "127.0.0.1:0", StatusAddr: "127.0.0.1:0", PDEndpoints: []string{c.pdURL},
-			CacheBytes: 8 << 20, MemTableBytes: 4 << 20, StoreHeartbeatInterval: 200 * time.Millisecond,
+			CacheBytes: 8 << 20, MemTableBytes: 4 << 20, ReserveBytes: -1, StoreHeartbeatInterval: 200 * time.Millisecond,
 			Raft:   raftstore.Config{TickInterval: 20 * time.Millisecond, RegionHeartbeatInterval: 200 * time.Millisecond, SplitCheckInterval: 200 * time.Millisecond},
 			Logger: logger(t).With("node", i),
 		}

@@ -173,7 +173,7 @@ func (r *mvccReply) table(w io.Writer) error {
 			fmt.Fprintf(t, "value\tstart_ts %s\t%s\n", exactTS(v.StartTS), valueText(v.Value))
 		}
 		if r.Shown == nil && r.Raw == nil && len(r.Writes)+len(r.Values) == 0 {
-			fmt.Fprintln(t, "nothing is stored")
+			fmt.Fprintln(t, "nothing is stored\t(--raw shows what raw clients have stored, without it what transactions have)")
 		}
 	})
 }

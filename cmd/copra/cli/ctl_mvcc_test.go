@@ -34,7 +34,7 @@ func newMvccStore(t *testing.T) *mvccStore {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Stop)
-	n, err := cluster.StartStore(ctx, tikv.Config{DataDir: t.TempDir(), Addr: "127.0.0.1:0", PDEndpoints: []string{p.ClientURL()}, CacheBytes: 8 << 20, MemTableBytes: 4 << 20}, nil)
+	n, err := cluster.StartStore(ctx, tikv.Config{DataDir: t.TempDir(), Addr: "127.0.0.1:0", PDEndpoints: []string{p.ClientURL()}, CacheBytes: 8 << 20, MemTableBytes: 4 << 20, ReserveBytes: -1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

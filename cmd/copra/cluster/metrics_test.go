@@ -70,7 +70,7 @@ func TestMetricNames(t *testing.T) {
 	defer p.Stop()
 	rec := &recorder{Registry: prometheus.NewRegistry(), names: map[string]bool{}}
 	s, err := StartStore(ctx, tikv.Config{
-		DataDir: t.TempDir(), Addr: "127.0.0.1:0", PDEndpoints: []string{p.ClientURL()}, CacheBytes: 8 << 20, MemTableBytes: 4 << 20,
+		DataDir: t.TempDir(), Addr: "127.0.0.1:0", PDEndpoints: []string{p.ClientURL()}, CacheBytes: 8 << 20, MemTableBytes: 4 << 20, ReserveBytes: -1,
 		Registerer: rec, Gatherer: rec.Registry,
 	}, nil)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,10 +68,15 @@ type process struct {
 }
 
 // launch starts copra with args. It is killed at the end of the test, and its
-// output printed if the test failed.
+// output printed if the test failed. A store's placeholder is small, unless args
+// say otherwise: many stores share the machine's disk.
 func launch(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: strings.Join(args, " "), cmd: exec.Command(binary, args...), exited: make(chan struct{})}
+	p := &process{t: t, name: strings.Join(args, " "), exited: make(chan struct{})}
+	if args[0] == "tikv" && !slices.Contains(args, "--reserve-space") {
+		args = slices.Concat(args, []string{"--reserve-space", "20MiB"})
+	}
+	p.cmd = exec.Command(binary, args...)
 	p.cmd.Env = append(os.Environ(), "GOTRACEBACK=all")
 	pipe, err := p.cmd.StdoutPipe()
 	if err != nil {
