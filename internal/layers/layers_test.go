@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"pgwire":      {"internal", "sqlfront"},
 	"arrowflight": {"internal", "sqlfront"},
 	"benchmarks":  {"internal"},
+	"docs":        {}, // programs on TiKV's client
 	"cmd":         {"internal", "proto", "raftstore", "txn", "copr", "tikv", "pd", "sqlfront", "pgwire", "arrowflight", "benchmarks"},
 }
 

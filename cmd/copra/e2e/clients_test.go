@@ -23,7 +23,8 @@ import (
 )
 
 // TestTiKVClients runs the unmodified client-go against the playground: raw and
-// transactional data, and SQL's, share the cluster and do not meet.
+// transactional data, and SQL's, share the cluster and do not meet. The programs
+// of docs/clients.md run there, too.
 func TestTiKVClients(t *testing.T) {
 	p := startPlayground(t, t.TempDir(), freeOffset(t))
 	ctx := context.Background()
@@ -109,6 +110,7 @@ func TestTiKVClients(t *testing.T) {
 	if n := queryInt(t, sql, "SELECT count(*) FROM t"); n != 100 {
 		t.Errorf("SQL sees %d rows", n)
 	}
+	runExamples(t, p)
 	p.stop()
 }
 
