@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,32 +44,79 @@ func (w *worker) lostTrack() {
 	w.kv.value = 0
 }
 
-// rawStep writes one key and reads it back.
+// rawStep writes a key, or all, or deletes one, and reads one back.
 func (w *worker) rawStep() error {
 	ctx, cancel := within(soakOpTimeout)
 	defer cancel()
 	if w.kv.final == nil {
 		w.kv.final = map[string]int64{}
 	}
-	key := w.key(w.rng.Intn(soakKVKeys))
-	w.kv.value++
-	if err := w.l.raw.Put(ctx, key, w.keyValue(w.kv.value)); err != nil {
-		delete(w.kv.final, string(key))
+	if err := w.rawWrite(ctx); err != nil {
+		for i := range soakKVKeys {
+			delete(w.kv.final, string(w.key(i)))
+		}
 		w.lostTrack()
 		return err
 	}
-	w.kv.final[string(key)] = w.kv.value
 	for k, want := range w.kv.final {
 		raw, err := w.l.raw.Get(ctx, []byte(k))
 		if err != nil {
 			return err
 		}
-		if raw == nil {
-			w.l.t.Errorf("raw key %s is lost", k)
-		} else if v, err := parseValue(w.name, raw); err != nil || v != want {
-			w.l.t.Errorf("raw key %s is %d (%v), acknowledged was %d", k, v, err, want)
+		if err := checkRaw(raw, want); err != nil {
+			w.l.t.Errorf("raw key %s: %v", k, err)
 		}
 		break // any one of them
+	}
+	return nil
+}
+
+// rawDeleted is the value of a key whose delete was acknowledged.
+const rawDeleted = -1
+
+func (w *worker) rawWrite(ctx context.Context) error {
+	w.kv.value++
+	key := w.key(w.rng.Intn(soakKVKeys))
+	switch w.rng.Intn(4) {
+	case 0:
+		if err := w.l.raw.Delete(ctx, key); err != nil {
+			return err
+		}
+		w.kv.final[string(key)] = rawDeleted
+	case 1:
+		var keys, values [][]byte
+		for i := range soakKVKeys {
+			keys, values = append(keys, w.key(i)), append(values, w.keyValue(w.kv.value))
+		}
+		if err := w.l.raw.BatchPut(ctx, keys, values); err != nil {
+			return err
+		}
+		for _, k := range keys {
+			w.kv.final[string(k)] = w.kv.value
+		}
+	default:
+		if err := w.l.raw.Put(ctx, key, w.keyValue(w.kv.value)); err != nil {
+			return err
+		}
+		w.kv.final[string(key)] = w.kv.value
+	}
+	return nil
+}
+
+// checkRaw holds a raw value, nil where there is none, against the last that was
+// acknowledged.
+func checkRaw(raw []byte, want int64) error {
+	if want == rawDeleted {
+		if raw != nil {
+			return fmt.Errorf("%.40q is there after its delete was acknowledged", raw)
+		}
+		return nil
+	}
+	if raw == nil {
+		return fmt.Errorf("%d was acknowledged, and is lost", want)
+	}
+	if v, err := parseValue("raw", raw); err != nil || v != want {
+		return fmt.Errorf("is %d (%v), acknowledged was %d", v, err, want)
 	}
 	return nil
 }
@@ -162,8 +210,8 @@ func (l *load) verifyKV() {
 				continue
 			}
 			raw, err := l.raw.Get(ctx, []byte(k))
-			if v, _ := parseValue(w.name, raw); err != nil || v != want {
-				l.t.Errorf("in the end raw key %s is %d (%v), acknowledged was %d", k, v, err, want)
+			if err = errors.Join(err, checkRaw(raw, want)); err != nil {
+				l.t.Errorf("in the end raw key %s: %v", k, err)
 			}
 		}
 	}
@@ -204,7 +252,7 @@ func (l *load) verifyTxn(ctx context.Context) {
 	groups := map[string]map[int64]int{}
 	for it.Valid() {
 		k := string(it.Key())
-		if strings.HasPrefix(k, listPrefix) {
+		if strings.HasPrefix(k, listPrefix) || strings.HasPrefix(k, bankPrefix) {
 			if err := it.Next(); err != nil {
 				l.t.Errorf("scan: %v", err)
 				return

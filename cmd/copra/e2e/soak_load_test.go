@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/copradb/copra/internal/isolation"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/tikv/client-go/v2/config"
 	"github.com/tikv/client-go/v2/rawkv"
 	"github.com/tikv/client-go/v2/txnkv"
@@ -68,7 +70,13 @@ type load struct {
 	counter atomic.Int64    // the largest of them
 	sums    atomic.Int64
 	lists   lists
+	bank    bankKV
+	swaps   swaps
+	swap    *rawkv.Client // in a keyspace, for compare-and-swap
 }
+
+// keyWorkers are those that need no connection to a SQL node.
+var keyWorkers = []string{"raw", "txn", "list by key", "bank by key", "swap"}
 
 // worker is one client.
 type worker struct {
@@ -85,7 +93,8 @@ type worker struct {
 func newLoad(t *testing.T, c *soakCluster) *load {
 	l := &load{t: t, c: c, errs: map[string]int{}, ledger: map[int64]outcome{}, moves: map[int64]outcome{},
 		batches: map[int]outcome{}, gone: map[int]outcome{}, counted: map[int64]bool{},
-		lists: lists{began: time.Now(), history: map[string][]isolation.Txn{}, locking: map[uint64]bool{}}}
+		lists: lists{began: time.Now(), history: map[string][]isolation.Txn{}, locking: map[uint64]bool{}},
+		bank:  bankKV{moves: map[string]outcome{}}, swaps: swaps{acked: map[string]map[int64]string{}, high: map[string]int64{}}}
 	var err error
 	if l.raw, err = rawkv.NewClient(context.Background(), strings.Split(c.pd, ","), config.DefaultConfig().Security); err != nil {
 		t.Fatal(err)
@@ -93,9 +102,15 @@ func newLoad(t *testing.T, c *soakCluster) *load {
 	if l.txn, err = txnkv.NewClient(strings.Split(c.pd, ",")); err != nil {
 		t.Fatal(err)
 	}
+	if l.swap, err = rawkv.NewClientWithOpts(context.Background(), strings.Split(c.pd, ","),
+		rawkv.WithAPIVersion(kvrpcpb.APIVersion_V2), rawkv.WithKeyspace("DEFAULT")); err != nil {
+		t.Fatal(err)
+	}
+	l.swap.SetAtomicForCAS(true)
 	t.Cleanup(func() {
 		l.halt()
 		_ = l.raw.Close()
+		_ = l.swap.Close()
 		_ = l.txn.Close()
 	})
 	return l
@@ -113,6 +128,7 @@ func (l *load) create() {
 	exec1(l.t, conn, "INSERT INTO counter VALUES (1, 0)")
 	writeSkew(l.t, l.c.sql[0])
 	exec1(l.t, conn, "CREATE TABLE lists (id bigint PRIMARY KEY, v text NOT NULL)")
+	l.createBank()
 }
 
 func (l *load) start(seed int64) {
@@ -124,6 +140,7 @@ func (l *load) start(seed int64) {
 		"copy": {2, (*worker).copyBatch}, "count": {2, (*worker).count}, "read": {3, (*worker).read},
 		"raw": {2, (*worker).rawStep}, "txn": {3, (*worker).txnStep},
 		"list": {3, (*worker).listSQL}, "list by key": {2, (*worker).listKV},
+		"bank by key": {3, (*worker).bankStep}, "swap": {2, (*worker).swapStep},
 	} {
 		for range steps.n {
 			id := len(l.workers)
@@ -146,7 +163,7 @@ func (w *worker) run() {
 		if w.conn != nil && w.conn.IsClosed() {
 			w.conn = nil
 		}
-		if w.conn == nil && w.name != "raw" && w.name != "txn" && w.name != "list by key" {
+		if w.conn == nil && !slices.Contains(keyWorkers, w.name) {
 			ctx, cancel := within(soakOpTimeout)
 			conn, err := pgx.Connect(ctx, dsn(w.l.c.sql[w.rng.Intn(len(w.l.c.sql))]))
 			cancel()

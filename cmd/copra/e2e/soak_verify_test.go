@@ -26,6 +26,8 @@ func (l *load) verify() {
 		}
 	}
 	l.verifyKV()
+	l.verifyBank()
+	l.verifySwaps()
 	l.verifyLists()
 	l.verifyRecords()
 }
