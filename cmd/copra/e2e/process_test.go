@@ -104,8 +104,9 @@ func launch(t *testing.T, args ...string) *process {
 		p.kill()
 		if t.Failed() {
 			out := p.text()
-			if len(out) > 400_000 {
-				out = "…" + out[len(out)-400_000:]
+			if len(out) > 400_000 { // a panic's reason is in front of its many stacks
+				i := max(0, min(strings.Index(out, "panic: "), len(out)-400_000))
+				out = out[:min(i, 20_000)] + "\n…\n" + out[i:i+20_000] + "\n…\n" + out[len(out)-360_000:]
 			}
 			t.Logf("output of copra %s:\n%s", p.name, out)
 		}
