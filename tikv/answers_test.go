@@ -15,7 +15,9 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // cutClient is a client that takes in a few bytes of each answer, and whose
@@ -176,4 +178,20 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.Buffer.String()
+}
+
+// TestHazard16_ForwardedAnswers: answers of other stores count like one's own.
+func TestHazard16_ForwardedAnswers(t *testing.T) {
+	b := &answerBudget{max: 1 << 20}
+	out, err := serverCodec{b}.Marshal(&frame{make([]byte, 1<<20)})
+	if err != nil || b.used.Load() != 1<<20 {
+		t.Fatal(b.used.Load(), err)
+	}
+	f := newForwarder("self:1", nil, nil, nil, b)
+	if _, _, err := f.open(bg, "other:1", forwardedService+"RawGet"); status.Code(err) != codes.ResourceExhausted {
+		t.Error(err)
+	}
+	if out.Free(); b.used.Load() != 0 {
+		t.Errorf("%d bytes are still counted", b.used.Load())
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/copradb/copra/internal/answers"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -52,6 +53,7 @@ type forwarder struct {
 	stores  func(context.Context) ([]*metapb.Store, error)
 	dial    []grpc.DialOption
 	metrics *metrics
+	answers *answerBudget // those that wait for their clients, in all
 
 	bytes *semaphore.Weighted
 	calls *semaphore.Weighted
@@ -66,9 +68,9 @@ type forwarder struct {
 	reading chan struct{}
 }
 
-func newForwarder(self string, stores func(context.Context) ([]*metapb.Store, error), dial []grpc.DialOption, m *metrics) *forwarder {
+func newForwarder(self string, stores func(context.Context) ([]*metapb.Store, error), dial []grpc.DialOption, m *metrics, answers *answerBudget) *forwarder {
 	return &forwarder{
-		self: self, stores: stores, dial: dial, metrics: m,
+		self: self, stores: stores, dial: dial, metrics: m, answers: answers,
 		bytes: semaphore.NewWeighted(forwardBytesMax), calls: semaphore.NewWeighted(forwardCallsMax),
 		conns: map[string]*grpc.ClientConn{},
 	}
@@ -179,6 +181,9 @@ func (f *forwarder) open(ctx context.Context, host, method string) (conn *grpc.C
 	name, ours := strings.CutPrefix(method, forwardedService)
 	if !ours || notForwarded[name] {
 		return nil, nil, status.Errorf(codes.Unimplemented, "%s is not passed on to other stores; only what clients call of %s is", method, strings.Trim(forwardedService, "/"))
+	}
+	if f.answers.full() {
+		return nil, nil, status.Error(codes.ResourceExhausted, "server is busy: "+answers.BusyReason)
 	}
 	if !f.calls.TryAcquire(1) {
 		return nil, nil, status.Errorf(codes.ResourceExhausted, "%d calls are being passed on to other stores already, for %s no more are; try again or through another store", forwardCallsMax, host)

@@ -385,7 +385,7 @@ const stopGrace = 500 * time.Millisecond
 // serve starts the servers and the talk with PD.
 func (n *Node) serve(context.Context) error {
 	n.onStop(n.wg.Wait) // the last user of what is closed after it
-	forward := newForwarder(n.addr, n.pd.GetAllStores, append([]grpc.DialOption{transport.KeepaliveOption()}, n.cfg.DialOptions...), n.service.metrics)
+	forward := newForwarder(n.addr, n.pd.GetAllStores, append([]grpc.DialOption{transport.KeepaliveOption()}, n.cfg.DialOptions...), n.service.metrics, &n.service.inFlight.answers)
 	n.onStop(forward.close)
 	server := newGRPCServer(&n.service.inFlight.answers, append(forward.serverOptions(), n.cfg.ServerOptions...)...)
 	tikvpb.RegisterTikvServer(server, n.service)

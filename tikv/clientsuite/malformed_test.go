@@ -1,12 +1,15 @@
 package clientsuite
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/pingcap/kvproto/pkg/tikvpb"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -61,6 +65,7 @@ func TestMalformed(t *testing.T) {
 	c := ownCluster(t, 1, nil)
 	malformed(t, c)
 	t.Run("random", func(t *testing.T) { randomRequests(t, c) })
+	t.Run("mutated", func(t *testing.T) { mutatedRequests(t, c) })
 }
 
 // malformed sends each method a request that cannot be, both ways. The answer is
@@ -201,4 +206,104 @@ func fillRandom(rng *rand.Rand, v reflect.Value, depth int) {
 			}
 		}
 	}
+}
+
+// bytesCodec sends and receives messages as they are.
+type bytesCodec struct{}
+
+func (bytesCodec) Marshal(v any) ([]byte, error)      { return v.([]byte), nil }
+func (bytesCodec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = bytes.Clone(data); return nil }
+func (bytesCodec) Name() string                       { return "proto" }
+
+// mutatedRequests sends each method encoded requests of which bytes were changed,
+// cut off, or said twice: alone, and as the whole message of a batch stream. The
+// store must live, and serve others.
+func mutatedRequests(t *testing.T, c *cluster) {
+	rounds, seed := 6, uint64(1)
+	if long() {
+		rounds, seed = 400, uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 2))
+	w := newWire(t, c, "random/", false)
+	w.must(w.raw().Put(w.ctx, w.key("k"), []byte("v")))
+	place := w.mustFind(t, w.key("k"))
+	cc, codec := w.at(place.node.Addr()).cc, grpc.ForceCodec(bytesCodec{})
+	batch := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	for range rounds {
+		for method, typ := range methodsOf() {
+			if method == "UnsafeDestroyRange" {
+				continue // it does what it says
+			}
+			req := reflect.New(typ)
+			fillRandom(rng, req.Elem(), 0)
+			m := req.Interface().(message)
+			setContext(m, w.contextOf(place))
+			ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
+			plain, err := m.(interface{ Marshal() ([]byte, error) }).Marshal()
+			w.must(err)
+			var answer []byte
+			err = cc.Invoke(ctx, "/tikvpb.Tikv/"+method, mutated(rng, plain), &answer, codec)
+			if code := status.Code(err); code == codes.Unavailable || code == codes.DeadlineExceeded {
+				t.Fatalf("%s: %v\n%v", method, err, m)
+			}
+			if arm := armOf(m); arm != nil {
+				cmd := reflect.New(arm)
+				cmd.Elem().Field(0).Set(req)
+				one := &tikvpb.BatchCommandsRequest_Request{}
+				reflect.ValueOf(one).Elem().FieldByName("Cmd").Set(cmd)
+				plain, err := (&tikvpb.BatchCommandsRequest{RequestIds: []uint64{7, 7, 7}, Requests: []*tikvpb.BatchCommandsRequest_Request{one, {}, one}}).Marshal()
+				w.must(err)
+				stream, err := cc.NewStream(ctx, batch, "/tikvpb.Tikv/BatchCommands", codec)
+				w.must(err)
+				w.must(stream.SendMsg(mutated(rng, plain)))
+				w.must(stream.CloseSend())
+				for err = nil; err == nil; {
+					err = stream.RecvMsg(&answer)
+				}
+				if code := status.Code(err); code == codes.Unavailable || code == codes.DeadlineExceeded {
+					t.Fatalf("batched %s: %v\n%v", method, err, m)
+				}
+			}
+			cancel()
+		}
+	}
+	newWire(t, c, "after/", false).alive()
+}
+
+// methodsOf are the unary methods that the store has, with their requests.
+func methodsOf() iter.Seq2[string, reflect.Type] {
+	return func(yield func(string, reflect.Type) bool) {
+		cl, have := reflect.TypeFor[tikvpb.TikvClient](), requests()
+		for i := range cl.NumMethod() {
+			m := cl.Method(i)
+			if m.Type.NumIn() == 3 && m.Type.In(1).Kind() == reflect.Pointer && slices.Contains(have, m.Type.In(1).Elem()) && !yield(m.Name, m.Type.In(1).Elem()) {
+				return
+			}
+		}
+	}
+}
+
+// mutated is data with a few changes; sometimes none.
+func mutated(rng *rand.Rand, data []byte) []byte {
+	out := bytes.Clone(data)
+	for range rng.IntN(4) {
+		if len(out) == 0 {
+			return out
+		}
+		at := rng.IntN(len(out))
+		switch rng.IntN(5) {
+		case 0:
+			out[at] ^= 1 << rng.IntN(8)
+		case 1:
+			out[at] = byte(rng.IntN(256))
+		case 2:
+			out = out[:at]
+		case 3:
+			out = slices.Insert(out, at, out[at:min(at+rng.IntN(20), len(out))]...)
+		case 4:
+			out = slices.Delete(out, at, min(at+rng.IntN(8), len(out)))
+		}
+	}
+	return out
 }
