@@ -49,6 +49,7 @@ type block struct {
 	handles      colvec.Vec // the keys behind the table's prefix
 	handleCol    arrow.Array
 	cols         map[columnID]arrow.Array
+	zones        map[columnID]zone // of columns that have them
 	bytes        int64
 }
 
@@ -59,13 +60,16 @@ const blockOverheadBytes = 1024
 func newBlock(lower, upper []byte, index, maxTS uint64, cols []plan.Column, arrays []arrow.Array) *block {
 	b := &block{
 		lower: bytes.Clone(lower), upper: bytes.Clone(upper), index: index, maxTS: maxTS,
-		handleCol: arrays[len(cols)], cols: make(map[columnID]arrow.Array, len(cols)),
+		handleCol: arrays[len(cols)], cols: make(map[columnID]arrow.Array, len(cols)), zones: map[columnID]zone{},
 		bytes: blockOverheadBytes + int64(len(lower)+len(upper)),
 	}
 	b.handles = colvec.Open(b.handleCol, sqltypes.Bytea)
 	b.rows = b.handles.N
 	for i, c := range cols {
 		b.cols[idOf(c)] = arrays[i]
+		if zoned(c.Type) {
+			b.zones[idOf(c)] = zoneOf(arrays[i], c.Type)
+		}
 	}
 	for _, a := range arrays {
 		b.bytes += colvec.ArrayBytes(a)

@@ -21,6 +21,16 @@ import (
 func (s *Scan) serve(b *block, start, end []byte, dirty []string) error {
 	prefix := s.v.t.prefix
 	lo, hi := b.rowsIn(prefix, start, end)
+	if lo < hi && len(s.bounds) > 0 {
+		skip, err := s.skips(b)
+		if err != nil {
+			return err
+		}
+		if skip {
+			s.v.c.m.blocks.WithLabelValues("skipped").Inc()
+			lo, hi = 0, 0
+		}
+	}
 	var keys []string
 	for _, list := range [...][]string{dirty, s.locked} {
 		for _, k := range list {
@@ -42,7 +52,7 @@ func (s *Scan) serve(b *block, start, end []byte, dirty []string) error {
 	at := lo
 	for _, k := range keys {
 		h := []byte(k[len(prefix):])
-		i := b.seek(h)
+		i := min(b.seek(h), hi)
 		for ; at < i; at++ {
 			o.sel = append(o.sel, int32(at))
 		}

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/copradb/copra/copr/columnar"
+	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/colvec/coltest"
@@ -292,6 +293,23 @@ func (m *model) rare() {
 	}
 }
 
+// filter is some comparisons of columns with constants.
+func (m *model) filter(cols []plan.Column) (out []expr.Expr) {
+	if len(cols) == 0 {
+		return nil
+	}
+	for range rapid.IntRange(0, 2).Draw(m.t, "conditions") {
+		i := rapid.IntRange(0, len(cols)-1).Draw(m.t, "compared")
+		typ := cols[i].Type
+		e, err := expr.NewOperator(rapid.SampledFrom([]string{"<", "<=", ">", ">=", "=", "<>"}).Draw(m.t, "op"),
+			&expr.Column{Index: i, Typ: typ}, &expr.Const{Value: coltest.Nullable(m.t, typ), Typ: typ})
+		if err == nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // check reads every region, in some way.
 func (m *model) check() {
 	t := m.t
@@ -302,6 +320,9 @@ func (m *model) check() {
 		}
 	}
 	p := &plan.Plan{Nodes: []plan.Node{n}}
+	if conds := m.filter(n.Columns); len(conds) > 0 {
+		p.Nodes = append(p.Nodes, &plan.Selection{Conds: conds})
+	}
 	ts := m.tick()
 	if rapid.IntRange(0, 3).Draw(t, "old") == 0 {
 		ts = max(m.safe, uint64(rapid.IntRange(1, int(m.now)).Draw(t, "ts")))

@@ -19,6 +19,10 @@ import (
 type ScanOptions struct {
 	BatchRowsMax, BatchBytesMax int
 	KeyPrefix                   []byte
+	// Filter is the plan's filter right behind the scan, if it has one: blocks of
+	// which it takes no row may be left out. Eval is what it is evaluated with.
+	Filter []expr.Expr
+	Eval   *expr.Ctx
 }
 
 // Stats is what a scan did. Rows and Bytes count columns' as if they were rows'.
@@ -53,6 +57,7 @@ type Scan struct {
 	o       ScanOptions
 	wanted  []columnID
 	columns []plan.Column // to build
+	bounds  []bound
 	locked  []string
 	index   uint64
 	whole   bool // it reads all rows of the region

@@ -78,6 +78,9 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		return nil, nil
 	}
 	s := &Scan{v: v, ctx: ctx, node: n, src: src, o: o, index: src.Snapshot().AppliedIndex(), wanted: idsOf(n.Columns)}
+	if o.Eval != nil {
+		s.bounds = bounds(o.Filter, n.Columns)
+	}
 	s.whole = covers(ranges, whole)
 	ranges = clip(ranges, whole)
 	if v.nothing() { // to read or to build: it may only be counted

@@ -6,6 +6,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
 	"github.com/copradb/copra/copr/columnar"
+	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/scan"
@@ -62,6 +63,16 @@ func (t *task) columns(ctx context.Context, v *columnar.Visit, reader Reader) (*
 	if v == nil || !ok {
 		return nil, nil
 	}
-	return v.Open(ctx, t.r.Plan.Nodes[0].(*plan.TableScan), columnSource{sr}, t.r.Regions[t.i].Ranges,
-		columnar.ScanOptions{BatchBytesMax: t.r.BatchBytesMax, KeyPrefix: t.r.KeyPrefix()})
+	p := t.r.Plan
+	o := columnar.ScanOptions{BatchBytesMax: t.r.BatchBytesMax, KeyPrefix: t.r.KeyPrefix()}
+	if len(p.Nodes) > 1 {
+		if f, ok := p.Nodes[1].(*plan.Selection); ok {
+			eval, err := exec.EvalCtx(p)
+			if err != nil {
+				return nil, err
+			}
+			o.Filter, o.Eval = f.Conds, eval
+		}
+	}
+	return v.Open(ctx, p.Nodes[0].(*plan.TableScan), columnSource{sr}, t.r.Regions[t.i].Ranges, o)
 }
