@@ -37,6 +37,10 @@
 // blocks, as do range deletes (through the log or around it, DropRange) and a
 // budget that is used up.
 //
+// Blocks know where their columns have the smallest and largest value: one of
+// which the filter behind the scan takes no row is left out, but for its dirty
+// and locked keys.
+//
 // # Who builds
 //
 // The scans themselves, from their own snapshots: one that has to read all rows
