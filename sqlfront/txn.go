@@ -287,7 +287,11 @@ func (t *txn) lock(ctx context.Context, ts uint64, keys [][]byte, wait lockWait)
 	// What is locked and absent may be inserted later: without the answer
 	// client-go takes every locked key for one that exists.
 	lc.InitCheckExistence(len(keys))
+	wanted := t.notLocked(keys)
 	if err := t.kv.LockKeys(ctx, lc, keys...); err != nil {
+		if ctx.Err() != nil {
+			t.giveBack(ctx, wanted)
+		}
 		return err
 	}
 	if lc.MaxLockedWithConflictTS > ts {

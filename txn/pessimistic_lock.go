@@ -217,6 +217,7 @@ func (p *pessimisticLock) blocked(c *command, held *heldLock) error {
 	}
 	// Still under the latch: the release cannot be missed.
 	w := lockwait.NewWaiter(enc, c.startTS, c.rc.RegionId, p.force)
+	w.ForUpdateTS = p.req.ForUpdateTs
 	if err := p.s.waiters.Add(w); err != nil {
 		return busy(err.Error())
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // KVPessimisticRollback releases pessimistic locks, shared ones too, taken at
-// for_update_ts or before. Prewritten keys are left alone. No keys mean all of
+// for_update_ts or before, and ends the waits for such. Prewritten keys are left alone. No keys mean all of
 // the transaction's in the region.
 func (s *Store) KVPessimisticRollback(ctx context.Context, req *kvrpcpb.PessimisticRollbackRequest) (*kvrpcpb.PessimisticRollbackResponse, error) {
 	if req.StartVersion == 0 {
@@ -15,6 +15,7 @@ func (s *Store) KVPessimisticRollback(ctx context.Context, req *kvrpcpb.Pessimis
 	}
 	release := func(c *command) error {
 		for _, enc := range c.keys {
+			s.waiters.Withdraw(enc, req.StartVersion, req.ForUpdateTs)
 			on, err := c.r.LoadLock(enc)
 			if err != nil {
 				return err

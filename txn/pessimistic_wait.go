@@ -58,6 +58,8 @@ func (p *pessimisticLock) woken(w lockwait.Wake) (again bool, err error) {
 		return false, notLeader(p.req.Context.GetRegionId())
 	case lockwait.Closed:
 		return false, ErrClosed
+	case lockwait.Withdrawn:
+		return false, errLocked(p.holder)
 	}
 	if p.force {
 		return true, nil

@@ -46,6 +46,7 @@ const (
 	Released   Reason = iota + 1 // the lock it waited for is gone
 	RegionLost                   // this store does not lead the region any more
 	Closed                       // the store is closing
+	Withdrawn                    // its client has given up
 )
 
 // Wake is what a woken waiter learns.
@@ -63,6 +64,9 @@ type Waiter struct {
 	// Resumes marks a waiter that takes the lock itself when woken; the others
 	// go back to their client first.
 	Resumes bool
+
+	// ForUpdateTS is the timestamp of the statement that waits.
+	ForUpdateTS uint64
 
 	woken   chan Wake
 	holders chan *kvrpcpb.LockInfo
@@ -232,6 +236,20 @@ func (q *Queue) wakeRest(key string, k *keyQueue) {
 		return true
 	})
 	q.tidy(key, k)
+}
+
+// Withdraw wakes the waiters of a transaction for the key that are not newer than
+// a for_update_ts: they shall not come to have the lock.
+func (q *Queue) Withdraw(key []byte, startTS, forUpdateTS uint64) {
+	if q.count.Load() == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if k := q.keys[string(key)]; k != nil {
+		q.wake(k, Wake{Reason: Withdrawn}, func(w *Waiter) bool { return w.StartTS == startTS && w.ForUpdateTS <= forUpdateTS })
+		q.tidy(string(key), k)
+	}
 }
 
 // PassOn is for a waiter that was to take the key's lock by itself and has not

@@ -162,6 +162,12 @@ func (p *playground) openTransactionHolds(t *testing.T) {
 	if v, err := read(); v != "first" || err != nil {
 		t.Errorf("behind a round of collection: %q, %v", v, err)
 	}
+	exec1(t, c, "SET lock_timeout = '200ms'")
+	var pgErr *pgconn.PgError
+	if _, err := c.Exec(context.Background(), "UPDATE kept SET v = 'stolen' WHERE id = 2"); !errors.As(err, &pgErr) || pgErr.Code != "55P03" {
+		t.Errorf("a row that the transaction has locked: %v", err)
+	}
+	exec1(t, c, "SET lock_timeout = 0")
 	if err := tx.Commit(context.Background()); err != nil {
 		t.Fatal(err)
 	}

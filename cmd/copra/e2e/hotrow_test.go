@@ -21,6 +21,7 @@ func pgxHotRow(t *testing.T, p *playground) {
 	t.Run("counter", func(t *testing.T) { hotCounter(t, p) })
 	t.Run("changed while waiting", func(t *testing.T) { hotRowChanged(t, p) })
 	t.Run("lock timeout", func(t *testing.T) { hotRowTimeout(t, p) })
+	t.Run("cancelled while waiting", func(t *testing.T) { hotRowCancelled(t, p) })
 }
 
 func hotCounter(t *testing.T, p *playground) {
@@ -96,6 +97,31 @@ func hotRowChanged(t *testing.T, p *playground) {
 	}
 	exec1(t, b, "COMMIT")
 	if got := queryInt(t, c, "SELECT n FROM hot WHERE a = 2"); got != 30 {
+		t.Errorf("n = %d", got)
+	}
+}
+
+// A statement that was cancelled while it waited for a row has no lock of it, not
+// later either, though its transaction goes on.
+func hotRowCancelled(t *testing.T, p *playground) {
+	a, b, c := p.connect(), p.connect(), p.connect()
+	exec1(t, a, "BEGIN")
+	exec1(t, a, "UPDATE hot SET n = 0 WHERE a = 1")
+	exec1(t, b, "BEGIN")
+	exec1(t, b, "UPDATE hot SET n = 0 WHERE a = 2")
+	exec1(t, b, "SAVEPOINT s")
+	exec1(t, b, "SET LOCAL statement_timeout = '200ms'")
+	var pg *pgconn.PgError
+	if _, err := b.Exec(context.Background(), "UPDATE hot SET n = 1 WHERE a = 1"); !errors.As(err, &pg) || pg.Code != "57014" {
+		t.Fatalf("behind a lock: %v", err)
+	}
+	exec1(t, a, "COMMIT")
+	exec1(t, b, "ROLLBACK TO s")
+	exec1(t, c, "SET lock_timeout = '5s'")
+	exec1(t, c, "UPDATE hot SET n = 2 WHERE a = 1")
+	exec1(t, b, "UPDATE hot SET n = n + 1 WHERE a = 1")
+	exec1(t, b, "COMMIT")
+	if got := queryInt(t, c, "SELECT n FROM hot WHERE a = 1"); got != 3 {
 		t.Errorf("n = %d", got)
 	}
 }
