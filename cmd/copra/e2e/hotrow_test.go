@@ -21,7 +21,7 @@ func pgxHotRow(t *testing.T, p *playground) {
 	t.Run("counter", func(t *testing.T) { hotCounter(t, p) })
 	t.Run("changed while waiting", func(t *testing.T) { hotRowChanged(t, p) })
 	t.Run("lock timeout", func(t *testing.T) { hotRowTimeout(t, p) })
-	t.Run("cancelled while waiting", func(t *testing.T) { hotRowCancelled(t, p) })
+	t.Run("cancelled while waiting", func(t *testing.T) { hotRowCancelled(t, p.connect) })
 }
 
 func hotCounter(t *testing.T, p *playground) {
@@ -103,8 +103,8 @@ func hotRowChanged(t *testing.T, p *playground) {
 
 // A statement that was cancelled while it waited for a row has no lock of it, not
 // later either, though its transaction goes on.
-func hotRowCancelled(t *testing.T, p *playground) {
-	a, b, c := p.connect(), p.connect(), p.connect()
+func hotRowCancelled(t *testing.T, connect func() *pgx.Conn) {
+	a, b, c := connect(), connect(), connect()
 	exec1(t, a, "BEGIN")
 	exec1(t, a, "UPDATE hot SET n = 0 WHERE a = 1")
 	exec1(t, b, "BEGIN")

@@ -244,6 +244,12 @@ func TestStoreKilledUnderLoad(t *testing.T) {
 // one cluster refuses to serve another.
 func TestProcessesStopOnSIGTERM(t *testing.T) {
 	c := startProcesses(t)
+	t.Run("cancelled while waiting", func(t *testing.T) { // stores of other processes don't hear of it
+		connect := func() *pgx.Conn { return connect(t, c.sqlAddr) }
+		exec1(t, connect(), "CREATE TABLE hot (a int PRIMARY KEY, n int)")
+		exec1(t, connect(), "INSERT INTO hot VALUES (1, 0), (2, 0)")
+		hotRowCancelled(t, connect)
+	})
 	for _, status := range c.statuses {
 		resp, err := http.Get("http://" + status + "/metrics")
 		if err != nil {
