@@ -34,7 +34,16 @@ func isConflict(err error) bool {
 	var inLatch *tikverr.ErrWriteConflictInLatch
 	var retryable *tikverr.ErrRetryable
 	var schema *errSchemaChanged
-	return tikverr.IsErrWriteConflict(err) || errors.Is(err, errLockedNewer) || errors.Is(err, errRowBusy) || errors.As(err, &inLatch) || errors.As(err, &retryable) || errors.As(err, &schema)
+	return tikverr.IsErrWriteConflict(err) || errors.Is(err, errLockedNewer) || errors.Is(err, errRowBusy) || errors.As(err, &inLatch) || errors.As(err, &retryable) || errors.As(err, &schema) || lostLock(err)
+}
+
+// lockLostText is in what a store answers to a prewrite that finds its row's lock
+// gone and the row changed: the transaction's heartbeats did not come through for
+// longer than its locks live. client-go hands it on as text.
+const lockLostText = "pessimistic lock not found"
+
+func lostLock(err error) bool {
+	return err != nil && strings.Contains(err.Error(), lockLostText) && !errors.Is(err, tikverr.ErrResultUndetermined)
 }
 
 // metLock reports whether an optimistic transaction met a lock of another one.

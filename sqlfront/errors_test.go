@@ -28,6 +28,8 @@ func TestHazard23_UnknownOutcomeIsNotAConflict(t *testing.T) {
 		{&tikverr.ErrWriteConflict{WriteConflict: &kvrpcpb.WriteConflict{}}, pgerror.SerializationFailure, true},
 		{pkgerrors.WithStack(&tikverr.ErrRetryable{Retryable: "x"}), pgerror.SerializationFailure, true},
 		{&errSchemaChanged{"t"}, pgerror.SerializationFailure, true},
+		{pkgerrors.New("tikv aborts txn: pessimistic lock not found: transaction 1, key 61: the key was changed since"), pgerror.SerializationFailure, true},
+		{fmt.Errorf("pessimistic lock not found: %w", tikverr.ErrResultUndetermined), pgerror.StatementCompletionUnknown, false},
 		{&tikverr.ErrDeadlock{Deadlock: &kvrpcpb.Deadlock{}}, pgerror.DeadlockDetected, false},
 		{tikverr.ErrLockWaitTimeout, pgerror.LockNotAvailable, false},
 		{tikverr.ErrLockAcquireFailAndNoWaitSet, pgerror.LockNotAvailable, false},
