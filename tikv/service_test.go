@@ -566,6 +566,12 @@ func TestSplitRegion(t *testing.T) {
 	if resp, err = f.client.SplitRegion(bg, two); err != nil || !bytes.Equal(resp.Regions[0].EndKey, codec.EncodeBytes(nil, two.SplitKey)) {
 		t.Fatal(resp, err)
 	}
+	long := make([]byte, splitKeyBytesMax+1)
+	for _, isRaw := range []bool{false, true} {
+		if _, err = f.client.SplitRegion(bg, &kvrpcpb.SplitRegionRequest{Context: v1(), IsRawKv: isRaw, SplitKey: long}); status.Code(err) != codes.InvalidArgument {
+			t.Fatal("a boundary that no key has:", err)
+		}
+	}
 	if _, err = f.client.SplitRegion(bg, &kvrpcpb.SplitRegionRequest{Context: v1(), SplitKeys: [][]byte{nil}}); status.Code(err) != codes.InvalidArgument {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/engine"
+	"github.com/copradb/copra/tikv/raw"
+	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
@@ -29,6 +31,8 @@ type regionSplitter interface {
 const (
 	splitKeysMax      = 4096
 	splitBatchKeysMax = 63
+	// splitKeyBytesMax is the length of the longest key, transactional or raw.
+	splitKeyBytesMax = max(txn.KeyBytesMax, raw.KeyBytesMax)
 )
 
 var splitRegionCommand = command[*kvrpcpb.SplitRegionRequest, *kvrpcpb.SplitRegionResponse]{
@@ -59,6 +63,9 @@ func (s *Service) splitRegion(ctx context.Context, req *kvrpcpb.SplitRegionReque
 	for _, k := range keys {
 		if len(k) == 0 {
 			return nil, status.Errorf(codes.InvalidArgument, "split of region %d at an empty key", req.GetContext().GetRegionId())
+		}
+		if len(k) > splitKeyBytesMax { // boundaries are in every heartbeat, and in PD's memory
+			return nil, status.Errorf(codes.InvalidArgument, "split of region %d at a key of %d bytes: no key is longer than %d", req.GetContext().GetRegionId(), len(k), splitKeyBytesMax)
 		}
 	}
 	regions, err := s.splitInBatches(ctx, req.GetContext(), s.boundaries(req, keys))
