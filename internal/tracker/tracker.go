@@ -3,6 +3,7 @@ package tracker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -58,6 +59,9 @@ type Scan struct {
 // Tracker is the record of one request.
 type Tracker struct {
 	request, other carrier
+	// derived: somebody else may still have one of these. Then they stay as they
+	// are, and the tracker is not used again.
+	derived atomic.Bool
 
 	started int64 // on the package's clock
 	since   int64 // of the current stage
@@ -93,6 +97,9 @@ func (c *carrier) Value(key any) any {
 	if _, ok := key.(contextKey); ok {
 		return c.t
 	}
+	// So the context package asks when a context is derived, which may look at
+	// this one from a goroutine of its own, after the request.
+	c.t.derived.Store(true)
 	return c.Context.Value(key)
 }
 
@@ -115,7 +122,7 @@ func begin(ctx context.Context, at int64, s Stage) *Tracker {
 
 // Free ends the tracker's life.
 func (t *Tracker) Free() {
-	if t == nil {
+	if t == nil || t.derived.Load() {
 		return
 	}
 	t.request, t.other = carrier{}, carrier{}
@@ -139,6 +146,9 @@ func From(ctx context.Context) *Tracker {
 func (t *Tracker) Under(ctx context.Context) context.Context {
 	if t == nil {
 		return ctx
+	}
+	if t.derived.Load() {
+		return &carrier{ctx, t}
 	}
 	t.other = carrier{ctx, t}
 	return &t.other
