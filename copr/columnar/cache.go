@@ -190,12 +190,35 @@ func (c *Cache) add(regionID uint64) *region {
 	if r := c.regions[regionID]; r != nil {
 		return r
 	}
-	if len(c.regions) >= RegionsMax {
+	if len(c.regions) >= RegionsMax && !c.forgetIdle() {
 		return nil
 	}
 	r := &region{c: c, id: regionID}
 	c.regions[regionID] = r
 	return r
+}
+
+// forgetTriesMax is how many regions are looked at for one that can be forgotten.
+const forgetTriesMax = 64
+
+// forgetIdle forgets some region of which no columns are kept: of regions that
+// requests name and that never were here nobody else does. The caller has c.mu.
+func (c *Cache) forgetIdle() bool {
+	tries := 0
+	for id, r := range c.regions {
+		if tries++; tries > forgetTriesMax {
+			return false
+		}
+		r.mu.Lock()
+		idle := !r.listens()
+		r.dead = r.dead || idle
+		r.mu.Unlock()
+		if idle {
+			delete(c.regions, id)
+			return true
+		}
+	}
+	return false
 }
 
 // makeRoom evicts what was used longest ago until need more bytes fit.

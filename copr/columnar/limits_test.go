@@ -134,6 +134,25 @@ func TestManyLocks(t *testing.T) {
 	}
 }
 
+// Requests for regions that are not here don't use up what is for those that are.
+func TestManyRegions(t *testing.T) {
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	defer w.close()
+	ms := fill(w, 100)
+	rc := w.e.Context(ms[0].key)
+	scan := numbers.Nodes[0].(*plan.TableScan)
+	for id := range uint64(columnar.RegionsMax + 1000) {
+		v := w.cache.Visit(1000+id, scan, nil)
+		if v == nil {
+			t.Fatalf("no room for region %d", id)
+		}
+		v.Close()
+	}
+	if n := w.compare(t, request(numbers, rc, 40, true, tableRange(tableID))); n != 100 {
+		t.Errorf("%d rows from columns", n)
+	}
+}
+
 // A region that is small, or was read once, is not kept; neither is what only a
 // part of was read.
 func TestWhatIsKept(t *testing.T) {
