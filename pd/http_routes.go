@@ -105,7 +105,9 @@ func (s *Server) newHTTP() http.Handler {
 		})
 	}
 	mux.HandleFunc("/pd/", func(w http.ResponseWriter, r *http.Request) { s.noSuchRoute(mux, w, r) })
-	return mux
+	// A web page that somebody has open beside a PD on loopback may not tell it
+	// what to do; programs send neither Origin nor Sec-Fetch-Site.
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 // noSuchRoute tells a wrong method from a wrong path.

@@ -538,3 +538,23 @@ func TestAloneCannotGiveUp(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignPagesChangeNothing: a browser says where a request comes from.
+func TestForeignPagesChangeNothing(t *testing.T) {
+	s := startPD(t, nil)
+	for header, value := range map[string]string{"Origin": "http://example.com", "Sec-Fetch-Site": "cross-site"} {
+		req, err := http.NewRequestWithContext(testContext(t), http.MethodDelete, s.ClientURL()+"/pd/api/v1/store/1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(header, value)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("with %s: %s", header, resp.Status)
+		}
+	}
+}

@@ -64,7 +64,9 @@ func (n *Node) statusHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
+	// What changes something is for programs, not for the web pages that a browser
+	// on this machine has open.
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 type regionPage struct {

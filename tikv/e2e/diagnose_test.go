@@ -69,6 +69,18 @@ func (c *cluster) postConfig(body string) (code int, answer string) {
 	return resp.StatusCode, string(b)
 }
 
+// foreignPost is what a browser sends for a web page of somebody else's.
+func (c *cluster) foreignPost() (code int) {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, "http://"+c.nodes[0].StatusAddr()+"/config", strings.NewReader(`{"slow-log-threshold": "1h"}`))
+	c.must(err)
+	req.Header.Set("Origin", "http://example.com")
+	resp, err := http.DefaultClient.Do(req)
+	c.must(err)
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
 // TestSlowRequests: a slow request leaves a line with its stages, and its answer
 // says where the time went.
 func TestSlowRequests(t *testing.T) {
@@ -78,6 +90,9 @@ func TestSlowRequests(t *testing.T) {
 		cfg.SlowLogThreshold = time.Nanosecond
 	})
 	c.eventually("a leader", func() bool { _, info, ok := c.regionOf("k"); return ok && info.LeaderPeer != nil })
+	if code := c.foreignPost(); code != http.StatusForbidden {
+		t.Errorf("a page of another origin may change settings: %d", code)
+	}
 	kv, rc := c.direct()
 	ts, err := c.txnClient().CurrentTimestamp("global")
 	c.must(err)
