@@ -3,6 +3,7 @@ package columnar
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 
@@ -35,7 +36,29 @@ func (s *Scan) startBuild(start, end []byte) error {
 		BatchRowsFirst: s.v.c.o.BlockRowsMax, BatchRowsMax: s.v.c.o.BlockRowsMax, BatchBytesMax: BlockBytesMax, KeyPrefix: s.o.KeyPrefix,
 	})
 	s.build = b
-	return err
+	if err != nil {
+		return s.abandon(err)
+	}
+	return nil
+}
+
+// abandon goes on by rows where building failed, if that may be for a column
+// that this scan does not ask for: those are forgotten. If it is for another
+// reason, rows say so.
+func (s *Scan) abandon(why error) error {
+	own := true
+	for _, c := range s.columns {
+		own = own && slices.Contains(s.wanted, idOf(c))
+	}
+	if own || s.ctx.Err() != nil {
+		return why
+	}
+	s.v.forget(s.wanted)
+	start, end := s.build.at, s.build.end
+	if err := s.closeBuild(); err != nil {
+		return err
+	}
+	return s.startRows(start, end)
 }
 
 // nextBlock makes, installs and serves the next block of the segment.
@@ -51,7 +74,7 @@ func (s *Scan) nextBlock() error {
 		return err
 	}
 	if err != nil {
-		return err
+		return s.abandon(err)
 	}
 	upper := b.end
 	if batch != nil && !b.newest.ended {

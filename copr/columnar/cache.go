@@ -36,6 +36,9 @@ const (
 	// RegionsMax and RegionTablesMax bound what is known of scans.
 	RegionsMax      = 1 << 16
 	RegionTablesMax = 16
+	// TableColumnsMax is how many columns of a table are built together: with
+	// more, what other scans want is forgotten.
+	TableColumnsMax = 2048
 	// ScanRangesMax and ScanLocksMax: scans of more ranges, and over more locks,
 	// read rows.
 	ScanRangesMax = 64

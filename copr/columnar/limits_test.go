@@ -7,8 +7,10 @@ import (
 
 	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/internal/tablecodec"
+	"github.com/copradb/copra/txn"
 )
 
 // fill writes rows 0 to n-1 and reads them twice, so that the columns are kept.
@@ -184,5 +186,78 @@ func TestWhatIsKept(t *testing.T) {
 	}
 	if n := w.compare(t, request(numbers, rc, 40, true, part)); n != 99 {
 		t.Errorf("a part: %d rows from columns", n)
+	}
+}
+
+// A scan of a column of the wrong type is its own error, not that of the scans
+// behind it, which build the columns that were asked for before.
+func TestColumnThatIsNot(t *testing.T) {
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	defer w.close()
+	const rows = 100
+	var ms []mutation
+	for i := range int64(rows) {
+		ms = append(ms, number(i, i))
+	}
+	w.put(10, 11, ms...)
+	rc := w.e.Context(ms[0].key)
+	for _, wrong := range []plan.Column{{ID: sumColumn.ID, Type: sqltypes.Bool}, {ID: sumColumn.ID, Type: sqltypes.Interval}} {
+		w.cache.DropRange(nil, nil)
+		bad := &plan.Plan{Nodes: []plan.Node{&plan.TableScan{TableID: tableID, KeyColumns: []plan.Column{idColumn}, Columns: []plan.Column{wrong}}}}
+		if a, err := run(w.s, request(bad, rc, 20, true, tableRange(tableID))); err != nil || a.end.Err == nil {
+			t.Fatalf("%v: %+v, %v; the test wants an error", wrong, a, err)
+		}
+		r := request(numbers, rc, 20, true, tableRange(tableID))
+		w.compare(t, r)
+		w.compare(t, r)
+		if n := w.compare(t, r); n != rows {
+			t.Errorf("behind a scan of %v: %d rows from columns", wrong, n)
+		}
+	}
+}
+
+// readerSource is a Reader as a scan's source.
+type readerSource struct{ *txn.Reader }
+
+func (s readerSource) Get(key []byte) (value []byte, ok bool, err error) {
+	value, _, ok, err = s.Reader.Get(key)
+	return value, ok, err
+}
+
+func (s readerSource) Rows(r kv.KeyRange, keyOnly bool) (columnar.Rows, error) {
+	return s.NewScanner(txn.ScanOptions{Start: r.Start, End: r.End, KeyOnly: keyOnly})
+}
+
+// Blocks that were built while a scan began, by who reads the keys otherwise,
+// are not for it.
+func TestKeysReadOtherwise(t *testing.T) {
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	defer w.close()
+	const rows = 100
+	ms := fill(w, rows)
+	rc := w.e.Context(ms[0].key)
+	w.cache.DropRange(nil, nil)
+	begun := w.cache.Visit(rc.RegionId, numbers.Nodes[0].(*plan.TableScan), nil)
+	first := w.cache.Visit(rc.RegionId, numbers.Nodes[0].(*plan.TableScan), nil)
+	begun.Close() // it builds, first does not
+	defer first.Close()
+	other := &plan.TableScan{TableID: tableID, KeyColumns: []plan.Column{{ID: 9, Type: sqltypes.Int8}}, Columns: []plan.Column{idColumn, sumColumn}}
+	if a, err := run(w.s, request(&plan.Plan{Nodes: []plan.Node{other}}, rc, 20, true, tableRange(tableID))); err != nil || a.end.Err != nil {
+		t.Fatal(a, err)
+	}
+	if w.cache.Bytes() == 0 {
+		t.Fatal("nothing was built")
+	}
+	reader, err := w.store.OpenReader(t.Context(), rc, txn.ReaderOptions{TS: 20, Ranges: tableRange(tableID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	sc, err := first.Open(t.Context(), numbers.Nodes[0].(*plan.TableScan), readerSource{reader}, tableRange(tableID), columnar.ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sc != nil {
+		t.Errorf("columns serve who reads the keys otherwise: %+v", sc)
 	}
 }

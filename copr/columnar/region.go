@@ -261,7 +261,7 @@ func (r *region) visit(prefix []byte, sig string) (*Visit, bool) {
 		t.clear(r.c)
 		t.keys = sig
 	}
-	v := &Visit{c: r.c, r: r, t: t, version: r.version}
+	v := &Visit{c: r.c, r: r, t: t, keys: sig, version: r.version}
 	if t.scans >= r.c.o.BuildScansMin && t.watch == nil {
 		v.watch = &watch{}
 		t.watch = v.watch

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -36,6 +37,7 @@ type Visit struct {
 	c       *Cache
 	r       *region
 	t       *table
+	keys    string // signature of the key columns
 	version uint64 // of the region, as scans saw it before
 	watch   *watch // nil: this scan does not build
 }
@@ -56,6 +58,15 @@ func (v *Visit) release() {
 		v.t.watch = nil
 	}
 	v.watch = nil
+}
+
+// forget lets columns beside the wanted ones be no longer built, by this scan's
+// successors, and builds no more itself.
+func (v *Visit) forget(wanted []columnID) {
+	v.r.mu.Lock()
+	defer v.r.mu.Unlock()
+	maps.DeleteFunc(v.t.columns, func(id columnID, _ columnUse) bool { return !slices.Contains(wanted, id) })
+	v.release()
 }
 
 // view is a slot as a scan found it.
@@ -136,7 +147,7 @@ func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 	version := s.src.Snapshot().Region().GetRegionEpoch().GetVersion()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if version < r.version || r.dead {
+	if version < r.version || r.dead || t.keys != v.keys {
 		return nil, false
 	}
 	if version > r.version {
@@ -150,6 +161,9 @@ func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 	}
 	now := time.Now()
 	t.used = now
+	if len(t.columns)+len(s.wanted) > TableColumnsMax {
+		clear(t.columns)
+	}
 	for i, id := range s.wanted {
 		t.columns[id] = columnUse{s.node.Columns[i], now}
 	}
