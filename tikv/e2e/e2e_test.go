@@ -126,6 +126,9 @@ func (c *cluster) txnClient() *txnkv.Client {
 	cl, err := txnkv.NewClient([]string{c.pdURL})
 	c.must(err)
 	c.t.Cleanup(func() { cl.Close() })
+	// PD's client opens its stream anew right after its start; what it is asked in
+	// that moment fails with "context canceled".
+	c.eventually("timestamps", func() bool { _, err := cl.CurrentTimestamp("global"); return err == nil })
 	return cl
 }
 

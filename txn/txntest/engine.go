@@ -71,7 +71,9 @@ type Engine struct {
 // New returns an engine with one region for every piece of the key space that
 // the plain split keys cut it into; their ids count from 1.
 func New(splitKeys ...[]byte) (*Engine, error) {
-	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), DisableWAL: true})
+	// The newest format, as stores have: the writer of old tables pools channels,
+	// which must not go from one synctest bubble to another.
+	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), DisableWAL: true, FormatMajorVersion: pebble.FormatNewest})
 	if err != nil {
 		return nil, fmt.Errorf("txntest: %w", err)
 	}
