@@ -9,6 +9,10 @@
 //	consumer ─────────► HashAgg ─────────► Filter ─────────► scan (copr/scan, or a copr/client stream)
 //	         ◄───────── batch   ◄───────── batch   ◄─────────
 //
+// Operators that know encoded columns (internal/colvec) and selections pass
+// rows on with NextRaw (raw.go) and gather as late as they can; Next gives the
+// same rows gathered and plain.
+//
 // Batches have from one to BatchRowsMax rows, never none. They are immutable:
 // an operator may keep one as long as it likes.
 //

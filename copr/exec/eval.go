@@ -59,44 +59,36 @@ func compileFilter(conds []expr.Expr) (*filterList, error) {
 
 // sel appends the rows of b for which all conditions are true.
 func (f *filterList) sel(ctx *Ctx, b *expr.Batch, sel []int32) ([]int32, error) {
-	return f.run(ctx, b, sel, false)
+	return f.selIn(ctx, b, nil, sel)
+}
+
+// selIn appends to out, which is empty, the rows of in (nil = all) for which all
+// conditions are true.
+func (f *filterList) selIn(ctx *Ctx, b *expr.Batch, in, out []int32) ([]int32, error) {
+	var err error
+	for _, ev := range f.conds.evals {
+		if out, err = expr.Filter(ctx.Eval, ev, b, in, out[:0]); err != nil || len(out) == 0 {
+			return out, err
+		}
+		in = out
+	}
+	return out, nil
 }
 
 // selNotFalse appends the rows for which no condition is false.
 func (f *filterList) selNotFalse(ctx *Ctx, b *expr.Batch, sel []int32) ([]int32, error) {
-	return f.run(ctx, b, sel, true)
-}
-
-func (f *filterList) run(ctx *Ctx, b *expr.Batch, sel []int32, nullPasses bool) ([]int32, error) {
-	for c, ev := range f.conds.evals {
-		in := sel
-		if c == 0 {
-			in = nil
-		} else if len(sel) == 0 {
-			break
-		}
-		a, err := ev.Eval(ctx.Eval, b, in)
-		if err != nil {
+	for i := range b.N {
+		sel = append(sel, int32(i))
+	}
+	for _, ev := range f.conds.evals {
+		a, err := ev.Eval(ctx.Eval, b, sel)
+		if err != nil || len(sel) == 0 {
 			return sel, err
 		}
 		v := colvec.Open(a, sqltypes.Bool)
-		pass := func(i int) bool {
-			if v.IsNull(i) {
-				return nullPasses
-			}
-			return v.BoolAt(i)
-		}
-		if c == 0 {
-			for i := range b.N {
-				if pass(i) {
-					sel = append(sel, int32(i))
-				}
-			}
-			continue
-		}
 		kept := sel[:0]
 		for _, i := range sel {
-			if pass(int(i)) {
+			if v.IsNull(int(i)) || v.BoolAt(int(i)) {
 				kept = append(kept, i)
 			}
 		}

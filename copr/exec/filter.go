@@ -1,8 +1,6 @@
 package exec
 
-import (
-	"github.com/copradb/copra/copr/expr"
-)
+import "github.com/copradb/copra/copr/expr"
 
 type filterOp struct {
 	in    Operator
@@ -23,13 +21,17 @@ func NewFilter(in Operator, conds []expr.Expr) (Operator, error) {
 func (f *filterOp) open(ctx *Ctx) error { f.ctx = ctx; return nil }
 func (f *filterOp) close() error        { return nil }
 
-func (f *filterOp) next() (*expr.Batch, error) {
-	b, err := f.in.Next()
-	if err != nil || b == nil {
-		return nil, err
+func (f *filterOp) nextRaw() (Raw, error) {
+	in, err := NextRaw(f.in)
+	if err != nil || in.Batch == nil {
+		return Raw{}, err
 	}
-	if f.sel, err = f.conds.sel(f.ctx, b, f.sel[:0]); err != nil {
-		return nil, err
+	if f.sel == nil {
+		f.sel = make([]int32, 0, in.N) // nil would be all rows
 	}
-	return takeBatch(b, f.in.Types(), f.sel)
+	f.sel, err = f.conds.selIn(f.ctx, in.Batch, in.Sel, f.sel[:0])
+	if len(f.sel) == in.N {
+		return Raw{Batch: in.Batch}, err
+	}
+	return Raw{in.Batch, f.sel}, err
 }

@@ -66,12 +66,17 @@ func (c *Ctx) check() error {
 }
 
 // runner is what each kind of operator implements; operator adds what all
-// have: statistics, cancellation, opening and closing of inputs. A runner's
-// next may return an empty batch, which is passed over.
+// have: statistics, cancellation, opening and closing of inputs. It also has
+// either plainRunner's or rawRunner's functions; what they return may be empty
+// and is passed over then.
 type runner interface {
 	open(ctx *Ctx) error
-	next() (*expr.Batch, error)
 	close() error
+}
+
+// plainRunner makes batches of plain columns.
+type plainRunner interface {
+	next() (*expr.Batch, error)
 }
 
 type operator struct {
@@ -107,32 +112,49 @@ func (o *operator) Open(ctx *Ctx) error {
 }
 
 func (o *operator) Next() (*expr.Batch, error) {
+	r, err := o.NextRaw()
+	if err != nil {
+		return nil, err
+	}
+	return r.plain(o.types)
+}
+
+func (o *operator) NextRaw() (Raw, error) {
 	if o.done {
-		return nil, nil
+		return Raw{}, nil
 	}
 	start := time.Now()
 	defer func() { o.stats.Time += time.Since(start) }()
 	for {
 		if err := o.ctx.check(); err != nil {
-			return nil, err
+			return Raw{}, err
 		}
-		b, err := o.run.next()
+		r, err := o.step()
 		if err != nil {
 			o.done = true
-			return nil, err
+			return Raw{}, err
 		}
-		if b == nil {
+		if r.Batch == nil {
 			o.done = true
-			return nil, nil
+			return Raw{}, nil
 		}
-		if b.N == 0 {
+		n := r.Len()
+		if n == 0 {
 			continue
 		}
 		o.stats.Batches++
-		o.stats.Rows += int64(b.N)
-		o.stats.Bytes += batchBytes(b)
-		return b, nil
+		o.stats.Rows += int64(n)
+		o.stats.Bytes += batchBytes(r.Batch) * int64(n) / int64(r.N)
+		return r, nil
 	}
+}
+
+func (o *operator) step() (Raw, error) {
+	if r, ok := o.run.(rawRunner); ok {
+		return r.nextRaw()
+	}
+	b, err := o.run.(plainRunner).next()
+	return Raw{Batch: b}, err
 }
 
 func (o *operator) Close() error {

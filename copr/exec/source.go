@@ -27,7 +27,13 @@ func (s *sourceOp) open(ctx *Ctx) (err error) {
 	return err
 }
 
-func (s *sourceOp) next() (*expr.Batch, error) { return s.src.Next() }
+func (s *sourceOp) nextRaw() (Raw, error) {
+	if r, ok := s.src.(RawSource); ok {
+		return r.NextRaw()
+	}
+	b, err := s.src.Next()
+	return Raw{Batch: b}, err
+}
 
 func (s *sourceOp) close() error {
 	if s.src == nil {

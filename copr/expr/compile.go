@@ -6,17 +6,19 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/bitutil"
 
+	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
-// Evaluator computes an expression over batches. It has no state of its own
-// and may be used from several goroutines at once.
+// Evaluator computes an expression over batches, whose columns may be encoded
+// (see colvec). It has no state of its own and may be used from several
+// goroutines at once.
 type Evaluator interface {
 	Expr() Expr
 	// Eval returns a column of b.N rows; sel nil = all rows, else the ascending
-	// positions to compute, and the other rows are unspecified. The column may
-	// share memory with b.
+	// positions to compute, and the other rows are unspecified. The column is
+	// plain, and may share memory with b.
 	Eval(ctx *Ctx, b *Batch, sel []int32) (arrow.Array, error)
 }
 
@@ -115,7 +117,7 @@ func compile(e Expr, depth int) (node, error) {
 	}
 	switch e := e.(type) {
 	case *Column:
-		return colNode(e.Index), nil
+		return colNode{e.Index, e.Type()}, nil
 	case *Const:
 		return constNode{constVec(e.Typ, e.Value)}, nil
 	case *Param:
@@ -158,10 +160,15 @@ func compile(e Expr, depth int) (node, error) {
 	return nil, pgerror.New(pgerror.InternalError, "expr: no evaluation for %T", e)
 }
 
-type colNode int
+type colNode struct {
+	index int
+	typ   sqltypes.Type
+}
 
+// eval makes an encoded column plain: nodes that know encodings take it from the
+// batch themselves.
 func (c colNode) eval(_ *Ctx, b *Batch, _ []int32) (vec, error) {
-	return vec{arr: b.Cols[c]}, nil
+	return vec{arr: colvec.Plain(b.Cols[c.index], c.typ)}, nil
 }
 
 type constNode struct{ v vec }

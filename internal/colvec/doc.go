@@ -12,6 +12,9 @@
 // the Builder starts with new ones; a Vec aliases its array, honours its
 // offset, and is read-only.
 //
+// A column may be encoded (encoding.go): small decimals as int64, byte strings by
+// a dictionary. Open hides that, OpenEncoded does not.
+//
 // It is not a kernel library: evaluation lives in copr/expr, aggregates in
 // copr/agg.
 package colvec

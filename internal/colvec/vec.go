@@ -28,11 +28,20 @@ type Vec struct {
 	Iv    []arrow.MonthDayNanoInterval
 	Off   []int32 // N+1
 	Data  []byte
+
+	// Of an encoded column, instead (see OpenEncoded).
+	Encoded bool
+	D64     []int64 // Decimal: unscaled values
+	Codes   []int32 // byte strings: positions in Dict
+	Dict    *Vec
+	DictID  arrow.ArrayData // the same for columns with the same dictionary
 }
 
-// Open reads a column of type t. It panics if the array's layout is not that
-// of t: whoever made the batch broke its contract.
+// Open reads a column of type t, and makes an encoded one plain before. It
+// panics if the array's layout is none that t may have: whoever made the batch
+// broke its contract.
 func Open(a arrow.Array, t sqltypes.Type) Vec {
+	a = Plain(a, t)
 	d := a.Data()
 	v := Vec{Kind: KindOf(t), N: a.Len(), Nulls: a.NullN(), shift: d.Offset()}
 	if v.Nulls > 0 {
@@ -251,8 +260,11 @@ func appendPlain[T any](b *Builder, dst *[]T, src []T, sel []int32) bool {
 }
 
 // Take returns the values of a column at the given positions; a negative
-// position gives NULL.
+// position gives NULL. The column keeps its encoding.
 func Take(a arrow.Array, t sqltypes.Type, sel []int32) (arrow.Array, error) {
+	if !IsPlain(a, t) {
+		return takeEncoded(a, t, sel), nil
+	}
 	v := Open(a, t)
 	b := NewBuilder(t, len(sel))
 	b.AppendSelected(&v, sel)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 )
 
@@ -134,7 +135,12 @@ func DatumAt(t Type, col arrow.Array, row int) Datum {
 	case *array.Int32:
 		return NewInt(int64(c.Value(row)))
 	case *array.Int64:
+		if t.OID == OIDNumeric { // encoded, see colvec
+			return NewDecimal(Dec128ToNumeric(decimal128.FromI64(c.Value(row)), t.Scale))
+		}
 		return NewInt(c.Value(row))
+	case *array.Dictionary: // encoded
+		return DatumAt(t, c.Dictionary(), c.GetValueIndex(row))
 	case *array.Float32:
 		return NewFloat(float64(c.Value(row)))
 	case *array.Float64:
