@@ -9,6 +9,9 @@
 #   SHORT       1: a quick look, fewer records and repetitions
 #   COMPARE     more flags for kv and get, see bin/compare -help
 #   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)
+#   SCALE       TPC-H: generate data of this scale factor (1 = 1 GB) into TPCH_DATA if it isn't there
+#   DUCKDB      TPC-H: a folder in which `npm install @duckdb/node-api` was run; `npm` installs it
+#               into a temporary one
 #   THREADS     clients of YCSB on transactions and SQL (default 16)
 #   RECORDS     their records, and operations of each workload (default 50000)
 #   WORKLOADS   their workloads (default all)
@@ -17,7 +20,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 copra=${COPRA:-$PWD/bin/copra}
-tpch=$(realpath "${TPCH_DATA:-benchmarks/tpch/testdata/small}")
+tpch=$(realpath -m "${TPCH_DATA:-benchmarks/tpch/testdata/small}") duckdb=${DUCKDB:-}
 parts=" ${PARTS:-kv get txn sql tpch} " short=${SHORT:-}
 for part in $parts; do
 	case $part in kv | get | txn | sql | tpch) ;; *) echo "PARTS: $part is not one of kv, get, txn, sql, tpch" >&2; exit 2 ;; esac
@@ -39,6 +42,10 @@ if has get; then
 	go test -run '^$' -bench PointGet -benchtime "$([ -n "$short" ] && echo 1s || echo 3s)" ./cmd/copra/cluster
 fi
 has txn || has sql || has tpch || exit 0
+if has tpch && [ -n "${SCALE:-}" ] && [ ! -e "$tpch/lineitem.tbl" ]; then
+	section "TPC-H data of scale factor $SCALE"
+	"$copra" bench tpch --generate "$SCALE" --data "$tpch"
+fi
 
 threads=${THREADS:-16} records=${RECORDS:-$([ -n "$short" ] && echo 10000 || echo 50000)} offset=7000 repeat=${REPEAT:-3}
 work=$(mktemp -d)
@@ -49,6 +56,9 @@ cleanup() {
 	rm -rf "$work"
 }
 trap cleanup EXIT
+if has tpch && [ "$duckdb" = npm ]; then
+	duckdb=$work/duckdb && mkdir "$duckdb" && npm install --silent --prefix "$duckdb" @duckdb/node-api
+fi
 
 "$copra" playground --data-dir "$work/copra" --port-offset $offset >"$work/copra.out" 2>&1 &
 pids+=($!)
@@ -70,7 +80,7 @@ if bin=$(postgres_bin) && [ -n "$bin" ]; then
 	if [ "$(id -u)" = 0 ]; then chown nobody "$work/pg"; as=(setpriv --reuid=nobody --clear-groups --); fi
 	"${as[@]}" "$bin/initdb" -D "$work/pg/data" -A trust -U root >/dev/null
 	"${as[@]}" "$bin/postgres" -D "$work/pg/data" -p $((5432 + offset)) -k "$work/pg" -h 127.0.0.1 \
-		-c shared_buffers=1GB -c work_mem=256MB -c max_wal_size=4GB >"$work/pg/log" 2>&1 &
+		-c shared_buffers=4GB -c work_mem=256MB -c max_wal_size=16GB -c max_parallel_workers_per_gather=4 >"$work/pg/log" 2>&1 &
 	pids+=($!)
 	theirs="host=127.0.0.1 port=$((5432 + offset)) user=root dbname=postgres"
 	for _ in $(seq 100); do "$bin/pg_isready" -q -h 127.0.0.1 -p $((5432 + offset)) && break; sleep 0.1; done
@@ -87,7 +97,10 @@ if has sql; then
 	[ -z "$theirs" ] || { section "YCSB, SQL, PostgreSQL"; "$copra" bench ycsb --dsn "$theirs" "${ycsb[@]}"; }
 fi
 if has tpch; then
-	section "TPC-H ($tpch), copra"; "$copra" bench tpch --dsn "$ours" --data "$tpch" --repeat "$repeat"
-	[ -z "$theirs" ] || { section "TPC-H ($tpch), PostgreSQL"; "$copra" bench tpch --dsn "$theirs" --data "$tpch" --indexes --repeat "$repeat"; }
+	section "TPC-H ($tpch)"
+	others=()
+	[ -z "$theirs" ] || others+=(--postgres "$theirs")
+	[ -z "$duckdb" ] || others+=(--duckdb "$duckdb")
+	"$copra" bench tpch --dsn "$ours" --data "$tpch" --repeat "$repeat" "${others[@]}"
 fi
 uptime

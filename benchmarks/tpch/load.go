@@ -24,7 +24,7 @@ var Tables = []string{"region", "nation", "supplier", "customer", "part", "parts
 type LoadOptions struct {
 	Dir      string
 	Replace  bool // drop the tables first
-	Indexes  bool // run indexes.sql, if there is one
+	Indexes  bool // run indexes.sql
 	Analyze  bool
 	Progress io.Writer
 }
@@ -46,7 +46,7 @@ func Load(ctx context.Context, conn *pgx.Conn, o LoadOptions) ([]Loaded, error) 
 			}
 		}
 	}
-	if err := runFile(ctx, conn, filepath.Join(o.Dir, "schema.sql")); err != nil {
+	if err := runFile(ctx, conn, o.Dir, "schema.sql"); err != nil {
 		return nil, err
 	}
 	var out []Loaded
@@ -58,8 +58,7 @@ func Load(ctx context.Context, conn *pgx.Conn, o LoadOptions) ([]Loaded, error) 
 		out = append(out, l)
 	}
 	if o.Indexes {
-		err := runFile(ctx, conn, filepath.Join(o.Dir, "indexes.sql"))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := runFile(ctx, conn, o.Dir, "indexes.sql"); err != nil {
 			return out, err
 		}
 	}
@@ -73,17 +72,14 @@ func Load(ctx context.Context, conn *pgx.Conn, o LoadOptions) ([]Loaded, error) 
 	return out, nil
 }
 
-func runFile(ctx context.Context, conn *pgx.Conn, path string) error {
-	text, err := os.ReadFile(path)
+func runFile(ctx context.Context, conn *pgx.Conn, dir, name string) error {
+	stmts, err := statements(dir, name)
 	if err != nil {
 		return err
 	}
-	for _, stmt := range strings.Split(string(text), ";") {
-		if stmt = strings.TrimSpace(stmt); stmt == "" {
-			continue
-		}
+	for _, stmt := range stmts {
 		if _, err := conn.Exec(ctx, stmt, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return fmt.Errorf("%s: %w in %q", filepath.Base(path), err, stmt)
+			return fmt.Errorf("%s: %w in %q", name, err, stmt)
 		}
 	}
 	return nil
@@ -102,31 +98,40 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 func loadTable(ctx context.Context, conn *pgx.Conn, table string, o LoadOptions) (Loaded, error) {
-	path := filepath.Join(o.Dir, table+".tbl")
-	f, err := os.Open(path)
-	zipped := errors.Is(err, os.ErrNotExist)
-	if zipped {
-		f, err = os.Open(path + ".gz")
+	path, size, err := tablePath(o.Dir, table)
+	if err != nil {
+		return Loaded{}, err
 	}
+	f, err := os.Open(path)
 	if err != nil {
 		return Loaded{}, err
 	}
 	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return Loaded{}, err
-	}
 	in := &counted{r: f}
 	var data io.Reader = in
-	if zipped {
+	if strings.HasSuffix(path, ".gz") {
 		if data, err = gzip.NewReader(in); err != nil {
 			return Loaded{}, err
 		}
 	}
-	bar := benchmarks.StartProgress(o.Progress, table, info.Size(), in.n.Load)
+	bar := benchmarks.StartProgress(o.Progress, table, size, in.n.Load)
 	started := time.Now()
 	tag, err := conn.PgConn().CopyFrom(ctx, data, "COPY "+table+" FROM STDIN WITH (DELIMITER '|')")
 	elapsed := time.Since(started)
 	bar.Done()
-	return Loaded{Table: table, Rows: tag.RowsAffected(), Bytes: info.Size(), Elapsed: elapsed}, err
+	return Loaded{Table: table, Rows: tag.RowsAffected(), Bytes: size, Elapsed: elapsed}, err
+}
+
+// tablePath is the file of a table in a data folder, and its size in bytes.
+func tablePath(dir, table string) (path string, size int64, err error) {
+	path = filepath.Join(dir, table+".tbl")
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		path += ".gz"
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("table %s: %w (copra bench tpch --generate makes the data)", table, err)
+	}
+	return path, info.Size(), nil
 }

@@ -44,14 +44,14 @@ func (m Measured) OK() bool { return m.Err == nil && m.Diff == "" }
 func Run(ctx context.Context, conn *pgx.Conn, dir string, queries []int, repeat int, progress io.Writer) ([]Measured, error) {
 	var out []Measured
 	for _, q := range queries {
-		text, err := os.ReadFile(filepath.Join(dir, "queries", fmt.Sprintf("%02d.sql", q)))
+		text, err := queryText(dir, q)
 		if err != nil {
 			return out, err
 		}
 		m := Measured{Query: q}
 		for range repeat + 1 {
 			started := time.Now()
-			answer, err := query(ctx, conn, string(text))
+			answer, err := query(ctx, conn, text)
 			if m.Err = err; err != nil {
 				break
 			}
@@ -113,17 +113,22 @@ func compare(dir string, q int, got []string) (diff string, checked bool, err er
 	if len(raw) == 0 {
 		want = nil
 	}
+	return difference(got, want), true, nil
+}
+
+// difference is the first row in which two answers differ, "" if there is none.
+func difference(got, want []string) string {
 	for i := range max(len(want), len(got)) {
 		switch {
 		case i >= len(got):
-			return fmt.Sprintf("row %d is missing: %s", i+1, want[i]), true, nil
+			return fmt.Sprintf("row %d is missing: %s", i+1, want[i])
 		case i >= len(want):
-			return fmt.Sprintf("row %d is too many: %s", i+1, got[i]), true, nil
+			return fmt.Sprintf("row %d is too many: %s", i+1, got[i])
 		case got[i] != want[i]:
-			return fmt.Sprintf("row %d is %q, expected %q", i+1, got[i], want[i]), true, nil
+			return fmt.Sprintf("row %d is %q, expected %q", i+1, got[i], want[i])
 		}
 	}
-	return "", true, nil
+	return ""
 }
 
 // PrintRun writes the table of a run.

@@ -9,12 +9,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	tikvlog "github.com/pingcap/log"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/copradb/copra/benchmarks/tpch"
 	"github.com/copradb/copra/benchmarks/ycsb"
 	"github.com/copradb/copra/internal/config"
 )
@@ -158,86 +156,6 @@ func runYCSB(cmd *cobra.Command, to benchTarget, list []ycsb.Workload, load bool
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d operations failed", failed)
-	}
-	return nil
-}
-
-func newBenchTPCH() *cobra.Command {
-	var (
-		configFile, dsn, dir, queries string
-		repeat                        int
-		o                             tpch.LoadOptions
-		load, run                     bool
-	)
-	cmd := &cobra.Command{
-		Use:   "tpch",
-		Short: "Load TPC-H with COPY, run the queries, compare the answers",
-		Long: `Loads TPC-H tables from a folder with schema.sql and <table>.tbl[.gz], runs its queries/NN.sql
-and compares the rows with its answers/NN.txt. A wrong answer makes the command fail.
-
-  copra bench tpch --data ../shared/data/tpch-sf0.1
-  copra bench tpch --data ../shared/data/tpch-sf0.1 --load=false --queries 1,6 --repeat 5
-  copra bench tpch --data … --dsn 'host=/tmp dbname=postgres'     another Postgres server`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
-				return errors.New("--data is required: the folder with schema.sql, the tables and the queries")
-			}
-			list, err := queryList(queries)
-			if err != nil {
-				return err
-			}
-			o.Dir, o.Progress = dir, progressWriter(cmd)
-			conn, err := pgx.Connect(cmd.Context(), dsn)
-			if err != nil {
-				return fmt.Errorf("connect: %w", err)
-			}
-			defer func() { _ = conn.Close(cmd.Context()) }()
-			if load {
-				tables, err := tpch.Load(cmd.Context(), conn, o)
-				if err != nil {
-					return err
-				}
-				if err := tpch.PrintLoad(cmd.OutOrStdout(), tables); err != nil {
-					return err
-				}
-			}
-			if !run {
-				return nil
-			}
-			return runTPCH(cmd, conn, dir, list, repeat)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&configFile, config.FileFlag, "", "TOML file with settings, by flag name")
-	f.StringVar(&dsn, "dsn", defaultDSN, "the Postgres server")
-	f.StringVar(&dir, "data", "", "folder with the data and queries")
-	f.StringVar(&queries, "queries", "1-22", "which queries, as 1,3,5-7")
-	f.IntVar(&repeat, "repeat", 3, "runs after the first; the median of them counts")
-	f.BoolVar(&load, "load", true, "load the tables")
-	f.BoolVar(&run, "run", true, "run the queries")
-	f.BoolVar(&o.Replace, "replace", true, "drop the tables before the load")
-	f.BoolVar(&o.Indexes, "indexes", false, "create the indexes of indexes.sql")
-	f.BoolVar(&o.Analyze, "analyze", true, "ANALYZE after the load")
-	return cmd
-}
-
-func runTPCH(cmd *cobra.Command, conn *pgx.Conn, dir string, list []int, repeat int) error {
-	results, err := tpch.Run(cmd.Context(), conn, dir, list, repeat, progressWriter(cmd))
-	if err != nil {
-		return err
-	}
-	if err := tpch.PrintRun(cmd.OutOrStdout(), results); err != nil {
-		return err
-	}
-	bad := 0
-	for _, m := range results {
-		if !m.OK() {
-			bad++
-		}
-	}
-	if bad > 0 {
-		return fmt.Errorf("%d of %d queries failed or gave a wrong answer", bad, len(results))
 	}
 	return nil
 }
