@@ -23,7 +23,7 @@ type builder struct {
 }
 
 func (s *Scan) startBuild(start, end []byte) error {
-	if s.v.watch == nil { // there was no room for the last one
+	if !s.v.builds() { // there was no room for the last one
 		return s.startRows(start, end)
 	}
 	b := &builder{at: start, end: end, newest: &newest{
@@ -95,7 +95,7 @@ func (s *Scan) nextBlock() error {
 	} else if !more {
 		end := b.end
 		if err = s.closeBuild(); err == nil { // behind this block
-			s.rest = append([]segment{{how: byRows, start: upper, end: end}}, s.rest...)
+			err = s.startRows(upper, end)
 		}
 	}
 	if err != nil {

@@ -189,13 +189,22 @@ func (p *points) Next() (key, value []byte, ok bool, err error) {
 		if locked {
 			value, ok, err = p.locked()
 		} else {
-			value, ok, err = p.s.src.Get(p.key)
+			value, ok, err = p.get()
 		}
 		if err != nil || ok {
 			return p.key, value, ok, err
 		}
 	}
 	return nil, nil, false, nil
+}
+
+// get reads a key. The value is copied: a fork may ask the source next.
+func (p *points) get() (value []byte, ok bool, err error) {
+	p.s.work.get.Lock()
+	defer p.s.work.get.Unlock()
+	value, ok, err = p.s.src.Get(p.key)
+	p.val = append(p.val[:0], value...)
+	return p.val, ok, err
 }
 
 // locked reads a key with a lock by a scan, which names the locks behind it, too.

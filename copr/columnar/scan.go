@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -47,8 +48,18 @@ type segment struct {
 	view       view // byColumns
 }
 
+// work is what a scan and its forks have left to do.
+type work struct {
+	get  sync.Mutex // the source's Get
+	mu   sync.Mutex
+	rest []segment
+	busy int    // scans that may have more rows
+	rows uint64 // of scans that have ended
+	cols bool   // some came from blocks
+}
+
 // Scan reads a table's rows in key order, from blocks where it can. Its batches
-// are read-only. Not safe for concurrent use.
+// are read-only. Not safe for concurrent use, but its forks may run beside it.
 type Scan struct {
 	v       *Visit
 	ctx     context.Context
@@ -62,7 +73,7 @@ type Scan struct {
 	index   uint64
 	whole   bool // it reads all rows of the region
 
-	rest    []segment
+	work    *work
 	rows    *rowSegment
 	build   *builder
 	overlay *overlay
@@ -137,13 +148,48 @@ func (s *Scan) judge(w *view, all bool) how {
 
 // add appends a segment; neighbours that are read alike become one.
 func (s *Scan) add(h how, start, end []byte, w view) {
-	if n := len(s.rest); n > 0 && h != byColumns && s.rest[n-1].how == h && bytes.Equal(s.rest[n-1].end, start) {
-		s.rest[n-1].end = end
+	w0 := s.work
+	if n := len(w0.rest); n > 0 && h != byColumns && w0.rest[n-1].how == h && bytes.Equal(w0.rest[n-1].end, start) {
+		w0.rest[n-1].end = end
 		return
 	}
 	if bytes.Compare(start, end) < 0 {
-		s.rest = append(s.rest, segment{h, start, end, w})
+		w0.rest = append(w0.rest, segment{h, start, end, w})
 	}
+}
+
+// Fork returns another scan of the same rows: each row comes from one of them,
+// in no order, whoever asks first. Forks share the snapshot and what was checked
+// at its begin; each is used by one goroutine at a time, and all are closed before
+// the source and the visit are. Whoever needs the order of keys (Plan.Unordered)
+// does not fork.
+func (s *Scan) Fork() *Scan {
+	s.work.mu.Lock()
+	defer s.work.mu.Unlock()
+	s.work.busy++
+	return &Scan{
+		v: s.v, ctx: s.ctx, node: s.node, src: s.src, o: s.o, wanted: s.wanted, columns: s.columns, bounds: s.bounds,
+		locked: s.locked, index: s.index, whole: s.whole, work: s.work, types: s.Types(),
+	}
+}
+
+// Pieces is about how many pieces (blocks, or runs of rows) are left, for as
+// many forks at most.
+func (s *Scan) Pieces() int {
+	s.work.mu.Lock()
+	defer s.work.mu.Unlock()
+	return len(s.work.rest)
+}
+
+// take takes the next piece of work.
+func (s *Scan) take() (g segment, ok bool) {
+	s.work.mu.Lock()
+	defer s.work.mu.Unlock()
+	if len(s.work.rest) == 0 {
+		return segment{}, false
+	}
+	g, s.work.rest = s.work.rest[0], s.work.rest[1:]
+	return g, true
 }
 
 // Types are the types of the batches' columns.
@@ -172,7 +218,7 @@ func (s *Scan) ColumnRows() uint64 { return s.stats.ColumnRows }
 // Close frees what the scan holds. It must be called before the source and the
 // visit are closed.
 func (s *Scan) Close() error {
-	s.rest, s.piece, s.ended = nil, piece{}, true
+	s.piece, s.ended = piece{}, true
 	err := errors.Join(s.closeRows(), s.closeBuild())
 	s.overlay = nil
 	return err
@@ -224,12 +270,11 @@ func (s *Scan) step() (*expr.Batch, error) {
 	if err := s.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(s.rest) == 0 {
+	g, ok := s.take()
+	if !ok {
 		s.end()
 		return nil, nil
 	}
-	g := s.rest[0]
-	s.rest = s.rest[1:]
 	switch g.how {
 	case byColumns:
 		return nil, s.serve(g.view.block, g.start, g.end, g.view.dirty)
@@ -239,16 +284,26 @@ func (s *Scan) step() (*expr.Batch, error) {
 	return nil, s.startRows(g.start, g.end)
 }
 
-// end is the end of a scan that went well.
+// end is the end of a scan that went well: of all forks, when it is the last.
 func (s *Scan) end() {
 	s.ended = true
+	w := s.work
+	w.mu.Lock()
+	w.busy--
+	w.rows += s.stats.Rows
+	w.cols = w.cols || s.stats.ColumnRows > 0
+	rows, cols, last := w.rows, w.cols, w.busy == 0
+	w.mu.Unlock()
+	if !last {
+		return
+	}
 	how := "rows"
-	if s.stats.ColumnRows > 0 {
+	if cols {
 		how = "columns"
 	}
 	s.v.c.m.scans.WithLabelValues(how).Inc()
 	if s.whole {
-		s.v.counted(s.stats.Rows)
+		s.v.counted(rows)
 	}
 }
 

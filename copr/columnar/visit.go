@@ -88,7 +88,7 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		v.c.m.scans.WithLabelValues("unusual").Inc()
 		return nil, nil
 	}
-	s := &Scan{v: v, ctx: ctx, node: n, src: src, o: o, index: src.Snapshot().AppliedIndex(), wanted: idsOf(n.Columns)}
+	s := &Scan{work: &work{busy: 1}, v: v, ctx: ctx, node: n, src: src, o: o, index: src.Snapshot().AppliedIndex(), wanted: idsOf(n.Columns)}
 	if o.Eval != nil {
 		s.bounds = bounds(o.Filter, n.Columns)
 	}
@@ -127,10 +127,17 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		return nil, nil
 	}
 	s.plan(ranges, views)
-	if v.watch != nil && !slices.ContainsFunc(s.rest, func(g segment) bool { return g.how == byBuilding }) {
+	if v.watch != nil && !slices.ContainsFunc(s.work.rest, func(g segment) bool { return g.how == byBuilding }) {
 		v.Close()
 	}
 	return s, nil
+}
+
+// builds reports whether the scan may still build.
+func (v *Visit) builds() bool {
+	v.r.mu.Lock()
+	defer v.r.mu.Unlock()
+	return v.watch != nil
 }
 
 // nothing reports whether there are no blocks, and the scan is not to make any.
