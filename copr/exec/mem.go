@@ -9,16 +9,77 @@ import (
 // MemAccount counts the memory that a statement's operators keep. Safe for
 // concurrent use. A nil account has no limit and counts nothing.
 type MemAccount struct {
-	limit  int64
-	parent *MemAccount
-	used   atomic.Int64
-	peak   atomic.Int64
+	limit   int64
+	spillAt int64 // operators that can keep rows on disk do so above it; 0 = never
+	parent  *MemAccount
+	used    atomic.Int64
+	peak    atomic.Int64
 }
+
+const (
+	// spillSharePercent is the part of a limit from which on operators that can
+	// spill do. The rest is for those that cannot, and for buffers of those that
+	// do.
+	spillSharePercent = 75
+	// spillBytesMin is what an operator may keep before it spills because others
+	// have taken the memory, or an eighth of the limit where that is less.
+	spillBytesMin = 1 << 20
+	// overdraftBytesMax is how much one operator may take above the limit for what
+	// it cannot do without: the batch at hand and the buffers of its files.
+	overdraftBytesMax = 16 << 20
+)
 
 // NewMemAccount makes an account of limitBytes (0 = no limit of its own) that
 // also charges parent, if there is one.
 func NewMemAccount(limitBytes int64, parent *MemAccount) *MemAccount {
-	return &MemAccount{limit: limitBytes, parent: parent}
+	return &MemAccount{limit: limitBytes, spillAt: limitBytes / 100 * spillSharePercent, parent: parent}
+}
+
+// SetSpillBytes changes from which number of bytes on operators spill, three
+// quarters of the limit by default. It is for before the account is used.
+func (m *MemAccount) SetSpillBytes(n int64) {
+	m.spillAt = n
+	if m.limit > 0 {
+		m.spillAt = min(n, m.limit)
+	}
+}
+
+// scarce reports whether more bytes would bring this account or one above it to
+// where rows are better kept on disk.
+func (m *MemAccount) scarce(more int64) bool {
+	for a := m; a != nil; a = a.parent {
+		if a.spillAt > 0 && a.used.Load()+more > a.spillAt {
+			return true
+		}
+	}
+	return false
+}
+
+// spillMin is what an operator may keep before it spills.
+func (m *MemAccount) spillMin() int64 {
+	least := int64(spillBytesMin)
+	for a := m; a != nil; a = a.parent {
+		if a.spillAt > 0 {
+			least = min(least, a.spillAt/8)
+		}
+	}
+	return least
+}
+
+// overdraw charges bytes whatever the limit.
+func (m *MemAccount) overdraw(bytes int64) {
+	for a := m; a != nil; a = a.parent {
+		a.notePeak(a.used.Add(bytes))
+	}
+}
+
+func (m *MemAccount) notePeak(used int64) {
+	for {
+		peak := m.peak.Load()
+		if used <= peak || m.peak.CompareAndSwap(peak, used) {
+			return
+		}
+	}
 }
 
 // Grow charges bytes. Over the limit nothing is charged and the error is 53200.
@@ -38,12 +99,8 @@ func (m *MemAccount) Grow(bytes int64) error {
 		m.used.Add(-bytes)
 		return err
 	}
-	for {
-		peak := m.peak.Load()
-		if used <= peak || m.peak.CompareAndSwap(peak, used) {
-			return nil
-		}
-	}
+	m.notePeak(used)
+	return nil
 }
 
 // Shrink gives bytes back.
@@ -62,7 +119,7 @@ func (m *MemAccount) Used() int64 { return m.used.Load() }
 func (m *MemAccount) Peak() int64 { return m.peak.Load() }
 
 // memUser is one operator's share of an account: it remembers what it has
-// charged, to give all of it back at the end.
+// charged, to give all of it back at the end. It belongs to one goroutine.
 type memUser struct {
 	acct *MemAccount
 	held int64
@@ -84,6 +141,38 @@ func (u *memUser) set(bytes int64) error {
 	u.acct.Shrink(u.held - bytes)
 	u.held = bytes
 	return nil
+}
+
+// growAnyway is grow for what the operator cannot do without, up to
+// overdraftBytesMax above the limit.
+func (u *memUser) growAnyway(bytes int64) error {
+	if err := u.acct.Grow(bytes); err != nil {
+		if bytes > overdraftBytesMax {
+			return err
+		}
+		u.acct.overdraw(bytes)
+	}
+	u.held += bytes
+	return nil
+}
+
+// setAnyway is set by way of growAnyway.
+func (u *memUser) setAnyway(bytes int64) error {
+	if bytes > u.held {
+		return u.growAnyway(bytes - u.held)
+	}
+	return u.set(bytes)
+}
+
+// full reports whether the operator should spill what it has before it keeps
+// more bytes.
+func (u *memUser) full(more int64) bool {
+	return u.acct != nil && u.held+more >= u.acct.spillMin() && u.acct.scarce(more)
+}
+
+func (u *memUser) shrink(bytes int64) {
+	u.acct.Shrink(bytes)
+	u.held -= bytes
 }
 
 func (u *memUser) free() {

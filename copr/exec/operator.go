@@ -8,6 +8,7 @@ import (
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
@@ -39,6 +40,7 @@ type Stats struct {
 	Batches int64
 	Bytes   int64
 	Time    time.Duration
+	Spill   SpillStats
 }
 
 // Ctx is what the operators of one tree share.
@@ -48,6 +50,9 @@ type Ctx struct {
 	Eval *expr.Ctx
 	// Mem is charged for what operators keep; nil means no limit.
 	Mem *MemAccount
+	// Spill is where they keep rows when memory is scarce; nil means nowhere, and
+	// at the limit the statement fails.
+	Spill *spill.Space
 }
 
 // check returns why the statement was cancelled, if it was.
@@ -97,7 +102,21 @@ func newOperator(name string, run runner, types []sqltypes.Type, inputs ...Opera
 func (o *operator) Types() []sqltypes.Type { return o.types }
 func (o *operator) Name() string           { return o.name }
 func (o *operator) Inputs() []Operator     { return o.inputs }
-func (o *operator) Stats() Stats           { return o.stats }
+
+func (o *operator) Stats() Stats {
+	if s, ok := o.run.(interface{ spillStats() SpillStats }); ok {
+		o.stats.Spill = s.spillStats()
+	}
+	return o.stats
+}
+
+// Details are lines that EXPLAIN ANALYZE shows below the operator's.
+func (o *operator) Details() []string {
+	if d, ok := o.run.(interface{ details() []string }); ok {
+		return d.details()
+	}
+	return o.Stats().Spill.lines()
+}
 
 func (o *operator) Open(ctx *Ctx) error {
 	start := time.Now()

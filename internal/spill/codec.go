@@ -15,6 +15,8 @@ import (
 
 const (
 	alignment = 8
+	// dec64Mark, for data bytes, marks a decimal column encoded as int64.
+	dec64Mark = 1<<32 - 1
 	// columnHead is the size of what a body says of a column first.
 	columnHead = 8
 )
@@ -32,6 +34,13 @@ func valueBytes(k colvec.Kind) int {
 		return 16
 	}
 	return 0
+}
+
+// isDec64 reports whether a decimal column is encoded as int64, and can stay so.
+// Dictionaries are made plain: one would be written with each frame.
+func isDec64(a arrow.Array, t sqltypes.Type) bool {
+	_, ok := a.(*array.Int64)
+	return ok && colvec.KindOf(t) == colvec.Decimal
 }
 
 func aligned(n int) int { return (n + alignment - 1) &^ (alignment - 1) }
@@ -52,8 +61,12 @@ func appendBody(dst []byte, cols []arrow.Array, types []sqltypes.Type, lo, hi in
 }
 
 func appendColumn(dst []byte, a arrow.Array, t sqltypes.Type, lo, hi int) (out []byte, nulls, data int, err error) {
+	small := isDec64(a, t)
+	if !small {
+		a = colvec.Plain(a, t)
+	}
 	d := a.Data()
-	if d.DataType().ID() != t.Arrow().ID() {
+	if !small && d.DataType().ID() != t.Arrow().ID() {
 		return dst, 0, 0, fmt.Errorf("spill: a column of type %s is an array of %s", t.Name(), d.DataType())
 	}
 	n, at, bufs := hi-lo, d.Offset()+lo, d.Buffers()
@@ -67,6 +80,8 @@ func appendColumn(dst []byte, a arrow.Array, t sqltypes.Type, lo, hi int) (out [
 	}
 	kind := colvec.KindOf(t)
 	switch w := valueBytes(kind); {
+	case small:
+		return append(dst, bytesOf(bufs[1])[8*at:8*(at+n)]...), nulls, dec64Mark, nil
 	case kind == colvec.Bool:
 		return appendBits(dst, bytesOf(bufs[1]), at, n), nulls, 0, nil
 	case w > 0:
@@ -129,8 +144,12 @@ func openBody(body []byte, types []sqltypes.Type, n int) ([]arrow.Array, error) 
 		if nulls > 0 {
 			bufs[0] = r.take((n + 7) / 8)
 		}
+		layout := t.Arrow()
 		kind := colvec.KindOf(t)
 		switch w := valueBytes(kind); {
+		case kind == colvec.Decimal && data == dec64Mark:
+			layout = arrow.PrimitiveTypes.Int64
+			bufs = append(bufs, r.take(8*n))
 		case kind == colvec.Bool:
 			bufs = append(bufs, r.take((n+7)/8))
 		case w > 0:
@@ -141,7 +160,7 @@ func openBody(body []byte, types []sqltypes.Type, n int) ([]arrow.Array, error) 
 		if r.short {
 			return nil, fmt.Errorf("ends within column %d", c)
 		}
-		cols[c] = array.MakeFromData(array.NewData(t.Arrow(), n, bufs, nil, nulls, 0))
+		cols[c] = array.MakeFromData(array.NewData(layout, n, bufs, nil, nulls, 0))
 	}
 	if len(r.rest) > 0 {
 		return nil, fmt.Errorf("has %d bytes too many", len(r.rest))

@@ -29,3 +29,8 @@ func corrupt(path string, frame int, why string) error {
 	return pgerror.New(pgerror.DataCorrupted, "temporary file \"%s\" is damaged: frame %d %s", path, frame, why).
 		WithHint("The statement can be run again. Check the disk that has the file.")
 }
+
+// ended is the error of who uses a file behind Space.Close.
+func ended(path string) error {
+	return pgerror.New(pgerror.QueryCanceled, "the statement of temporary file \"%s\" has ended", path)
+}

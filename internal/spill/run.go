@@ -105,13 +105,13 @@ func (w *Writer) flush() error {
 	if n == 0 {
 		return nil
 	}
-	if err := w.s.reserve(w.f, int64(n), int(w.rows)); err != nil {
-		return err
-	}
 	w.f.mu.Lock()
 	defer w.f.mu.Unlock()
 	if w.f.gone {
-		return pgerror.New(pgerror.QueryCanceled, "the statement of temporary file \"%s\" has ended", w.f.path)
+		return ended(w.f.path)
+	}
+	if err := w.s.reserve(w.f, int64(n), int(w.rows)); err != nil {
+		return err
 	}
 	if _, err := w.f.write.Write(w.pending); err != nil {
 		return ioError(err, "write to", w.f.path)
@@ -121,7 +121,7 @@ func (w *Writer) flush() error {
 	return nil
 }
 
-// Rows are those written so far, Bytes about how large they are on disk.
+// Rows are those written so far.
 func (w *Writer) Rows() int64 { return w.run.Rows }
 
 // Finish ends the file. On an error it is removed.
@@ -148,7 +148,7 @@ func (f *file) closeWrite() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.gone {
-		return pgerror.New(pgerror.QueryCanceled, "the statement of temporary file \"%s\" has ended", f.path)
+		return ended(f.path)
 	}
 	h := f.write
 	f.write = nil
@@ -182,7 +182,22 @@ func (r *Run) Open() (*Reader, error) {
 		return nil, ioError(err, "open", r.f.path)
 	}
 	r.f.open[h] = struct{}{}
-	return &Reader{run: r, h: h, in: bufio.NewReaderSize(h, readBufferBytes)}, nil
+	return &Reader{run: r, h: h, in: bufio.NewReaderSize(guarded{r.f, h}, readBufferBytes)}, nil
+}
+
+// guarded reads a file that Space.Close may close.
+type guarded struct {
+	f *file
+	h vfs.File
+}
+
+func (g guarded) Read(p []byte) (int, error) {
+	g.f.mu.Lock()
+	defer g.f.mu.Unlock()
+	if g.f.gone {
+		return 0, ended(g.f.path)
+	}
+	return g.h.Read(p)
 }
 
 // Reader reads a run from its start.

@@ -73,12 +73,9 @@ func (s *Space) Create(types []sqltypes.Type) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.m.o.FS.Create(f.path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		s.forget(f)
-		return nil, errors.Join(ioError(err, "create", f.path), f.drop())
+	if err := f.create(); err != nil {
+		return nil, errors.Join(err, f.remove())
 	}
-	f.write = h
 	s.m.metrics.files.Inc()
 	return &Writer{s: s, f: f, types: types}, nil
 }
@@ -138,6 +135,17 @@ type file struct {
 	write vfs.File
 	open  map[vfs.File]struct{} // for reading
 	gone  bool
+}
+
+func (f *file) create() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return ended(f.path)
+	}
+	h, err := f.m.o.FS.Create(f.path, vfs.WriteCategoryUnspecified)
+	f.write = h
+	return ioError(err, "create", f.path)
 }
 
 // drop closes all handles and removes the file.
