@@ -1,39 +1,39 @@
 package exec
 
 import (
-	"bytes"
-	"math/bits"
-
-	"github.com/zeebo/xxh3"
-
 	"github.com/copradb/copra/internal/colvec"
-	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
 // KeysMax is the most distinct keys of one hash table.
 const KeysMax = 1 << 30
 
-// keyTable numbers the distinct keys it is given, from 0 in order of arrival:
-// linear probing over a power of two of slots, at most half of them taken. One
-// integer-like column is hashed as it is; other keys are laid out as bytes
-// (appendEqualKey), short ones compared as one word.
+// keyTable numbers the distinct keys it is given, from 0 in order of arrival.
+// Keys are words (keyPacker); the slots are probed linearly, at most half of
+// them are taken:
 //
 //	slots  [ id+1 | salt ]   salt = upper half of the hash, so that a probe
 //	                         seldom touches the keys themselves
+//
+// A batch is looked up in loops that each do one thing for all rows (pack and
+// hash, look into the slots, compare the words), so that the cache misses of
+// different rows overlap; what is left over (new keys, collisions) is handled
+// row by row. In front of that are two shortcuts: equal neighbours are looked
+// up once, and keys of few possible values go through an array (directKeys).
 type keyTable struct {
-	types  []sqltypes.Type
-	isInt  bool
+	pack   *keyPacker
 	slots  []slot
 	mask   uint64
 	n      int32
-	ints   []int64  // isInt: key by id
-	nullID int32    // isInt: id of the NULL key, -1 = none
-	arena  []byte   // otherwise: keys one after the other
-	ends   []int    // end of key id in arena
-	hashes []uint64 // by id, to grow
-	buf    []byte
-	rowEnd []int
+	keys   [][]uint64 // by word: of key id
+	tags   []uint64   // by id; nil: all are 0
+	hashes []uint64   // by id, to grow and to partition
+	fresh  []int32    // rows of the last Insert (0 .. n-1) that began a new key
+
+	direct    directKeys
+	runs      runFinder
+	left, row []int32
+	leftIDs   []int32
 }
 
 type slot struct {
@@ -44,7 +44,8 @@ type slot struct {
 const slotsMin = 64
 
 func newKeyTable(types []sqltypes.Type) *keyTable {
-	t := &keyTable{types: types, nullID: -1, isInt: len(types) == 1 && intKeyed(types[0])}
+	t := &keyTable{pack: newKeyPacker(types)}
+	t.keys = make([][]uint64, t.pack.width)
 	t.resize(slotsMin)
 	return t
 }
@@ -54,147 +55,323 @@ func (t *keyTable) Len() int { return int(t.n) }
 
 // Bytes is about how much memory the table takes.
 func (t *keyTable) Bytes() int64 {
-	return int64(cap(t.slots))*8 + int64(cap(t.ints))*8 + int64(cap(t.arena)) + int64(cap(t.ends))*8 + int64(cap(t.hashes))*8
+	words := len(t.keys) + 1
+	return int64(cap(t.slots))*8 + int64(words*cap(t.hashes))*8 + int64(cap(t.tags))*8 + t.pack.Bytes() + t.direct.Bytes()
 }
 
 func (t *keyTable) resize(slots int) {
 	t.slots, t.mask = make([]slot, slots), uint64(slots-1)
-	for id := int32(0); id < t.n; id++ {
-		if id == t.nullID {
-			continue
-		}
-		h := t.hashes[id]
-		p := h & t.mask
-		for t.slots[p].id != 0 {
-			p = (p + 1) & t.mask
-		}
-		t.slots[p] = slot{id + 1, uint32(h >> 32)}
+	for id, h := range t.hashes {
+		takeSlot(t.slots, t.mask, int32(id), h)
 	}
 }
 
-// hashInt mixes a 64-bit key: a multiplication by the golden ratio, folded.
-func hashInt(k int64) uint64 {
-	hi, lo := bits.Mul64(uint64(k)^0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93)
-	return hi ^ lo
+// Insert appends to ids the number of the key of each of n rows; new keys get
+// the next numbers. Columns may be encoded.
+func (t *keyTable) Insert(cols []colvec.Vec, n int, ids []int32) ([]int32, error) {
+	return t.InsertRows(cols, nil, n, ids)
 }
 
-// Insert appends to ids the number of the key of each of n rows; new keys get
-// the next numbers.
-func (t *keyTable) Insert(cols []colvec.Vec, n int, ids []int32) ([]int32, error) {
-	return t.each(cols, n, ids, true)
+// InsertRows is Insert for the rows sel (nil = all), n in number.
+func (t *keyTable) InsertRows(cols []colvec.Vec, sel []int32, n int, ids []int32) ([]int32, error) {
+	t.fresh = t.fresh[:0]
+	if n == 0 {
+		return ids, nil
+	}
+	if int(t.n)+n > KeysMax {
+		return ids, errTooManyKeys()
+	}
+	at := len(ids)
+	ids = append(ids, make([]int32, n)...)
+	out := ids[at:]
+	if !t.direct.look(cols, sel, n, out) {
+		return ids, t.insert(cols, sel, n, out)
+	}
+	t.left, t.row = t.left[:0], t.row[:0]
+	for k, id := range out {
+		if id < 0 {
+			t.left, t.row = append(t.left, int32(k)), append(t.row, int32(rowAt(sel, k)))
+		}
+	}
+	if len(t.left) == 0 {
+		return ids, nil
+	}
+	t.leftIDs = sized(t.leftIDs, len(t.left))
+	if err := t.insert(cols, t.row, len(t.row), t.leftIDs); err != nil {
+		return ids, err
+	}
+	for k, id := range t.leftIDs {
+		out[t.left[k]] = id
+		t.direct.learn(int(t.left[k]), id)
+	}
+	for i, k := range t.fresh {
+		t.fresh[i] = t.left[k]
+	}
+	return ids, nil
 }
 
 // Find appends to ids the number of each row's key, -1 for a key that is not
 // there.
 func (t *keyTable) Find(cols []colvec.Vec, n int, ids []int32) ([]int32, error) {
-	return t.each(cols, n, ids, false)
+	return t.FindRows(cols, nil, n, ids)
 }
 
-func (t *keyTable) each(cols []colvec.Vec, n int, ids []int32, insert bool) ([]int32, error) {
-	if insert && int(t.n)+n > KeysMax {
-		return ids, pgerror.New(pgerror.ProgramLimitExceeded, "a hash table cannot have more than %d keys", KeysMax)
-	}
+// FindRows is Find for the rows sel (nil = all), n in number.
+func (t *keyTable) FindRows(cols []colvec.Vec, sel []int32, n int, ids []int32) ([]int32, error) {
 	if n == 0 {
 		return ids, nil
 	}
-	if t.isInt {
-		v := &cols[0]
-		for i := range n {
-			if v.IsNull(i) {
-				ids = append(ids, t.null(insert))
-			} else {
-				ids = append(ids, t.int(intKey(v, i), insert))
-			}
-		}
-		return ids, nil
-	}
-	if err := t.layOut(cols, n); err != nil {
+	if err := t.pack.pack(cols, sel, n, false); err != nil {
 		return ids, err
 	}
-	start := 0
-	for _, end := range t.rowEnd {
-		ids = append(ids, t.bytes(t.buf[start:end], insert))
-		start = end
+	at := len(ids)
+	ids = append(ids, make([]int32, n)...)
+	out := ids[at:]
+	t.guess(out)
+	for k, id := range out {
+		if id < 0 || !t.is(id, k) {
+			out[k] = t.one(k, false)
+		}
 	}
 	return ids, nil
 }
 
-// layOut writes the key bytes of the rows into buf.
-func (t *keyTable) layOut(cols []colvec.Vec, n int) error {
-	t.buf, t.rowEnd = t.buf[:0], t.rowEnd[:0]
-	var err error
-	for i := range n {
-		for c := range cols {
-			if t.buf, err = appendEqualKey(t.buf, t.types[c], &cols[c], i); err != nil {
-				return err
-			}
+// insert numbers rows into out.
+func (t *keyTable) insert(cols []colvec.Vec, sel []int32, n int, out []int32) error {
+	if err := t.pack.pack(cols, sel, n, true); err != nil {
+		return err
+	}
+	heads := t.runs.find(t.pack, n)
+	if heads == nil {
+		t.probe(out)
+		return nil
+	}
+	t.probe(t.runs.ids[:len(heads)])
+	for i, k := range t.fresh {
+		t.fresh[i] = heads[k]
+	}
+	for r, lo := range heads {
+		hi := n
+		if r+1 < len(heads) {
+			hi = int(heads[r+1])
 		}
-		t.rowEnd = append(t.rowEnd, len(t.buf))
+		run, id := out[lo:hi], t.runs.ids[r]
+		for k := range run {
+			run[k] = id
+		}
 	}
 	return nil
 }
 
-func (t *keyTable) null(insert bool) int32 {
-	if t.nullID < 0 && insert {
-		t.nullID = t.n
-		t.ints, t.hashes = append(t.ints, 0), append(t.hashes, 0)
-		t.n++
-	}
-	return t.nullID
-}
-
-func (t *keyTable) int(k int64, insert bool) int32 {
-	h := hashInt(k)
-	salt := uint32(h >> 32)
-	for p := h & t.mask; ; p = (p + 1) & t.mask {
-		s := t.slots[p]
-		switch {
-		case s.id == 0 && !insert:
-			return -1
-		case s.id == 0:
-			t.ints = append(t.ints, k)
-			return t.add(p, h)
-		case s.salt == salt && t.ints[s.id-1] == k:
-			return s.id - 1
+// probe numbers the packed rows.
+func (t *keyTable) probe(out []int32) {
+	t.guess(out)
+	t.compare(out)
+	for k, id := range out {
+		if id < 0 {
+			out[k] = t.one(k, true)
 		}
 	}
 }
 
-func (t *keyTable) bytes(k []byte, insert bool) int32 {
-	h := xxh3.Hash(k)
-	salt := uint32(h >> 32)
-	for p := h & t.mask; ; p = (p + 1) & t.mask {
-		s := t.slots[p]
-		switch {
-		case s.id == 0 && !insert:
-			return -1
-		case s.id == 0:
-			t.arena = append(t.arena, k...)
-			t.ends = append(t.ends, len(t.arena))
-			return t.add(p, h)
-		case s.salt == salt && bytes.Equal(t.key(s.id-1), k):
-			return s.id - 1
+// guess gives each row the first key whose salt fits, -1 without one where it
+// looked.
+func (t *keyTable) guess(out []int32) {
+	slots, mask := t.slots, t.mask
+	hashes := t.pack.hashes[:len(out)]
+	for k, h := range hashes {
+		s := slots[h&mask]
+		id := s.id - 1
+		if s.salt != uint32(h>>32) {
+			id = -1
+		}
+		out[k] = id
+	}
+}
+
+// compare takes back guesses that were wrong.
+func (t *keyTable) compare(out []int32) {
+	for w, keys := range t.keys {
+		words := t.pack.words[w][:len(out)]
+		for k, id := range out {
+			if id >= 0 && keys[id] != words[k] {
+				out[k] = -1
+			}
+		}
+	}
+	if t.tags == nil && t.pack.tags == nil {
+		return
+	}
+	for k, id := range out {
+		if id >= 0 && !t.sameTag(id, k) {
+			out[k] = -1
 		}
 	}
 }
 
-// key is the bytes of key id.
-func (t *keyTable) key(id int32) []byte {
-	start := 0
-	if id > 0 {
-		start = t.ends[id-1]
+func (t *keyTable) sameTag(id int32, k int) bool {
+	var a, b uint64
+	if t.tags != nil {
+		a = t.tags[id]
 	}
-	return t.arena[start:t.ends[id]]
+	if t.pack.tags != nil {
+		b = t.pack.tags[k]
+	}
+	return a == b
 }
 
-// add takes the free slot p for a new key.
-func (t *keyTable) add(p, h uint64) int32 {
+// is reports whether row k has key id.
+func (t *keyTable) is(id int32, k int) bool {
+	for w, keys := range t.keys {
+		if keys[id] != t.pack.words[w][k] {
+			return false
+		}
+	}
+	return t.sameTag(id, k)
+}
+
+// one finds the number of row k alone.
+func (t *keyTable) one(k int, insert bool) int32 {
+	h := t.pack.hashes[k]
+	salt := uint32(h >> 32)
+	p := h & t.mask
+	for ; t.slots[p].id != 0; p = (p + 1) & t.mask {
+		if s := t.slots[p]; s.salt == salt && t.is(s.id-1, k) {
+			return s.id - 1
+		}
+	}
+	if !insert {
+		return -1
+	}
+	return t.add(k, p, h)
+}
+
+// add takes the free slot p for row k's key.
+func (t *keyTable) add(k int, p, h uint64) int32 {
 	id := t.n
 	t.n++
+	t.fresh = append(t.fresh, int32(k))
 	t.hashes = append(t.hashes, h)
+	for w := range t.keys {
+		t.keys[w] = append(t.keys[w], t.pack.words[w][k])
+	}
+	if t.pack.tags != nil && t.tags == nil {
+		t.tags = make([]uint64, id, cap(t.hashes))
+	}
+	if t.tags != nil {
+		tag := uint64(0)
+		if t.pack.tags != nil {
+			tag = t.pack.tags[k]
+		}
+		t.tags = append(t.tags, tag)
+	}
 	t.slots[p] = slot{id + 1, uint32(h >> 32)}
 	if 2*int(t.n) > len(t.slots) {
 		t.resize(2 * len(t.slots))
 	}
 	return id
+}
+
+// partition lists the keys by the upper bits of their hashes: those of
+// partition p are ids[ends[p-1]:ends[p]], in order of arrival. The partition of
+// a key is the same in all tables of the same types.
+func (t *keyTable) partition(bits int) (ids, ends []int32) {
+	shift := uint(64 - bits)
+	ends = make([]int32, 1<<bits)
+	for _, h := range t.hashes {
+		ends[h>>shift]++
+	}
+	sum := int32(0)
+	for p, n := range ends {
+		ends[p] = sum
+		sum += n
+	}
+	ids = make([]int32, sum)
+	for id, h := range t.hashes {
+		p := h >> shift
+		ids[ends[p]] = int32(id)
+		ends[p]++
+	}
+	return ids, ends
+}
+
+// runFinder finds rows whose key is that of the row before: in the order of a
+// scan they are together.
+type runFinder struct {
+	heads []int32
+	ids   []int32
+	new   []bool
+	rest  int // batches not to look at: the last one had no runs
+}
+
+const (
+	runPause  = 16 // batches
+	runSample = 64 // rows to look at first
+)
+
+// find returns the first row of each run and packs the rows together to these;
+// nil if that would not save much.
+func (r *runFinder) find(p *keyPacker, n int) []int32 {
+	if r.rest > 0 {
+		r.rest--
+		return nil
+	}
+	if n < 2*runSample {
+		return nil
+	}
+	if r.count(p, runSample) > runSample*3/4 || r.count(p, n) > n/2 {
+		r.rest = runPause
+		return nil
+	}
+	r.heads = r.heads[:0]
+	for k, isNew := range r.new[:n] {
+		if isNew {
+			r.heads = append(r.heads, int32(k))
+		}
+	}
+	for _, words := range p.words {
+		compact(words, r.heads)
+	}
+	compact(p.hashes, r.heads)
+	if p.tags != nil {
+		compact(p.tags, r.heads)
+	}
+	r.ids = sized(r.ids, len(r.heads))
+	return r.heads
+}
+
+func compact(words []uint64, heads []int32) {
+	for k, h := range heads {
+		words[k] = words[h]
+	}
+}
+
+// count marks where the first n rows begin a run, and counts the runs.
+func (r *runFinder) count(p *keyPacker, n int) int {
+	r.new = sized(r.new, n)
+	isNew := r.new[:n]
+	clear(isNew)
+	isNew[0] = true
+	mark := func(words []uint64) {
+		last := words[0]
+		for k, w := range words[:len(isNew)] {
+			if w != last {
+				isNew[k] = true
+			}
+			last = w
+		}
+	}
+	for _, words := range p.words {
+		mark(words)
+	}
+	if p.tags != nil {
+		mark(p.tags)
+	}
+	count := 0
+	for _, b := range isNew {
+		if b {
+			count++
+		}
+	}
+	return count
 }
