@@ -2,11 +2,13 @@ package exec
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
 
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/internal/tablecodec"
@@ -91,4 +93,30 @@ func (s *sortKeys) append(ctx *Ctx, b *expr.Batch, arena []byte, ends []int) ([]
 		ends = append(ends, len(arena))
 	}
 	return arena, ends, nil
+}
+
+// intKey returns a column's value as a 64-bit key that is equal exactly for
+// equal values, for the kinds that fit; see intKeyed.
+func intKey(v *colvec.Vec, i int) int64 {
+	switch v.Kind {
+	case colvec.Int64, colvec.Time, colvec.Timestamp:
+		return v.I64[i]
+	case colvec.Int32, colvec.Date:
+		return int64(v.I32[i])
+	case colvec.Int16:
+		return int64(v.I16[i])
+	case colvec.Bool:
+		if v.BoolAt(i) {
+			return 1
+		}
+		return 0
+	}
+	var buf [8]byte
+	return int64(binary.BigEndian.Uint64(codec.EncodeFloat64(buf[:0], v.FloatAt(i))) ^ math.MaxInt64)
+}
+
+// intKeyed reports whether intKey serves columns of type t.
+func intKeyed(t sqltypes.Type) bool {
+	k := colvec.KindOf(t)
+	return k.IsInt() || k == colvec.Bool || k == colvec.Float32 || k == colvec.Float64
 }
