@@ -39,6 +39,20 @@ func (l *exprList) arrays(ctx *Ctx, b *expr.Batch) ([]arrow.Array, error) {
 	return out, nil
 }
 
+// encoded evaluates all expressions over the rows of r; the columns may be
+// encoded, and other rows have any value.
+func (l *exprList) encoded(ctx *Ctx, r Raw) ([]arrow.Array, error) {
+	out := make([]arrow.Array, len(l.evals))
+	for i, ev := range l.evals {
+		a, err := ev.EvalEncoded(ctx.Eval, r.Batch, r.Sel)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = a
+	}
+	return out, nil
+}
+
 // eval is arrays, opened for reading.
 func (l *exprList) eval(ctx *Ctx, b *expr.Batch) ([]colvec.Vec, error) {
 	cols, err := l.arrays(ctx, b)
@@ -49,12 +63,19 @@ func (l *exprList) eval(ctx *Ctx, b *expr.Batch) ([]colvec.Vec, error) {
 }
 
 // filterList is a conjunction: a condition is evaluated only for the rows that
-// passed those before it.
-type filterList struct{ conds *exprList }
+// passed those before it, unless it cannot fail.
+type filterList struct{ all expr.Evaluator }
 
 func compileFilter(conds []expr.Expr) (*filterList, error) {
-	l, err := compileAll(conds)
-	return &filterList{l}, err
+	var e expr.Expr = &expr.Logic{Args: conds}
+	switch len(conds) {
+	case 0:
+		e = &expr.Const{Value: sqltypes.NewBool(true), Typ: sqltypes.Bool}
+	case 1:
+		e = conds[0]
+	}
+	all, err := expr.Compile(e)
+	return &filterList{all}, err
 }
 
 // sel appends the rows of b for which all conditions are true.
@@ -65,34 +86,20 @@ func (f *filterList) sel(ctx *Ctx, b *expr.Batch, sel []int32) ([]int32, error) 
 // selIn appends to out, which is empty, the rows of in (nil = all) for which all
 // conditions are true.
 func (f *filterList) selIn(ctx *Ctx, b *expr.Batch, in, out []int32) ([]int32, error) {
-	var err error
-	for _, ev := range f.conds.evals {
-		if out, err = expr.Filter(ctx.Eval, ev, b, in, out[:0]); err != nil || len(out) == 0 {
-			return out, err
-		}
-		in = out
-	}
-	return out, nil
+	return expr.Filter(ctx.Eval, f.all, b, in, out[:0])
 }
 
 // selNotFalse appends the rows for which no condition is false.
 func (f *filterList) selNotFalse(ctx *Ctx, b *expr.Batch, sel []int32) ([]int32, error) {
-	for i := range b.N {
-		sel = append(sel, int32(i))
+	a, err := f.all.Eval(ctx.Eval, b, nil)
+	if err != nil {
+		return sel, err
 	}
-	for _, ev := range f.conds.evals {
-		a, err := ev.Eval(ctx.Eval, b, sel)
-		if err != nil || len(sel) == 0 {
-			return sel, err
+	v := colvec.Open(a, sqltypes.Bool)
+	for i := range b.N {
+		if v.IsNull(i) || v.BoolAt(i) {
+			sel = append(sel, int32(i))
 		}
-		v := colvec.Open(a, sqltypes.Bool)
-		kept := sel[:0]
-		for _, i := range sel {
-			if v.IsNull(int(i)) || v.BoolAt(int(i)) {
-				kept = append(kept, i)
-			}
-		}
-		sel = kept
 	}
 	return sel, nil
 }

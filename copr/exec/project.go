@@ -9,9 +9,10 @@ import (
 )
 
 type project struct {
-	in    Operator
-	exprs *exprList
-	ctx   *Ctx
+	in       Operator
+	exprs    *exprList
+	computes bool // not only columns of the input
+	ctx      *Ctx
 }
 
 // NewProject computes a column of each expression.
@@ -20,22 +21,40 @@ func NewProject(in Operator, exprs []expr.Expr) (Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newOperator("Project", &project{in: in, exprs: list}, list.types, in), nil
+	p := &project{in: in, exprs: list}
+	for _, e := range exprs {
+		if _, isColumn := e.(*expr.Column); !isColumn {
+			p.computes = true
+		}
+	}
+	return newOperator("Project", p, list.types, in), nil
 }
 
 func (p *project) open(ctx *Ctx) error { p.ctx = ctx; return nil }
 func (p *project) close() error        { return nil }
 
-func (p *project) next() (*expr.Batch, error) {
-	b, err := p.in.Next()
-	if err != nil || b == nil {
-		return nil, err
+// projectShareMin: of a selection of less than this share of a batch (one in
+// so many rows) the rows are gathered before columns of the batch's length are
+// computed for them.
+const projectShareMin = 4
+
+func (p *project) nextRaw() (Raw, error) {
+	in, err := NextRaw(p.in)
+	if err != nil || in.Batch == nil {
+		return Raw{}, err
 	}
-	cols, err := p.exprs.arrays(p.ctx, b)
+	if p.computes && in.Sel != nil && len(in.Sel) < in.N/projectShareMin {
+		b, err := in.Gathered(p.in.Types())
+		if err != nil {
+			return Raw{}, err
+		}
+		in = Raw{Batch: b}
+	}
+	cols, err := p.exprs.encoded(p.ctx, in)
 	if err != nil {
-		return nil, err
+		return Raw{}, err
 	}
-	return &expr.Batch{N: b.N, Cols: cols}, nil
+	return Raw{&expr.Batch{N: in.N, Cols: cols}, in.Sel}, nil
 }
 
 type values struct {

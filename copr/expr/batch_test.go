@@ -263,6 +263,36 @@ true
 false
 i4 > 2147483647
 array_length(string_to_array(t, 'o'), 1)
+n2 * (1 - n4) - n4
+n2 + 1 > n4
+1 < n2 - n4
+n2 + n4 = n4
+n2 * 2 <> n2
+n2 between 0 and 1 and n4 between 0.00005 and 2 and n2 <> n4
+n2 > 0 and i4 > 0 and n2 < 8 and i4 <= 42
+d >= date '1994-12-31' and d < timestamp '1995-01-01 00:00:01'
+i4 between -5 and 5000000000
+i2 > -40000 and i2 < 40000
+n2 > 1 or n4 < 1 or t = 'foo' or t like 'b%'
+t = 'foo' or t = 'abc' or t is null
+t in ('foo', 'abc') and t <> 'abc'
+upper(t) like 'F%' and length(t) > 3
+coalesce(t, 'none') = 'none'
+substring(t, 1, 2)
+case when t like 'f%' then 'food' when t is null then 'null' else 'other' end
+case when t like 'f%' then n2 * (1 - n4) else 0 end
+case when t = 'foo' then 1 else 0 end
+n2 is null or n2 * n4 is not null
+not (n2 > 1 and t like 'f%')
+not (t like 'f%' or t = 'abc')
+not (n2 between 0 and 2)
+n2 in (1, 7.25, -1.5) and n4 not in (1, 0.0001)
+t || v
+t = v
+t < v and v is not null
+c = 'foo' and c like 'f%'
+by in ('\x00', '\x6162')
+length(by) = 2
 starts_with(t, 'foo')
 isfinite(ts)
 sign(n2)
@@ -359,6 +389,7 @@ func checkVector(t *testing.T, ctx *Ctx, ev Evaluator, b *Batch, r *rand.Rand) {
 		}
 		compareRows(t, typ, arr, nil, want[3:])
 	}
+	checkEncoded(t, ctx, ev, b, fine, want, r)
 }
 
 func compareRows(t *testing.T, typ sqltypes.Type, arr arrow.Array, sel []int32, want []string) {

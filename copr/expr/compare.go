@@ -104,6 +104,9 @@ type cmpNode struct {
 }
 
 func (c cmpNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) {
+	if c.argTypes[0].FixedScale() && c.argTypes[1].FixedScale() {
+		return c.filterDecs(ctx, b, sel, out)
+	}
 	l, err := c.args[0].eval(ctx, b, sel)
 	if err != nil {
 		return out, err

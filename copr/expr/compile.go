@@ -6,7 +6,6 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/bitutil"
 
-	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 )
@@ -20,6 +19,9 @@ type Evaluator interface {
 	// positions to compute, and the other rows are unspecified. The column is
 	// plain, and may share memory with b.
 	Eval(ctx *Ctx, b *Batch, sel []int32) (arrow.Array, error)
+	// EvalEncoded is Eval for a reader that knows encodings: a column that is
+	// passed on stays as it is, decimals that fit are computed in 64 bits.
+	EvalEncoded(ctx *Ctx, b *Batch, sel []int32) (arrow.Array, error)
 }
 
 // node is a compiled expression.
@@ -100,7 +102,20 @@ func evalConst(ctx *Ctx, e Expr) (sqltypes.Datum, error) {
 	return sqltypes.DatumAt(e.Type(), v.arr, 0), nil
 }
 
+// compile makes the node of an expression. What is over one column of byte
+// strings is computed by dictionary, as large a part of it as possible.
 func compile(e Expr, depth int) (node, error) {
+	if col, ok := dictable(e); ok {
+		n, err := compileNode(e, depth, compileParts)
+		return dictNode{node: n, typ: e.Type(), index: col.Index, cache: &dictCache{}}, err
+	}
+	return compileNode(e, depth, compile)
+}
+
+// compileParts is compile for what is below such a part.
+func compileParts(e Expr, depth int) (node, error) { return compileNode(e, depth, compileParts) }
+
+func compileNode(e Expr, depth int, compile func(Expr, int) (node, error)) (node, error) {
 	if depth > exprDepthMax {
 		return nil, pgerror.New(pgerror.StatementTooComplex, "expression is nested more than %d levels deep", exprDepthMax)
 	}
@@ -119,7 +134,7 @@ func compile(e Expr, depth int) (node, error) {
 	case *Column:
 		return colNode{e.Index, e.Type()}, nil
 	case *Const:
-		return constNode{constVec(e.Typ, e.Value)}, nil
+		return newConstNode(e), nil
 	case *Param:
 		return paramNode{e}, nil
 	case *Call:
@@ -133,7 +148,7 @@ func compile(e Expr, depth int) (node, error) {
 		if err != nil {
 			return nil, err
 		}
-		return logicNode{or: e.Or, args: args}, nil
+		return newLogicNode(e.Or, args), nil
 	case *Case:
 		all := append(append([]Expr{}, e.Conds...), e.Results...)
 		if e.Else != nil {
@@ -164,16 +179,6 @@ type colNode struct {
 	index int
 	typ   sqltypes.Type
 }
-
-// eval makes an encoded column plain: nodes that know encodings take it from the
-// batch themselves.
-func (c colNode) eval(_ *Ctx, b *Batch, _ []int32) (vec, error) {
-	return vec{arr: colvec.Plain(b.Cols[c.index], c.typ)}, nil
-}
-
-type constNode struct{ v vec }
-
-func (c constNode) eval(*Ctx, *Batch, []int32) (vec, error) { return c.v, nil }
 
 type paramNode struct{ p *Param }
 
@@ -213,11 +218,18 @@ func newCallNode(e *Call, args []node) node {
 	}
 	c := callNode{fn: e.Fn, args: args, typ: e.Typ, argTypes: types}
 	if op, ok := cmpOps[e.Fn.Name]; ok && e.Fn.Kind == KindOperator && len(args) == 2 && isCmp(e.Fn) {
-		return cmpNode{callNode: c, op: op}
+		n := cmpNode{callNode: c, op: op}
+		if r, ok := asRange(n); ok {
+			return r
+		}
+		return n
+	}
+	if d, ok := newDecNode(c); ok {
+		return d
 	}
 	switch e.Fn.Sig {
 	case "~~(text,text)", "!~~(text,text)":
-		return likeNode{callNode: c, not: e.Fn.Sig[0] == '!'}
+		return newLikeNode(c)
 	case "isnull(any)", "isnotnull(any)":
 		return nullTestNode{callNode: c, not: e.Fn.Name == "isnotnull"}
 	case "not(bool)":
@@ -357,33 +369,40 @@ type nullTestNode struct {
 }
 
 func (x nullTestNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
-	v, err := x.args[0].eval(ctx, b, sel)
+	v, err := evalEnc(x.args[0], ctx, b, sel)
 	if err != nil {
 		return vec{}, err
 	}
-	n := b.N
+	defer v.release()
 	if v.cst {
-		n = 1
+		isTrue := v.isNullConst() != x.not
+		return constVec(sqltypes.Bool, sqltypes.NewBool(isTrue)), nil
 	}
-	out := newBits(n)
-	for i := range n {
-		if v.arr.IsNull(i) != x.not {
+	out, valid := newBits(b.N), v.validity()
+	for i := range b.N {
+		if valid.set(i) == x.not {
 			bitutil.SetBit(out, i)
 		}
 	}
-	return vec{arr: boolArray(n, nil, out), cst: v.cst}, nil
+	return vec{arr: boolArray(b.N, nil, out)}, nil
 }
 
 func (x nullTestNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) {
-	v, err := x.args[0].eval(ctx, b, sel)
+	v, err := evalEnc(x.args[0], ctx, b, sel)
 	if err != nil {
 		return out, err
 	}
-	if !v.cst && v.arr.NullN() == 0 {
-		if x.not {
+	defer v.release()
+	valid := v.validity()
+	if v.cst || valid.bits == nil {
+		if v.isNullConst() != x.not {
 			return appendRows(b.N, sel, out), nil
 		}
 		return out, nil
 	}
-	return pick(b.N, sel, out, func(i int) bool { return v.isNull(i) != x.not }), nil
+	if x.not {
+		start := len(out)
+		return dropUnset(appendRows(b.N, sel, out), start, valid), nil
+	}
+	return pick(b.N, sel, out, func(i int) bool { return !valid.get(i) }), nil
 }

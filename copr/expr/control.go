@@ -7,125 +7,6 @@ import (
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
-// logicNode is AND and OR with three values: rows that an argument decides are
-// not looked at by the next ones.
-type logicNode struct {
-	or   bool
-	args []node
-}
-
-func (l logicNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
-	n := b.N
-	out, valid := allOnes(n), allOnes(n) // AND: true until decided
-	if l.or {
-		out = newBits(n)
-	}
-	rest := sel
-	for k, a := range l.args {
-		v, err := a.eval(ctx, b, rest)
-		if err != nil {
-			return vec{}, err
-		}
-		bits, ok := boolsOf(v.arr), vec{arr: v.arr}.bitmap()
-		undecided := make([]int32, 0, restLen(n, rest))
-		rowsOf(n, rest, func(i int) {
-			p := v.at(i)
-			switch {
-			case !ok.set(p):
-				bitutil.ClearBit(valid, i)
-				undecided = append(undecided, int32(i))
-			case bits.get(p) == l.or: // decided
-				bitutil.SetBitTo(out, i, l.or)
-				bitutil.SetBit(valid, i)
-			default:
-				undecided = append(undecided, int32(i))
-			}
-		})
-		if rest = undecided; len(rest) == 0 || k == len(l.args)-1 {
-			break
-		}
-	}
-	return vec{arr: boolArray(n, valid, out)}, nil
-}
-
-func restLen(n int, sel []int32) int {
-	if sel == nil {
-		return n
-	}
-	return len(sel)
-}
-
-// filter of AND narrows the selection argument by argument, in place; OR
-// merges what its arguments add.
-func (l logicNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) {
-	start := len(out)
-	if !l.or {
-		for k, a := range l.args {
-			var err error
-			if k == 0 {
-				out, err = filter(ctx, a, b, sel, out)
-			} else {
-				out, err = filter(ctx, a, b, out[start:], out[:start])
-			}
-			if err != nil {
-				return out, err
-			}
-			if len(out) == start {
-				return out, nil
-			}
-		}
-		return out, nil
-	}
-	rest := appendRows(b.N, sel, make([]int32, 0, restLen(b.N, sel)))
-	var found []int32
-	for k, a := range l.args {
-		hit, err := filter(ctx, a, b, rest, nil)
-		if err != nil {
-			return out, err
-		}
-		found = mergeRows(found, hit)
-		if k < len(l.args)-1 {
-			rest = minusRows(rest, hit)
-		}
-	}
-	return append(out, found...), nil
-}
-
-// mergeRows merges two ascending selections without common rows.
-func mergeRows(a, b []int32) []int32 {
-	if len(a) == 0 {
-		return b
-	}
-	if len(b) == 0 {
-		return a
-	}
-	out := make([]int32, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if a[0] < b[0] {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
-}
-
-// minusRows removes drop, a subset of rows, from rows in place.
-func minusRows(rows, drop []int32) []int32 {
-	if len(drop) == 0 {
-		return rows
-	}
-	out := rows[:0]
-	for _, r := range rows {
-		if len(drop) > 0 && drop[0] == r {
-			drop = drop[1:]
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
 // caseNode is CASE; results may have one more than conds, the ELSE.
 type caseNode struct {
 	typ     sqltypes.Type
@@ -152,7 +33,7 @@ func (c caseNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 			return vec{}, err
 		}
 		m.add(v, hit)
-		rest = minusRows(rest, hit)
+		rest = minusRows(b.N, rest, hit, rest[:0])
 	}
 	if len(rest) > 0 && len(c.results) > len(c.conds) {
 		v, err := c.results[len(c.conds)].eval(ctx, b, rest)

@@ -300,7 +300,24 @@ func likeEval(not, fold bool) evalFunc {
 // likeNode is LIKE as a filter.
 type likeNode struct {
 	callNode
-	not bool
+	not     bool
+	pattern *likePattern // of a constant, compiled
+}
+
+func newLikeNode(c callNode) likeNode {
+	l := likeNode{callNode: c, not: c.fn.Sig[0] == '!'}
+	if p, ok := c.args[1].(constNode); ok && !p.v.nullConst() {
+		l.pattern = compileLike(stringsOf(p.v.arr).get(0), false)
+	}
+	return l
+}
+
+// specialTest is the test of a constant pattern of a common shape.
+func (l likeNode) specialTest(args []vec) func(i int) bool {
+	if l.pattern == nil {
+		return nil
+	}
+	return l.pattern.special(stringsOf(args[0].arr))
 }
 
 func (l likeNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) {
@@ -315,7 +332,7 @@ func (l likeNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) 
 		}
 		return trueRows(v, b.N, sel, out), nil
 	}
-	if special := compileLike(stringsOf(args[1].arr).get(0), false).special(stringsOf(args[0].arr)); special != nil {
+	if special := l.specialTest(args); special != nil {
 		start, not := len(out), l.not
 		out = pick(b.N, sel, out, func(i int) bool { return special(i) != not })
 		return dropNulls(out, start, args[0]), nil

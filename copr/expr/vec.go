@@ -12,8 +12,8 @@ import (
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
-// vec is a column while it is computed. A constant has one row that stands for
-// all.
+// vec is a column, in its type's own layout, while it is computed (evec is one
+// that may be encoded). A constant has one row that stands for all.
 type vec struct {
 	arr arrow.Array
 	cst bool
@@ -47,6 +47,12 @@ type bitmap struct {
 }
 
 func (b bitmap) get(i int) bool { return bitutil.BitIsSet(b.bits, b.off+i) }
+
+// bit is bit i as a number.
+func (b bitmap) bit(i int) int {
+	i += b.off
+	return int(b.bits[i>>3]>>(i&7)) & 1
+}
 
 // set reports bit i; a bitmap without bits is all ones.
 func (b bitmap) set(i int) bool { return b.bits == nil || b.get(i) }
