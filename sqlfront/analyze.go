@@ -10,7 +10,7 @@ import (
 )
 
 // analyze runs ANALYZE: it counts each table's rows and the distinct values of
-// its columns and puts both into the catalog.
+// its columns, looks closer at a sample of rows, and puts that into the catalog.
 func (s *session) analyze(ctx context.Context, names []ast.TableName) error {
 	snap, err := s.bindSnapshot(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *session) scanStats(ctx context.Context, t *catalog.Table) (st catalog.S
 			err = cerr
 		}
 	}()
-	sketches := make([]sketch, len(t.Columns))
+	sketches, sample := make([]sketch, len(t.Columns)), newRowSample(t)
 	var value []byte
 	for {
 		b, err := run.op.Next()
@@ -80,6 +80,9 @@ func (s *session) scanStats(ctx context.Context, t *catalog.Table) (st catalog.S
 		}
 		if b == nil {
 			break
+		}
+		if err := sample.add(b.Cols, st.Rows, b.N); err != nil {
+			return st, err
 		}
 		st.Rows += int64(b.N)
 		for c := range sketches {
@@ -95,6 +98,7 @@ func (s *session) scanStats(ctx context.Context, t *catalog.Table) (st catalog.S
 	for c := range sketches {
 		st.Distinct[t.Columns[c].ID] = min(sketches[c].count(), st.Rows)
 	}
+	st.Columns = sample.stats()
 	return st, nil
 }
 

@@ -136,5 +136,20 @@ type Reader interface {
 // Stats are rough statistics for the planner.
 type Stats struct {
 	Rows     int64
-	Distinct map[uint32]int64 // by column id, 0/absent = unknown
+	Distinct map[uint32]int64        // by column id, 0/absent = unknown
+	Columns  map[uint32]*ColumnStats `json:",omitempty"` // by column id
+}
+
+// ColumnStats is what ANALYZE saw of a column's values in a sample of rows.
+// Values are keys (tablecodec.IndexColumn of the column's type, ascending).
+type ColumnStats struct {
+	NullFrac float64
+	Common   []CommonValue // the most frequent ones, in descending order of Frac
+	Values   [][]byte      // of the other values, as many quantiles
+}
+
+// CommonValue is a value that a fraction of all rows have.
+type CommonValue struct {
+	Key  []byte
+	Frac float64
 }

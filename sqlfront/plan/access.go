@@ -13,12 +13,35 @@ import (
 
 // Costs of reading, in rows of a full scan.
 const (
-	costLookup   = 20.0 // fetching a row by its handle
-	costIndexRow = 0.9  // an entry is smaller than a row
-	costOrdered  = 0.1  // a limit over the wanted order stops early
+	costOrdered = 0.1 // a limit over the wanted order stops early
 	// orArmsMax is the most arms of (a, b) IN ((…), …) that become ranges.
 	orArmsMax = 4096
 )
+
+// Fetching a row by its handle costs as much as scanning some tens of rows of a
+// small table, but hundreds of a large one, which is scanned in columns.
+// An index entry is smaller than a row, but there are no columns of indexes.
+const (
+	costLookupSmall = 20.0
+	costLookupLarge = 400.0
+	costIndexSmall  = 0.9
+	costIndexLarge  = 30.0
+	rowsSmall       = 10_000.0
+	rowsLarge       = 1_000_000.0
+)
+
+// costLookup is the cost of fetching a row by its handle, of a table of so many
+// rows.
+func costLookup(rows float64) float64 { return bySize(rows, costLookupSmall, costLookupLarge) }
+
+// costIndexRow is that of reading an index entry.
+func costIndexRow(rows float64) float64 { return bySize(rows, costIndexSmall, costIndexLarge) }
+
+// bySize goes from small to large with the logarithm of the number of rows.
+func bySize(rows, small, large float64) float64 {
+	f := math.Log(math.Max(rows, rowsSmall)/rowsSmall) / math.Log(rowsLarge/rowsSmall)
+	return small + (large-small)*math.Min(1, f)
+}
 
 // keyBound is one end of a range on a key column.
 type keyBound struct {
@@ -131,10 +154,10 @@ func (o *optimizer) fit(n *scanNode, a *access) *access {
 	case a.index == nil:
 		a.cost = read
 	case a.covers(n):
-		a.cover, a.cost = true, read*costIndexRow
+		a.cover, a.cost = true, read*costIndexRow(rows)
 	default:
 		fetch := math.Max(1, read*o.selectivity(n, a.indexConds(n, n.conds)))
-		a.cost = read*costIndexRow + fetch*costLookup
+		a.cost = read*costIndexRow(rows) + fetch*costLookup(rows)
 	}
 	if !a.ranged() {
 		a.cost += rows * 0.01 // a tie goes to a range

@@ -191,8 +191,8 @@ func uniqueKeys(t *catalog.Table) []*catalog.Index {
 
 // selectivity is the fraction of n's rows that pass all conditions.
 func (o *optimizer) selectivity(n node, conds []expr.Expr) float64 {
-	s := 1.0
-	for _, e := range conds {
+	s, rest := o.bySample(conds)
+	for _, e := range rest {
 		s *= o.condSel(n, e)
 	}
 	if s2, ok := o.uniqueSel(n, conds); ok && s2 < s {
@@ -228,6 +228,9 @@ func (o *optimizer) uniqueSel(n node, conds []expr.Expr) (float64, bool) {
 }
 
 func (o *optimizer) condSel(n node, e expr.Expr) float64 {
+	if s, ok := o.sampled([]expr.Expr{e}); ok {
+		return s
+	}
 	switch x := e.(type) {
 	case *expr.Const:
 		if isTrue(x) {

@@ -47,7 +47,7 @@ func (lw *lowerer) lowerLookup(x *joinNode, lo, ro node) physNode {
 		return nil
 	}
 	keys, each := lw.lookupKeys(x, sc, colsOf(outer.columns()))
-	if keys == nil || lw.o.rows(outer)*(costLookup+each) > lw.o.rows(sc) {
+	if keys == nil || lw.o.rows(outer)*(costLookup(lw.o.tableRows(sc.table))+each) > lw.o.tableRows(sc.table) {
 		return nil
 	}
 	l := lw.lower(outer)
