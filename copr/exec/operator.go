@@ -53,6 +53,11 @@ type Ctx struct {
 	// Spill is where they keep rows when memory is scarce; nil means nowhere, and
 	// at the limit the statement fails.
 	Spill *spill.Space
+	// Cores makes the Core of a worker of a parallel operator; nil means that
+	// workers compute without asking.
+	Cores func() Core
+
+	worker *worker // whose goroutine the tree runs on; nil = the statement's
 }
 
 // check returns why the statement was cancelled, if it was.
