@@ -62,6 +62,7 @@ type execution struct {
 func (w *writing) newExecution(desc *catalog.Table, params []sqltypes.Datum, returning *plan.RowExprs) (*execution, error) {
 	e := &execution{writing: w, desc: desc, eval: w.s.evalContext(w.ctx, w.snap, params)}
 	e.st = w.s.newStorage(w.txn, w.ts, w.s.memory())
+	e.st.serial = true // what it reads, it may have written
 	e.env = &plan.ExecEnv{Eval: e.eval, Storage: e.st}
 	for _, c := range desc.Columns {
 		e.types = append(e.types, c.Type)

@@ -57,7 +57,7 @@ func (s *session) memory() *exec.MemAccount {
 
 // open builds a plan and opens it. The caller closes op.
 func (s *session) open(ctx context.Context, p *plan.Physical, st *storage, eval *expr.Ctx) (*running, error) {
-	op, err := plan.Build(p, &plan.ExecEnv{Eval: eval, Storage: st})
+	op, err := plan.Build(p, &plan.ExecEnv{Eval: eval, Storage: st, Workers: st.workers()})
 	if err != nil {
 		return nil, err
 	}

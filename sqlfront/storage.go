@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync"
 
 	tikverr "github.com/tikv/client-go/v2/error"
 	tikvkv "github.com/tikv/client-go/v2/kv"
@@ -31,8 +32,13 @@ type storage struct {
 	ts      uint64
 	mem     *exec.MemAccount
 	replica replicaRead
-	snap    *txnsnapshot.KVSnapshot
+	columns bool   // copra.columnar
 	costs   *costs // of the statement
+	// serial says that one goroutine reads at a time.
+	serial bool
+
+	mu   sync.Mutex
+	snap *txnsnapshot.KVSnapshot
 }
 
 // replicaRead is copra.replica_read.
@@ -45,7 +51,7 @@ const (
 )
 
 func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
-	st := &storage{s: s, txn: t, ts: ts, mem: mem, costs: s.costs}
+	st := &storage{s: s, txn: t, ts: ts, mem: mem, columns: s.settings.Bool("copra.columnar"), costs: s.costs}
 	switch s.settings.Text("copra.replica_read") {
 	case "leader":
 		st.replica = replicaLeader
@@ -61,6 +67,8 @@ func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
 
 // snapshot is client-go's, at the statement's timestamp.
 func (st *storage) snapshot() *txnsnapshot.KVSnapshot {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.snap == nil {
 		st.snap = st.s.db.kv.GetSnapshot(st.ts)
 		switch st.replica {
@@ -101,7 +109,7 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	}
 	req := &client.Request{
 		Plan: c.req.Plan, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
-		RowsHint: c.req.LimitHint, Mem: c.st.mem, Columnar: c.st.s.settings.Bool("copra.columnar"),
+		RowsHint: c.req.LimitHint, Mem: c.st.mem, Columnar: c.st.columns,
 	}
 	switch c.st.replica { // coprpb.ReplicaRead's numbers
 	case replicaFollower:

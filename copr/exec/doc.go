@@ -3,7 +3,9 @@
 // same answer wherever the planner puts it.
 //
 // Operators pull: Open, then Next until it returns nil, then Close (also after
-// an error; Close closes the inputs). A tree is run by one goroutine.
+// an error; Close closes the inputs). A tree is run by one goroutine; Gather,
+// GatherMerge and Repartition run several trees, each by its own, over one
+// Shared input (gather.go).
 //
 //	            Next()            Next()
 //	consumer ─────────► HashAgg ─────────► Filter ─────────► scan (copr/scan, or a copr/client stream)

@@ -14,15 +14,21 @@ type builder struct {
 	env  *ExecEnv
 	eval *expr.Ctx // parameters with the outer values of the subquery being built
 	ctes *cteStore
-	// trace, if set, remembers which operator belongs to which node.
-	trace map[physNode]exec.Operator
+	// trace, if set, remembers which operators belong to which node.
+	trace *trace
+	// workers run a pipeline where that is worth while; 1 = nowhere.
+	workers int
+	// copy is the number of the worker that is being built for, and given what
+	// its pipeline begins with.
+	copy  int
+	given map[physNode]exec.Operator
 }
 
 // Running is a built statement: its root operator, and what EXPLAIN ANALYZE
 // reads when it has run.
 type Running struct {
 	exec.Operator
-	trace map[physNode]exec.Operator
+	trace *trace
 }
 
 // Build makes the operators of a plan. env.Eval.Params must have a value of
@@ -32,8 +38,9 @@ func Build(p *Physical, env *ExecEnv) (*Running, error) {
 	if len(env.Eval.Params) < len(p.Params) {
 		return nil, pgerror.New(pgerror.UndefinedParameter, "the plan has %d parameters, but %d values were given", len(p.Params), len(env.Eval.Params))
 	}
-	b := &builder{p: p, env: env, eval: env.Eval, ctes: newCTEStore(nil, nil), trace: map[physNode]exec.Operator{}}
-	op, err := b.build(p.root)
+	b := &builder{p: p, env: env, eval: env.Eval, ctes: newCTEStore(nil, nil), trace: newTrace(),
+		workers: min(env.Workers, WorkersMax)}
+	op, err := b.result(p.root)
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +48,12 @@ func Build(p *Physical, env *ExecEnv) (*Running, error) {
 }
 
 func (b *builder) build(n physNode) (exec.Operator, error) {
+	if op, ok := b.given[n]; ok {
+		return op, nil
+	}
 	op, err := n.build(b)
-	if err == nil && b.trace != nil {
-		b.trace[n] = op
+	if err == nil {
+		b.built(n, op)
 	}
 	return op, err
 }
@@ -207,11 +217,12 @@ func (b *builder) limits(count, offset expr.Expr) (n, off uint64, err error) {
 
 func (b *builder) one(in physNode) (exec.Operator, error) { return b.build(in) }
 
+// two builds the inputs of a join: the right one is read as a whole.
 func (b *builder) two(l, r physNode) (lo, ro exec.Operator, err error) {
 	if lo, err = b.build(l); err != nil {
 		return nil, nil, err
 	}
-	ro, err = b.build(r)
+	ro, err = b.any(r)
 	return lo, ro, err
 }
 
@@ -282,27 +293,25 @@ func (n *physNLJoin) build(b *builder) (exec.Operator, error) {
 }
 
 func (n *physAgg) build(b *builder) (exec.Operator, error) {
+	if n.divided(b) || n.partial(b) {
+		return n.parallel(b)
+	}
 	in, err := b.one(n.in)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := b.readyAll(n.keys)
-	if err != nil {
-		return nil, err
-	}
-	aggs, err := b.readyAggs(n.aggs)
-	if err != nil {
-		return nil, err
-	}
-	return exec.NewHashAgg(in, n.mode, keys, aggs)
+	return n.over(b, in, n.mode)
 }
 
 func (n *physSort) build(b *builder) (exec.Operator, error) {
-	in, err := b.one(n.in)
+	keys, err := b.readyKeys(n.keys)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := b.readyKeys(n.keys)
+	if n.parallel(b) {
+		return n.merged(b, keys)
+	}
+	in, err := b.one(n.in)
 	if err != nil {
 		return nil, err
 	}
@@ -310,10 +319,6 @@ func (n *physSort) build(b *builder) (exec.Operator, error) {
 }
 
 func (n *physTopN) build(b *builder) (exec.Operator, error) {
-	in, err := b.one(n.in)
-	if err != nil {
-		return nil, err
-	}
 	keys, err := b.readyKeys(n.keys)
 	if err != nil {
 		return nil, err
@@ -323,11 +328,15 @@ func (n *physTopN) build(b *builder) (exec.Operator, error) {
 		return nil, err
 	}
 	if count > topNRowsMax || off > topNRowsMax {
-		sorted, err := exec.NewSort(in, keys)
+		sorted, err := (&physSort{physBase: *n.in.base(), in: n.in, keys: n.keys}).build(b)
 		if err != nil {
 			return nil, err
 		}
 		return exec.NewLimit(sorted, count, off), nil
+	}
+	in, err := n.input(b, keys, count+off)
+	if err != nil {
+		return nil, err
 	}
 	return exec.NewTopN(in, keys, count, off)
 }
@@ -348,6 +357,13 @@ func (n *physLimit) build(b *builder) (exec.Operator, error) {
 }
 
 func (n *physDistinct) build(b *builder) (exec.Operator, error) {
+	if n.divided(b) {
+		c, err := n.pipelines(b)
+		if err != nil {
+			return nil, err
+		}
+		return b.gathered(n, c), nil
+	}
 	in, err := b.one(n.in)
 	if err != nil {
 		return nil, err
@@ -359,7 +375,11 @@ func (n *physDistinct) build(b *builder) (exec.Operator, error) {
 }
 
 func (n *physSetOp) build(b *builder) (exec.Operator, error) {
-	l, r, err := b.two(n.l, n.r)
+	l, err := b.result(n.l)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.result(n.r)
 	if err != nil {
 		return nil, err
 	}

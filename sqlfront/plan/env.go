@@ -18,6 +18,12 @@ type ExecEnv struct {
 	Storage Storage
 	// Mem is charged for what subqueries keep; nil = no limit.
 	Mem *exec.MemAccount
+	// Workers is how many goroutines may run a pipeline; 0 or 1 = only the
+	// statement's own. Storage is used by several at a time then.
+	Workers int
+	// workerRowsMin replaces parallelRowsMin and parallelGroupsMin; 0 = it does
+	// not.
+	workerRowsMin float64
 }
 
 // Storage is where rows come from; the session implements it. It decides

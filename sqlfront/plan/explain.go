@@ -59,10 +59,14 @@ func (x *explainer) node(n physNode, depth int) {
 	if x.opts.Costs {
 		text += fmt.Sprintf("  (rows=%d)", minRows(n.base().rows))
 	}
-	op := x.operator(n)
-	if op != nil {
-		s := op.Stats()
-		text += fmt.Sprintf(" (actual rows=%d time=%s)", s.Rows, millis(s.Time))
+	ran := x.ran(n)
+	if ran != nil {
+		s := ran.stats()
+		text += fmt.Sprintf(" (actual rows=%d time=%s", s.Rows, millis(s.Time))
+		if w := ran.workers(); w > 1 {
+			text += fmt.Sprintf(" workers=%d", w)
+		}
+		text += ")"
 	}
 	if depth == 0 {
 		x.out = append(x.out, text)
@@ -72,6 +76,16 @@ func (x *explainer) node(n physNode, depth int) {
 	for _, d := range n.details() {
 		x.detail(depth, d)
 	}
+	if ran != nil && len(ran.ops) > 0 {
+		x.scanStats(ran.ops[0], depth)
+	}
+	for _, k := range n.kids() {
+		x.node(k, depth+1)
+	}
+	x.subplans(n, depth)
+}
+
+func (x *explainer) scanStats(op exec.Operator, depth int) {
 	if st, ok := op.(ScanStatser); ok {
 		s := st.ScanStats()
 		x.detail(depth, fmt.Sprintf("Coprocessor: regions=%d requests=%d rows scanned=%d bytes scanned=%d bytes sent=%d",
@@ -80,17 +94,13 @@ func (x *explainer) node(n physNode, depth int) {
 			x.detail(depth, fmt.Sprintf("Columnar: regions=%d rows=%d", s.ColumnRegions, s.ColumnRows))
 		}
 	}
-	for _, k := range n.kids() {
-		x.node(k, depth+1)
-	}
-	x.subplans(n, depth)
 }
 
-func (x *explainer) operator(n physNode) exec.Operator {
+func (x *explainer) ran(n physNode) *traced {
 	if x.run == nil {
 		return nil
 	}
-	return x.run.trace[n]
+	return x.run.trace.of(n)
 }
 
 func (x *explainer) detail(depth int, s string) {

@@ -319,7 +319,12 @@ func (l *lab) UniqueGet(_ *exec.Ctx, _ *catalog.Table, _ *catalog.Index, keys []
 
 // run executes a plan and renders its rows.
 func (l *lab) run(p *Physical, params []sqltypes.Datum) (rows []string, r *Running, err error) {
-	env := &ExecEnv{Eval: l.eval(params), Storage: l}
+	return l.runBy(p, params, 1)
+}
+
+// runBy executes a plan by so many workers wherever it can be.
+func (l *lab) runBy(p *Physical, params []sqltypes.Datum, workers int) (rows []string, r *Running, err error) {
+	env := &ExecEnv{Eval: l.eval(params), Storage: l, Workers: workers, workerRowsMin: 1}
 	r, err = Build(p, env)
 	if err != nil {
 		return nil, nil, err

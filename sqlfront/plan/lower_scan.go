@@ -31,6 +31,9 @@ type (
 		keyCols         []ColID
 		nullable        []bool
 		keepOrder, desc bool
+		// unknown says that nothing is known of the table's size, and all of it is
+		// read.
+		unknown bool
 	}
 	// physRows fetches rows by the handles that in returns.
 	physRows struct {
@@ -129,6 +132,7 @@ func (lw *lowerer) newScan(n *scanNode, a *access, cols []ColID, ords []int, han
 		s.nullable = append(s.nullable, a.index != nil && !n.table.Columns[ord].NotNull)
 	}
 	s.rows = lw.o.tableRows(n.table) * a.sel
+	s.unknown = lw.o.cat.TableStats(n.table.ID).Rows == 0 && !a.ranged()
 	if a.index == nil {
 		s.head = &coprplan.TableScan{TableID: n.table.ID, KeyColumns: keyColumns(n.table), Columns: read, Handle: handle != 0}
 		return s

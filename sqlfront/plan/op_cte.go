@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"sync"
+
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/pgerror"
@@ -16,12 +18,21 @@ const recursionRoundsMax = 1 << 20
 type cteStore struct {
 	parent *cteStore
 	own    map[int]bool // nil = all
-	done   map[int][]*expr.Batch
-	work   map[int][]*expr.Batch // rows of the last round
+
+	mu   sync.Mutex
+	done map[int]*cteResult
+	work map[int][]*expr.Batch // rows of the last round
+}
+
+// cteResult is computed by the first goroutine that needs it.
+type cteResult struct {
+	mu   sync.Mutex
+	ok   bool
+	rows []*expr.Batch
 }
 
 func newCTEStore(parent *cteStore, own []int) *cteStore {
-	s := &cteStore{parent: parent, done: map[int][]*expr.Batch{}, work: map[int][]*expr.Batch{}}
+	s := &cteStore{parent: parent, done: map[int]*cteResult{}, work: map[int][]*expr.Batch{}}
 	if parent != nil {
 		s.own = map[int]bool{}
 		for _, id := range own {
@@ -39,6 +50,27 @@ func (s *cteStore) of(id int) *cteStore {
 	return s
 }
 
+func (s *cteStore) result(id int) *cteResult {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done[id] == nil {
+		s.done[id] = &cteResult{}
+	}
+	return s.done[id]
+}
+
+func (s *cteStore) setWork(id int, rows []*expr.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.work[id] = rows
+}
+
+func (s *cteStore) workRows(id int) []*expr.Batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.work[id]
+}
+
 func (n *physCTEScan) build(b *builder) (exec.Operator, error) {
 	name := "CTE Scan"
 	if n.work {
@@ -46,7 +78,7 @@ func (n *physCTEScan) build(b *builder) (exec.Operator, error) {
 	}
 	return exec.NewSource(name, n.types, func(ctx *exec.Ctx) (exec.Source, error) {
 		store := b.ctes.of(n.id)
-		rows := store.work[n.id]
+		rows := store.workRows(n.id)
 		if !n.work {
 			var err error
 			if rows, err = b.cteRows(ctx, store, n.id); err != nil {
@@ -71,10 +103,14 @@ func (s *batchSource) Next() (*expr.Batch, error) {
 
 func (s *batchSource) Close() error { return nil }
 
-// cteRows computes a WITH item at its first use.
+// cteRows computes a WITH item at its first use. An error is not kept: it may
+// be that this reader alone was stopped.
 func (b *builder) cteRows(ctx *exec.Ctx, store *cteStore, id int) ([]*expr.Batch, error) {
-	if rows, ok := store.done[id]; ok {
-		return rows, nil
+	r := store.result(id)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ok {
+		return r.rows, nil
 	}
 	c := b.p.ctes[id]
 	rows, err := b.runCTE(ctx, c.plan)
@@ -86,12 +122,12 @@ func (b *builder) cteRows(ctx *exec.Ctx, store *cteStore, id int) ([]*expr.Batch
 			return nil, err
 		}
 	}
-	store.done[id] = rows
+	r.ok, r.rows = true, rows
 	return rows, nil
 }
 
 func (b *builder) runCTE(ctx *exec.Ctx, n physNode) ([]*expr.Batch, error) {
-	op, err := b.build(n)
+	op, err := b.result(n)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +162,7 @@ func (b *builder) recurse(ctx *exec.Ctx, store *cteStore, id int, base []*expr.B
 		if round == recursionRoundsMax {
 			return nil, pgerror.New(pgerror.ProgramLimitExceeded, "recursive query %q did not end after %d rounds", c.name, recursionRoundsMax)
 		}
-		store.work[id] = last
+		store.setWork(id, last)
 		if last, err = b.runCTE(ctx, c.step); err != nil {
 			return nil, err
 		}
@@ -137,7 +173,7 @@ func (b *builder) recurse(ctx *exec.Ctx, store *cteStore, id int, base []*expr.B
 		}
 		all = append(all[:len(all):len(all)], last...)
 	}
-	delete(store.work, id)
+	store.setWork(id, nil)
 	return all, nil
 }
 

@@ -95,7 +95,7 @@ func (l *lab) setStats(d *datadriven.TestData) error {
 	return nil
 }
 
-// both runs a SELECT with and without pushdown.
+// both runs a SELECT with and without pushdown, by one goroutine and by several.
 func (l *lab) both(sql string, unordered bool) (string, error) {
 	var first []string
 	for i, pushdown := range []bool{true, false} {
@@ -106,6 +106,19 @@ func (l *lab) both(sql string, unordered bool) (string, error) {
 		rows, _, err := l.run(p, nil)
 		if err != nil {
 			return "", err
+		}
+		many, _, err := l.runBy(p, nil, 3)
+		if err != nil {
+			return "", fmt.Errorf("by several workers: %w", err)
+		}
+		// Without ORDER BY workers return rows in any order.
+		if unordered || !sorted(p.root) {
+			sort.Strings(many)
+			if alike := slices.Sorted(slices.Values(rows)); !slices.Equal(alike, many) {
+				return "", fmt.Errorf("one worker gives\n%s\nseveral give\n%s", strings.Join(alike, "\n"), strings.Join(many, "\n"))
+			}
+		} else if !slices.Equal(rows, many) {
+			return "", fmt.Errorf("one worker gives\n%s\nseveral give\n%s", strings.Join(rows, "\n"), strings.Join(many, "\n"))
 		}
 		if unordered {
 			sort.Strings(rows)

@@ -126,10 +126,14 @@ func readOnly(name, value string, report bool, text string) definition {
 	return definition{name: name, value: value, report: report, readOnly: true, text: text}
 }
 
+// parallelWorkersMax is what copra.parallel_workers can be at most.
+const parallelWorkersMax = 64
+
 var ownSettings = []definition{
 	{name: "copra.pushdown", kind: kindBool, value: "on", text: "Pushes filters, aggregates and top-N down to the coprocessors."},
 	{name: "copra.columnar", kind: kindBool, value: "on", text: "Lets coprocessors read the columnar cache."},
 	{name: "copra.replica_read", kind: kindEnum, value: "leader", choices: []string{"leader", "follower", "stale"}, text: "Chooses the replicas that scans read from."},
+	{name: "copra.parallel_workers", kind: kindInt, value: "0", max: parallelWorkersMax, text: "Workers that may run a part of a query here at the same time; 0 for as many as there are processors, 1 for none."},
 	{name: "copra.statement_memory", kind: kindInt, value: "0", max: math.MaxInt64, text: "Bytes of memory a statement's operators may keep, 0 for the node's default."},
 }
 
