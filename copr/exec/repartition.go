@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/copradb/copra/internal/colvec"
@@ -61,9 +62,12 @@ func (r *Repartition) open(ctx *Ctx) {
 		out[i] = make(lane, gatherBatchesMax)
 	}
 	ps := make([]partitioner, len(r.p.Pipes))
+	for i := range ps {
+		ps[i].keys = newKeyPacker(r.types[:r.keys])
+	}
 	r.lanes = out
 	r.crew = startCrew(ctx, r.p, func(w *worker, i int, rows Raw) error {
-		sels, err := ps[i].split(rows, r.types[:r.keys], r.parts)
+		sels, err := ps[i].split(rows, r.parts)
 		if err != nil {
 			return err
 		}
@@ -97,24 +101,19 @@ func (r *Repartition) close() error {
 
 // partitioner divides rows by the hash of their keys.
 type partitioner struct {
-	hashes []uint64
-	part   []int32
-	buf    []byte
+	keys *keyPacker
+	part []int32
 }
 
 // split returns the rows of each part, as selections of their own.
-func (p *partitioner) split(r Raw, types []sqltypes.Type, parts int) ([][]int32, error) {
+func (p *partitioner) split(r Raw, parts int) ([][]int32, error) {
 	n := r.Len()
-	p.hashes = append(p.hashes[:0], make([]uint64, n)...)
-	for c, t := range types {
-		v := colvec.OpenEncoded(r.Cols[c], t)
-		if err := p.mix(&v, t, r.Sel); err != nil {
-			return nil, err
-		}
+	if err := p.keys.pack(colvec.OpenAllEncoded(r.Cols[:len(p.keys.types)], p.keys.types), r.Sel, n, false); err != nil {
+		return nil, err
 	}
 	ends := make([]int32, parts+1)
 	p.part = p.part[:0]
-	for _, h := range p.hashes {
+	for _, h := range p.keys.hashes[:n] {
 		part := int32(h >> 32 * uint64(parts) >> 32)
 		ends[part+1]++
 		p.part = append(p.part, part)
@@ -122,13 +121,9 @@ func (p *partitioner) split(r Raw, types []sqltypes.Type, parts int) ([][]int32,
 	for i := range parts {
 		ends[i+1] += ends[i]
 	}
-	all, at := make([]int32, n), append([]int32(nil), ends...)
+	all, at := make([]int32, n), slices.Clone(ends)
 	for i, part := range p.part {
-		row := int32(i)
-		if r.Sel != nil {
-			row = r.Sel[i]
-		}
-		all[at[part]] = row
+		all[at[part]] = int32(rowAt(r.Sel, i))
 		at[part]++
 	}
 	out := make([][]int32, parts)
