@@ -296,3 +296,12 @@ func (j *joiner) finishRight() (*expr.Batch, error) {
 	}
 	return j.combine(j.l, j.r)
 }
+
+// nullColumn is n NULLs.
+func nullColumn(t sqltypes.Type, n int) (arrow.Array, error) {
+	b := colvec.NewBuilder(t, n)
+	for range n {
+		b.AppendNull()
+	}
+	return b.Finish()
+}

@@ -89,6 +89,11 @@ type plainRunner interface {
 	next() (*expr.Batch, error)
 }
 
+// inputOpener is a runner that opens its inputs itself, before open is called.
+type inputOpener interface {
+	openInputs(ctx *Ctx) error
+}
+
 type operator struct {
 	run    runner
 	name   string
@@ -127,6 +132,12 @@ func (o *operator) Open(ctx *Ctx) error {
 	start := time.Now()
 	o.ctx, o.done, o.opened = ctx, false, true
 	defer func() { o.stats.Time += time.Since(start) }()
+	if r, ok := o.run.(inputOpener); ok {
+		if err := r.openInputs(ctx); err != nil {
+			return err
+		}
+		return o.run.open(ctx)
+	}
 	for _, in := range o.inputs {
 		if err := in.Open(ctx); err != nil {
 			return err

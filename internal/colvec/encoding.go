@@ -94,7 +94,8 @@ func OpenEncoded(a arrow.Array, t sqltypes.Type) Vec {
 	if v.N > 0 {
 		v.Codes = arrow.Int32Traits.CastFromBytes(d.Buffers()[1].Bytes())[d.Offset() : d.Offset()+v.N]
 	}
-	dict := Open(a.(*array.Dictionary).Dictionary(), t)
+	v.dictArr = a.(*array.Dictionary).Dictionary()
+	dict := Open(v.dictArr, t)
 	v.Dict, v.DictID = &dict, d.Dictionary()
 	return v
 }
@@ -225,3 +226,14 @@ func ToDec64(d decimal128.Num) (v int64, ok bool) {
 	}
 	return 0, false
 }
+
+// DecAt is the unscaled value i of a numeric column, encoded or not.
+func (v *Vec) DecAt(i int) decimal128.Num {
+	if v.D64 != nil {
+		return decimal128.FromI64(v.D64[i])
+	}
+	return v.Dec[i]
+}
+
+// DictArray is the dictionary of an encoded column of byte strings.
+func (v *Vec) DictArray() arrow.Array { return v.dictArr }

@@ -35,6 +35,7 @@ type Vec struct {
 	Codes   []int32 // byte strings: positions in Dict
 	Dict    *Vec
 	DictID  arrow.ArrayData // the same for columns with the same dictionary
+	dictArr arrow.Array
 }
 
 // Open reads a column of type t, and makes an encoded one plain before. It

@@ -1,0 +1,341 @@
+package exec
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+const (
+	// joinRowsMax is the most rows of a join's build side.
+	joinRowsMax = 1<<31 - 2
+	// directSlotsPerRow is how many entries of an array by key a row may cost:
+	// as much as in a hash table.
+	directSlotsPerRow = 4
+	// directBitsPerRow is the same where a bit says that a key is there.
+	directBitsPerRow = 64
+	// directSlotsMin is how many it may always have.
+	directSlotsMin = 1 << 10
+	// joinPartRowsMin is how many rows are worth a goroutine of their own.
+	joinPartRowsMin = 1 << 15
+	// joinPartsMax bounds the partitions of a hash table.
+	joinPartsMax = 16
+)
+
+// joinIndex finds the rows of a join's build side by their words (joinKeys). It
+// has one of three layouts:
+//
+//	bits   a bit for each word: is it there? (semi and anti joins, dense keys)
+//	first  an array by word (dense keys)
+//	parts  hash tables with linear probing, the words in the slots
+//
+// If no word occurs twice, a slot has the row itself (+1 in first). Otherwise
+// it says where in rows its rows are, one behind the other and ascending:
+// first[w] to first[w+1], or row and count of a slot. Once built it is only
+// read.
+type joinIndex struct {
+	n      int
+	exists bool // only whether a word is there counts
+	unique bool
+	bits   []uint64
+	first  []int32
+	parts  []joinPart
+	pshift uint // hash >> pshift = partition
+	rows   []int32
+}
+
+type joinPart struct {
+	slots []joinSlot
+	mask  uint64
+	used  int
+}
+
+// joinSlot is free if count is 0.
+type joinSlot struct {
+	word       uint64
+	row, count int32
+}
+
+func (x *joinIndex) bytes() int64 {
+	n := int64(8*cap(x.bits) + 4*cap(x.first) + 4*cap(x.rows))
+	for i := range x.parts {
+		n += 16 * int64(cap(x.parts[i].slots))
+	}
+	return n
+}
+
+// buildJoinIndex indexes words, all of which are at most span. rowOf, if not
+// nil, is the row of each; they ascend. par runs f(0) to f(n-1), perhaps at the
+// same time.
+func buildJoinIndex(words []uint64, span uint64, rowOf []int32, exists bool, workers int, par func(n int, f func(i int))) *joinIndex {
+	n := uint64(len(words))
+	x := &joinIndex{n: len(words), exists: exists}
+	workers = max(1, min(workers, joinPartsMax, len(words)/joinPartRowsMin))
+	switch {
+	case exists && span < max(directSlotsMin, n*directBitsPerRow):
+		x.unique = true
+		x.bits = make([]uint64, span/64+1)
+		for _, w := range words {
+			x.bits[w>>6] |= 1 << (w & 63)
+		}
+	case !exists && span < max(directSlotsMin, n*directSlotsPerRow):
+		x.buildDirect(words, span, rowOf, workers, par)
+	default:
+		x.buildHash(words, rowOf, workers, par)
+	}
+	return x
+}
+
+func rowAt(rowOf []int32, i int) int32 {
+	if rowOf == nil {
+		return int32(i)
+	}
+	return rowOf[i]
+}
+
+// buildDirect makes the array by word: each worker fills a range of words.
+func (x *joinIndex) buildDirect(words []uint64, span uint64, rowOf []int32, workers int, par func(int, func(int))) {
+	x.first = make([]int32, span+2)
+	var twice atomic.Bool
+	share := span/uint64(workers) + 1
+	par(workers, func(p int) {
+		lo, dup := uint64(p)*share, false
+		for i, w := range words {
+			if w-lo < share {
+				dup = dup || x.first[w] != 0
+				x.first[w] = rowAt(rowOf, i) + 1
+			}
+		}
+		if dup {
+			twice.Store(true)
+		}
+	})
+	if x.unique = !twice.Load(); x.unique {
+		return
+	}
+	clear(x.first)
+	x.rows = make([]int32, len(words))
+	sums := make([]int32, workers)
+	par(workers, func(p int) { // how many rows each word has
+		lo := uint64(p) * share
+		for _, w := range words {
+			if w-lo < share {
+				x.first[w]++
+				sums[p]++
+			}
+		}
+	})
+	at := int32(0)
+	for p := range sums {
+		sums[p], at = at, at+sums[p]
+	}
+	x.first[span+1] = at
+	par(workers, func(p int) { // where they end, then backwards to where they begin
+		lo := uint64(p) * share
+		at := sums[p]
+		for w := lo; w < min(lo+share, span+1); w++ {
+			at += x.first[w]
+			x.first[w] = at
+		}
+		for i := len(words) - 1; i >= 0; i-- {
+			if w := words[i]; w-lo < share {
+				x.first[w]--
+				x.rows[x.first[w]] = rowAt(rowOf, i)
+			}
+		}
+	})
+}
+
+// buildHash makes a hash table of each partition of the words.
+func (x *joinIndex) buildHash(words []uint64, rowOf []int32, workers int, par func(int, func(int))) {
+	parts := 1
+	for parts < workers {
+		parts *= 2
+	}
+	x.pshift = 64 - uint(bits.Len(uint(parts-1)))
+	x.parts = make([]joinPart, parts)
+	rows := make([]int32, parts)
+	var twice atomic.Bool
+	par(parts, func(p int) {
+		t := &x.parts[p]
+		t.grow(max(16, len(words)/parts))
+		for i, w := range words {
+			h := hashInt(int64(w))
+			if h>>x.pshift != uint64(p) {
+				continue
+			}
+			rows[p]++
+			if !t.add(w, h, rowAt(rowOf, i)) && !x.exists {
+				twice.Store(true)
+			}
+		}
+	})
+	if x.unique = x.exists || !twice.Load(); x.unique {
+		return
+	}
+	at := int32(0)
+	for p := range rows {
+		rows[p], at = at, at+rows[p]
+	}
+	x.rows = make([]int32, len(words))
+	par(parts, func(p int) {
+		t, at := &x.parts[p], rows[p]
+		for i := range t.slots {
+			if s := &t.slots[i]; s.count > 0 {
+				s.row = at
+				at += s.count
+			}
+		}
+		for i, w := range words {
+			h := hashInt(int64(w))
+			if h>>x.pshift != uint64(p) {
+				continue
+			}
+			s := t.find(w, h)
+			x.rows[s.row] = rowAt(rowOf, i)
+			s.row++
+		}
+		for i := range t.slots {
+			t.slots[i].row -= t.slots[i].count
+		}
+	})
+}
+
+// grow makes room for so many words.
+func (t *joinPart) grow(words int) {
+	old := t.slots
+	size := 1 << bits.Len(uint(words+words/2))
+	t.slots, t.mask = make([]joinSlot, size), uint64(size-1)
+	for i := range old {
+		if s := &old[i]; s.count > 0 {
+			h := hashInt(int64(s.word))
+			*t.find(s.word, h) = *s
+		}
+	}
+}
+
+// find returns the slot of a word, or the free one where it belongs.
+func (t *joinPart) find(w, h uint64) *joinSlot {
+	for p := h & t.mask; ; p = (p + 1) & t.mask {
+		if s := &t.slots[p]; s.count == 0 || s.word == w {
+			return s
+		}
+	}
+}
+
+// add counts one more row of a word; false if there was one.
+func (t *joinPart) add(w, h uint64, row int32) bool {
+	s := t.find(w, h)
+	if s.count > 0 {
+		s.count++
+		return false
+	}
+	s.word, s.row, s.count = w, row, 1
+	if t.used++; 4*t.used > 3*len(t.slots) {
+		t.grow(2 * t.used)
+	}
+	return true
+}
+
+// joinHits is what a probe of some rows found: those of them that found
+// something, and what.
+type joinHits struct {
+	probe []int32 // rows of the probe side, ascending
+	row   []int32 // unique: the row; otherwise where in joinIndex.rows its rows are
+	count []int32 // not unique: how many
+	slow  []int32 // positions still to be looked up
+}
+
+// size makes room for n rows.
+func (h *joinHits) size(n int) {
+	if h.probe == nil || cap(h.probe) < n { // nil would be all rows
+		h.probe, h.row, h.count, h.slow = make([]int32, n), make([]int32, n), make([]int32, n), make([]int32, n+1)
+	}
+	h.probe, h.row, h.count, h.slow = h.probe[:n], h.row[:n], h.count[:n], h.slow[:n+1]
+}
+
+func (h *joinHits) cut(n int) { h.probe, h.row, h.count = h.probe[:n], h.row[:n], h.count[:n] }
+
+// find looks up words of the probe side's rows.
+func (x *joinIndex) find(rows []int32, words []uint64, h *joinHits) {
+	n := len(words)
+	h.size(n)
+	k := 0
+	switch {
+	case n == 0 || x.n == 0:
+	case x.bits != nil:
+		for i, w := range words {
+			h.probe[k] = rows[i]
+			k += int(x.bits[w>>6] >> (w & 63) & 1)
+		}
+	case x.first != nil && x.unique:
+		for i, w := range words {
+			r := x.first[w] - 1
+			h.probe[k], h.row[k] = rows[i], r
+			k += int(1 + r>>31)
+		}
+	case x.first != nil:
+		for i, w := range words {
+			at, end := x.first[w], x.first[w+1]
+			h.probe[k], h.row[k], h.count[k] = rows[i], at, end-at
+			if at != end {
+				k++
+			}
+		}
+	default:
+		k = x.findHash(rows, words, h)
+	}
+	h.cut(k)
+}
+
+// findHash looks at the first slot of every word, then goes on from those that
+// were another word's.
+func (x *joinIndex) findHash(rows []int32, words []uint64, h *joinHits) int {
+	slow := 0
+	for i, w := range words {
+		hash := hashInt(int64(w))
+		t := &x.parts[hash>>x.pshift]
+		s := &t.slots[hash&t.mask]
+		h.row[i], h.count[i] = s.row, s.count
+		h.slow[slow] = int32(i)
+		if s.word != w && s.count != 0 {
+			slow++
+		}
+	}
+	for _, i := range h.slow[:slow] {
+		w := words[i]
+		hash := hashInt(int64(w))
+		t := &x.parts[hash>>x.pshift]
+		s := t.find(w, hash)
+		h.row[i], h.count[i] = s.row, s.count
+	}
+	k := 0
+	for i, r := range rows {
+		c := h.count[i]
+		h.probe[k], h.row[k], h.count[k] = r, h.row[i], c
+		if c > 0 {
+			k++
+		}
+	}
+	return k
+}
+
+// unmarked appends the rows from..n of which seen (a bitmap) does not have the
+// bit, at most max, and says where to go on.
+func unmarked(seen []uint32, from, n, max int, out []int32) ([]int32, int) {
+	for ; from < n && len(out) < max; from++ {
+		if seen[from>>5]&(1<<(from&31)) == 0 {
+			out = append(out, int32(from))
+		}
+	}
+	return out, from
+}
+
+// mark sets the bits of rows; several goroutines may.
+func mark(seen []uint32, rows []int32) {
+	for _, r := range rows {
+		w, bit := &seen[r>>5], uint32(1)<<(r&31)
+		if atomic.LoadUint32(w)&bit == 0 {
+			atomic.OrUint32(w, bit)
+		}
+	}
+}
