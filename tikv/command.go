@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/internal/tracker"
 	"github.com/copradb/copra/txn"
 	"github.com/pingcap/kvproto/pkg/errorpb"
@@ -80,6 +81,7 @@ type command[Q request, R any] struct {
 
 // serve answers a unary request.
 func (c *command[Q, R]) serve(ctx context.Context, s *Service, req Q) (resp R, err error) {
+	cpusched.Default().Touch()
 	t := tracker.From(ctx)
 	if t != nil { // it came with others and waited
 		t.Enter(tracker.Process)

@@ -38,6 +38,14 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 				func() float64 { return float64(s.running.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "copra_copr_memory_bytes", Help: "Memory that coprocessor requests keep."},
 				func() float64 { return float64(s.mem.Used()) }))
+		for i, state := range [...]string{"running", "express", "waiting"} {
+			reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "copra_cpu_workers",
+				Help: "Workers of the process that compute, of them those that did not wait for a core, and those that wait.", ConstLabels: prometheus.Labels{"state": state}},
+				func() float64 {
+					running, express, waiting := s.o.CPU.Stats()
+					return float64([...]int{running, express, waiting}[i])
+				}))
+		}
 	}
 	return m
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/copradb/copra/copr/server"
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/colvec/coltest"
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/slowlog"
@@ -316,7 +317,7 @@ func TestTooManyRequests(t *testing.T) {
 // A reader that does not read keeps no worker from others.
 func TestSlowReaderHoldsNoWorker(t *testing.T) {
 	c := cluster(20)
-	s := newService(t, c, server.Options{Workers: 1})
+	s := newService(t, c, server.Options{CPU: cpusched.New(1)})
 	inside, release := make(chan struct{}), make(chan struct{})
 	slow := make(chan error, 1)
 	go func() {
@@ -364,7 +365,7 @@ func TestCancelAndClose(t *testing.T) {
 // A panic below fails the statement, not the store.
 func TestPanicIsContained(t *testing.T) {
 	c := cluster(20)
-	s := newService(t, c, server.Options{Workers: 1})
+	s := newService(t, c, server.Options{CPU: cpusched.New(1)})
 	c.Fail(func(coprtest.Region, int) error { panic("boom") })
 	p := coprtest.Plan()
 	run := func(emit func(*plan.Event) error) error { return s.Run(context.Background(), request(c, p), emit) }

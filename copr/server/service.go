@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/internal/tracker"
@@ -60,8 +60,9 @@ type Options struct {
 	// readers of Source must have a snapshot (as those of TxnSource) for it to be used.
 	Columns *columnar.Cache
 	// ClusterID, if not 0, is what requests must carry.
-	ClusterID          uint64
-	Workers            int // 0 = GOMAXPROCS
+	ClusterID uint64
+	// CPU shares the cores with all that computes in the process; nil = cpusched.Default.
+	CPU                *cpusched.Scheduler
 	RequestsMax        int
 	MemBytesMax        int64
 	RequestMemBytesMax int64
@@ -71,8 +72,8 @@ type Options struct {
 }
 
 func (o *Options) fill() {
-	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+	if o.CPU == nil {
+		o.CPU = cpusched.Default()
 	}
 	if o.RequestsMax <= 0 {
 		o.RequestsMax = RequestsMax
@@ -93,7 +94,6 @@ type Service struct {
 	flight.BaseFlightServer
 	o       Options
 	mem     *exec.MemAccount
-	slots   chan struct{}
 	running atomic.Int64
 	m       *metrics
 
@@ -110,7 +110,7 @@ var ErrClosed = errors.New("copr: the coprocessor is shutting down")
 func New(o Options) *Service {
 	o.fill()
 	s := &Service{
-		o: o, mem: exec.NewMemAccount(o.MemBytesMax, nil), slots: make(chan struct{}, o.Workers),
+		o: o, mem: exec.NewMemAccount(o.MemBytesMax, nil),
 		cancel: map[*int]context.CancelFunc{},
 	}
 	s.m = newMetrics(o.Registerer, s)
@@ -232,14 +232,18 @@ func (s *Service) runTasks(ctx context.Context, r *plan.Request, emit func(*plan
 	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(len(r.Regions), s.o.Workers) {
+	group := s.o.CPU.Group(r.ReadTS)
+	defer group.Close()
+	for range min(len(r.Regions), s.o.CPU.Cores()) {
 		wg.Go(func() {
+			w := group.Worker()
+			defer w.Pause()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(r.Regions) || ctx.Err() != nil {
 					return
 				}
-				t := &task{s: s, r: r, i: i, mem: mem, emit: serial, tracker: tracker.Begin(ctx)}
+				t := &task{s: s, r: r, i: i, mem: mem, emit: serial, worker: w, tracker: tracker.Begin(ctx)}
 				t.run(t.tracker.Context())
 				total.add(t)
 			}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/scan"
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/tracker"
@@ -28,8 +28,8 @@ type task struct {
 	mem   *exec.MemAccount
 	emit  func(*plan.Event) error
 	stats plan.RegionStats
-	held  bool // a worker slot
 
+	worker  *cpusched.Worker
 	tracker *tracker.Tracker
 }
 
@@ -37,7 +37,7 @@ type task struct {
 func (t *task) run(ctx context.Context) {
 	start := time.Now()
 	err := t.guarded(ctx)
-	t.release()
+	t.worker.Pause()
 	t.stats.Time = time.Since(start) - t.stats.Wait
 	t.s.m.rows.Add(float64(t.stats.RowsScanned))
 	t.s.m.bytes.Add(float64(t.stats.BytesScanned))
@@ -103,7 +103,7 @@ func (t *task) read(ctx context.Context) (err error) {
 		return t.compute(ctx, cols)
 	}
 	rows := &rangeRows{
-		ctx: ctx, reader: reader, ranges: g.Ranges, desc: t.r.Plan.Desc(),
+		yield: func() error { return t.yield(ctx) }, reader: reader, ranges: g.Ranges, desc: t.r.Plan.Desc(),
 		keyOnly: !scan.NeedsValue(t.r.Plan.Nodes[0]),
 	}
 	defer func() { err = errors.Join(err, rows.close(), reader.Close()) }()
@@ -123,7 +123,7 @@ func (t *task) compute(ctx context.Context, sc tableScan) (err error) {
 		st := sc.Stats()
 		t.stats.RowsScanned, t.stats.BytesScanned = st.Rows, st.Bytes
 	}()
-	op, err := exec.BuildOn(p, exec.NewSource("Scan", sc.Types(), func(*exec.Ctx) (exec.Source, error) { return sc, nil }))
+	op, err := exec.BuildOn(p, exec.NewSource("Scan", sc.Types(), func(*exec.Ctx) (exec.Source, error) { return pausingScan{sc, t, ctx}, nil }))
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (t *task) compute(ctx context.Context, sc tableScan) (err error) {
 	}
 	eval.Context = ctx
 	defer func() { err = errors.Join(err, op.Close()) }()
-	if err := t.acquire(ctx); err != nil {
+	if err := t.yield(ctx); err != nil {
 		return err
 	}
 	if err := op.Open(&exec.Ctx{Context: ctx, Eval: eval, Mem: t.mem}); err != nil {
@@ -141,14 +141,14 @@ func (t *task) compute(ctx context.Context, sc tableScan) (err error) {
 	}
 	resumable := p.Resumable()
 	for {
-		if err := t.acquire(ctx); err != nil {
+		if err := t.yield(ctx); err != nil {
 			return err
 		}
 		b, err := op.Next()
 		if err != nil || b == nil {
 			return err
 		}
-		t.release()
+		t.worker.Pause()
 		if err := t.send(b, sc, resumable); err != nil {
 			return err
 		}
@@ -167,37 +167,42 @@ func (t *task) send(b *expr.Batch, sc tableScan, resumable bool) error {
 	return t.emit(e)
 }
 
-// acquire waits for a worker slot, first come first served.
-func (t *task) acquire(ctx context.Context) error {
-	if t.held {
-		return nil
+// yield lets others compute when it is their turn, and waits for a core if the
+// task has none.
+func (t *task) yield(ctx context.Context) error {
+	if !t.worker.Held() {
+		was := t.tracker.Enter(tracker.Queue)
+		defer func() { t.tracker.Enter(was) }()
 	}
-	start := time.Now()
-	was := t.tracker.Enter(tracker.Queue)
-	defer func() { t.tracker.Enter(was) }()
-	select {
-	case t.s.slots <- struct{}{}:
-		t.held = true
-		t.stats.Wait += time.Since(start)
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for a coprocessor worker: %w", ctx.Err())
-	}
+	before := t.worker.Waited()
+	err := t.worker.Yield(ctx)
+	t.stats.Wait += t.worker.Waited() - before
+	return err
 }
 
-func (t *task) release() {
-	if t.held {
-		t.held = false
-		<-t.s.slots
-	}
+// pausingScan yields between the batches of a scan: operators may read all of
+// them before they return one of their own.
+type pausingScan struct {
+	tableScan
+	t   *task
+	ctx context.Context
 }
 
-// cancelCheckRows is how many rows are read between two looks at the context.
-const cancelCheckRows = 1024
+// Next implements exec.Source.
+func (p pausingScan) Next() (*expr.Batch, error) {
+	if err := p.t.yield(p.ctx); err != nil {
+		return nil, err
+	}
+	return p.tableScan.Next()
+}
+
+// yieldRows is how many rows are read between two looks at the context, and at
+// whether it is somebody else's turn.
+const yieldRows = 256
 
 // rangeRows reads the ranges of a region one after the other.
 type rangeRows struct {
-	ctx     context.Context
+	yield   func() error
 	reader  Reader
 	ranges  []kv.KeyRange
 	desc    bool
@@ -209,8 +214,8 @@ type rangeRows struct {
 
 // Next implements scan.RowSource.
 func (r *rangeRows) Next() (key, value []byte, ok bool, err error) {
-	if r.rows++; r.rows%cancelCheckRows == 0 {
-		if err := r.ctx.Err(); err != nil {
+	if r.rows++; r.rows%yieldRows == 0 {
+		if err := r.yield(); err != nil {
 			return nil, nil, false, err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/sstable/colblk"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/raftstore/engine/disk"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -129,7 +129,7 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 		MaxOpenFiles:                openFilesMax,
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: memTableCountMax,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, max(2, runtime.GOMAXPROCS(0)/2) },
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(2, cpusched.Default().Cores()/2) },
 	}
 	// An ingest that overlaps a memtable would otherwise be queued behind it
 	// and return before it is durable: without a WAL a crash would lose it, and

@@ -13,6 +13,7 @@ import (
 	"github.com/copradb/copra/cmd/copra/cluster"
 	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/internal/config"
+	"github.com/copradb/copra/internal/cpusched"
 )
 
 func newPlayground(version string) *cobra.Command {
@@ -98,6 +99,7 @@ func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, o
 		return err
 	}
 	cluster.TuneGC()
+	cpusched.SpareProcs()
 	started := time.Now()
 	p, err := cluster.StartPlayground(ctx, o)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/copradb/copra/cmd/copra/cluster"
 	"github.com/copradb/copra/internal/config"
+	"github.com/copradb/copra/internal/cpusched"
 )
 
 func newSQL(version string) *cobra.Command {
@@ -44,6 +45,7 @@ number of them can run side by side, and one that is lost is simply started agai
 				o.SlowQueryThreshold = time.Nanosecond // 0 ms: all
 			}
 			cluster.TuneGC()
+			cpusched.SpareProcs()
 			startCtx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
 			node, err := cluster.StartSQL(startCtx, o)

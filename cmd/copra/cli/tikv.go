@@ -10,6 +10,7 @@ import (
 	"github.com/copradb/copra/cmd/copra/cluster"
 	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/internal/config"
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/tikv"
 	"github.com/copradb/copra/tikv/gc"
@@ -84,6 +85,7 @@ them hold three replicas of everything and survive the loss of one.
 			o.Registerer = cluster.NewRegistry()
 			o.Columns = columnar.New(columnar.Options{BytesMax: int64(columnsSize), Registerer: o.Registerer})
 			cluster.TuneGC()
+			cpusched.SpareProcs()
 			fatal := make(chan error, 1)
 			o.OnFatal = func(err error) {
 				select {
