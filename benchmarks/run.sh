@@ -5,7 +5,7 @@
 #
 #   PARTS       which parts, of: kv (YCSB on raw KV beside etcd, 1 and 3 nodes), get (point
 #               gets: beside etcd's, and in process beside Pebble's), txn (YCSB on
-#               transactions), sql (YCSB on SQL), tpch, fair (point reads beside scans) (default: all but fair)
+#               transactions), sql (YCSB on SQL), tpch, fair (point reads beside scans); default: all but fair
 #   SHORT       1: a quick look, fewer records and repetitions
 #   COMPARE     more flags for kv and get, see bin/compare -help
 #   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)

@@ -42,6 +42,7 @@ func (w *Worker) Start(ctx context.Context) error {
 	s.mu.Lock()
 	if w.g.used < ExpressMax && s.express < s.cores {
 		s.express++
+		s.Touch()
 		w.hold(true, now)
 		s.mu.Unlock()
 		return nil
