@@ -34,7 +34,7 @@ type Scheduler struct {
 	touches   int
 	shortTill time.Time // a core is left free
 	running   int       // workers with a core, but for express ones
-	express   int // workers that did not wait for theirs
+	express   int       // workers that did not wait for theirs
 	groups    map[uint64]*Group
 	waiting   []*Group      // with waiters
 	clock     time.Duration // the time of the group that had a turn last
