@@ -19,6 +19,7 @@ import (
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/slowlog"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/sqlfront/catalog"
 	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/sqlfront/parse"
@@ -68,6 +69,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// StatementBytesMax and NodeBytesMax override the defaults where not 0.
 	StatementBytesMax, NodeBytesMax int64
+	// Temp has the temporary files of statements that need more memory than they
+	// may have; nil: they fail. The caller closes it after the DB.
+	Temp *spill.Manager
 	// SlowQueryThreshold is the default of log_min_duration_statement where not 0;
 	// negative: statements are not logged.
 	SlowQueryThreshold time.Duration

@@ -11,6 +11,7 @@ import (
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/sqlfront/catalog"
 	"github.com/copradb/copra/sqlfront/parse"
@@ -52,16 +53,34 @@ func (s *session) memory() *exec.MemAccount {
 	if n, err := strconv.ParseInt(s.settings.Text("copra.statement_memory"), 10, 64); err == nil && n > 0 {
 		limit = n
 	}
-	return exec.NewMemAccount(limit, s.db.mem)
+	m := exec.NewMemAccount(limit, s.db.mem)
+	if n, err := strconv.ParseInt(s.settings.Text("copra.spill_memory"), 10, 64); err == nil && n > 0 {
+		m.SetSpillBytes(n)
+	}
+	return m
+}
+
+// tempSpace is for a statement's temporary files; nil where the node has none.
+func (s *session) tempSpace() *spill.Space {
+	if s.db.o.Temp == nil {
+		return nil
+	}
+	limit := int64(0)
+	if kb, err := strconv.ParseInt(s.settings.Text("temp_file_limit"), 10, 64); err == nil && kb >= 0 {
+		limit = max(1, kb<<10)
+	}
+	return s.db.o.Temp.NewSpace(limit)
 }
 
 // open builds a plan and opens it. The caller closes op.
 func (s *session) open(ctx context.Context, p *plan.Physical, st *storage, eval *expr.Ctx) (*running, error) {
-	op, err := plan.Build(p, &plan.ExecEnv{Eval: eval, Storage: st, Workers: st.workers()})
+	temp := s.tempSpace()
+	op, err := plan.Build(p, &plan.ExecEnv{Eval: eval, Storage: st, Mem: st.mem, Spill: temp, Workers: st.workers()})
 	if err != nil {
 		return nil, err
 	}
-	r := &running{op: op, mem: st.mem, ctx: &exec.Ctx{Context: ctx, Eval: eval, Mem: st.mem}}
+	r := &running{op: op, mem: st.mem, ctx: &exec.Ctx{Context: ctx, Eval: eval, Mem: st.mem, Spill: temp}}
+	st.costs.spills(op)
 	if err := op.Open(r.ctx); err != nil {
 		return nil, errors.Join(kvError(ctx, err, nil), op.Close())
 	}

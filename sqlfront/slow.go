@@ -15,6 +15,8 @@ import (
 
 	"github.com/copradb/copra/copr/client"
 	"github.com/copradb/copra/internal/slowlog"
+	"github.com/copradb/copra/internal/spill"
+	"github.com/copradb/copra/sqlfront/plan"
 )
 
 const (
@@ -39,6 +41,7 @@ type costs struct {
 
 	mu      sync.Mutex // scans may start in the background
 	streams []*client.Stream
+	runs    []*plan.Running
 }
 
 // Value implements context.Context.
@@ -62,6 +65,33 @@ func (c *costs) scanned(s *client.Stream) {
 	if len(c.streams) < slowStreamCountMax {
 		c.streams = append(c.streams, s)
 	}
+}
+
+// spills takes note of who may write temporary files.
+func (c *costs) spills(r *plan.Running) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.runs) < slowStreamCountMax {
+		c.runs = append(c.runs, r)
+	}
+}
+
+// spillAttrs are the temporary files of the statement.
+func (c *costs) spillAttrs() []slog.Attr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var sum spill.Stats
+	for _, r := range c.runs {
+		st := r.Spilled()
+		sum.Files, sum.Bytes = sum.Files+st.Files, sum.Bytes+st.Bytes
+	}
+	if sum.Files == 0 {
+		return nil
+	}
+	return []slog.Attr{slog.Int64("temp_files", sum.Files), slog.Int64("temp_bytes", sum.Bytes)}
 }
 
 func (c *costs) retried() {
@@ -105,6 +135,7 @@ func (s *session) logSlow(c *costs, took time.Duration, p *prepared, tag string,
 	}
 	attrs = append(attrs, c.kvAttrs()...)
 	attrs = append(attrs, c.scanAttrs()...)
+	attrs = append(attrs, c.spillAttrs()...)
 	attrs = append(attrs, c.commitAttrs()...)
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))

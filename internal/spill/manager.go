@@ -20,8 +20,10 @@ const (
 	// folderPrefix begins the name of a Manager's folder.
 	folderPrefix = "copra-temp-"
 	lockName     = "LOCK"
-	// FreeBytesMin is how much of a disk temporary files leave to others.
-	FreeBytesMin = 1 << 30
+	// FreeBytesMin is how much of a disk temporary files leave to others, or
+	// freeSharePercentMin where that is more.
+	FreeBytesMin        = 1 << 30
+	freeSharePercentMin = 5
 	// freeCheckBytes is after how many written bytes that is looked at again.
 	freeCheckBytes = 64 << 20
 )
@@ -175,13 +177,13 @@ func (m *Manager) checkFree(n int64) error {
 	if err != nil {
 		return ioError(err, "look for space for", m.dir)
 	}
-	if int64(min(d.AvailBytes, 1<<62)) >= m.o.FreeBytesMin {
+	if int64(min(d.AvailBytes, 1<<62)) >= max(m.o.FreeBytesMin, int64(d.TotalBytes/100*freeSharePercentMin)) {
 		return nil
 	}
 	m.checkAt.Store(total) // the next one looks again
 	m.metrics.refused.Inc()
-	return pgerror.New(pgerror.DiskFull, "temporary files must leave %d bytes of the disk of \"%s\" free, which has %d left",
-		m.o.FreeBytesMin, m.dir, d.AvailBytes).
+	return pgerror.New(pgerror.DiskFull, "could not write to temporary file: the disk of \"%s\" is almost full, %d of %d bytes are left",
+		m.dir, d.AvailBytes, d.TotalBytes).
 		WithHint("Free some space, use another disk (--temp-dir), or have the statement read fewer rows.")
 }
 

@@ -42,8 +42,11 @@ func (m *Manager) NewSpace(bytesMax int64) *Space {
 	return &Space{m: m, bytesMax: bytesMax, files: map[*file]struct{}{}}
 }
 
-// Stats are what was written so far.
+// Stats are what was written so far, by nobody on nil.
 func (s *Space) Stats() Stats {
+	if s == nil {
+		return Stats{}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stats

@@ -1,10 +1,13 @@
 package plan
 
 import (
+	"errors"
+
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	coprplan "github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
@@ -29,7 +32,16 @@ type builder struct {
 type Running struct {
 	exec.Operator
 	trace *trace
+	env   *ExecEnv
 }
+
+// Close closes the operators and removes what the statement has on disk.
+func (r *Running) Close() error {
+	return errors.Join(r.Operator.Close(), r.env.Spill.Close())
+}
+
+// Spilled is what the statement has written to disk so far.
+func (r *Running) Spilled() spill.Stats { return r.env.Spill.Stats() }
 
 // Build makes the operators of a plan. env.Eval.Params must have a value of
 // the right type for every parameter. The operators are opened with an
@@ -44,7 +56,7 @@ func Build(p *Physical, env *ExecEnv) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Running{Operator: op, trace: b.trace}, nil
+	return &Running{Operator: op, trace: b.trace, env: env}, nil
 }
 
 func (b *builder) build(n physNode) (exec.Operator, error) {

@@ -5,6 +5,7 @@ import (
 	"github.com/copradb/copra/copr/expr"
 	coprplan "github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/sqlfront/catalog"
 )
@@ -24,6 +25,9 @@ type ExecEnv struct {
 	// workerRowsMin replaces parallelRowsMin and parallelGroupsMin; 0 = it does
 	// not.
 	workerRowsMin float64
+	// Spill is where subqueries and WITH items keep rows when memory is scarce;
+	// nil = nowhere. The Running closes it.
+	Spill *spill.Space
 }
 
 // Storage is where rows come from; the session implements it. It decides

@@ -79,6 +79,11 @@ func (x *explainer) node(n physNode, depth int) {
 	if ran != nil && len(ran.ops) > 0 {
 		x.scanStats(ran.ops[0], depth)
 	}
+	if ran != nil {
+		for _, line := range ran.details() {
+			x.detail(depth, line)
+		}
+	}
 	for _, k := range n.kids() {
 		x.node(k, depth+1)
 	}

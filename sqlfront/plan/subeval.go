@@ -123,7 +123,7 @@ func (s *subEval) run(ctx *expr.Ctx, eval *expr.Ctx) (*subResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	ectx := &exec.Ctx{Context: contextOf(ctx), Eval: ctx, Mem: s.b.env.Mem}
+	ectx := &exec.Ctx{Context: contextOf(ctx), Eval: ctx, Mem: s.b.env.Mem, Spill: s.b.env.Spill}
 	switch s.kind {
 	case subScalar:
 		return scalarResult(ectx, op)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 
@@ -80,6 +81,32 @@ func (t *traced) stats() (sum exec.Stats) {
 		sum.Time += op.Stats().Time
 	}
 	return sum
+}
+
+// detailer is an operator that says more of what it did.
+type detailer interface{ Details() []string }
+
+// details are the operators' lines, with who said them if several did.
+func (t *traced) details() (out []string) {
+	ops := slices.Clone(t.parts)
+	for _, op := range t.ops {
+		if !slices.Contains(ops, op) {
+			ops = append(ops, op)
+		}
+	}
+	for i, op := range ops {
+		d, ok := op.(detailer)
+		if !ok {
+			continue
+		}
+		for _, line := range d.Details() {
+			if len(ops) > 1 {
+				line = fmt.Sprintf("Worker %d:  %s", i, line)
+			}
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 // workers is how many goroutines had a part in it.

@@ -68,6 +68,7 @@ var transactionSettings = []definition{
 	{name: "transaction_deferrable", kind: kindBool, value: "off", noResetAll: true, text: "Whether to defer a read-only serializable transaction."},
 	{name: "statement_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed duration of any statement."},
 	{name: "log_min_duration_statement", kind: kindMillis, value: "1000", min: -1, max: math.MaxInt32, text: "Sets the minimum execution time above which statements are logged; -1 logs none, 0 all."},
+	{name: "temp_file_limit", kind: kindInt, value: "-1", min: -1, max: math.MaxInt32, text: "Limits the total size of all temporary files used by a statement, in kilobytes; -1 is no limit."},
 	{name: "lock_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed duration of any wait for a lock."},
 	{name: "idle_in_transaction_session_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed idle time between queries, when in a transaction."},
 	{name: "idle_session_timeout", kind: kindMillis, value: "0", max: math.MaxInt32, text: "Sets the maximum allowed idle time between queries, when not in a transaction."},
@@ -134,6 +135,7 @@ var ownSettings = []definition{
 	{name: "copra.columnar", kind: kindBool, value: "on", text: "Lets coprocessors read the columnar cache."},
 	{name: "copra.replica_read", kind: kindEnum, value: "leader", choices: []string{"leader", "follower", "stale"}, text: "Chooses the replicas that scans read from."},
 	{name: "copra.parallel_workers", kind: kindInt, value: "0", max: parallelWorkersMax, text: "Workers that may run a part of a query here at the same time; 0 for as many as there are processors, 1 for none."},
+	{name: "copra.spill_memory", kind: kindInt, value: "0", max: math.MaxInt64, text: "Bytes of memory from which on a statement's operators keep rows in temporary files, 0 for three quarters of copra.statement_memory."},
 	{name: "copra.statement_memory", kind: kindInt, value: "0", max: math.MaxInt64, text: "Bytes of memory a statement's operators may keep, 0 for the node's default."},
 }
 

@@ -25,6 +25,7 @@ func newPlayground(version string) *cobra.Command {
 		cacheSize   = config.Bytes(cluster.PlaygroundCacheBytes())
 		columnsSize = config.Bytes(3 * columnar.BytesMax)
 		memoryLimit = config.Bytes(1 << 30)
+		tempLimit   = config.Bytes(cluster.TempBytesMax)
 	)
 	cmd := &cobra.Command{
 		Use:   "playground",
@@ -48,7 +49,7 @@ Logs go to <data-dir>/copra.log.`,
 				return fmt.Errorf("--port-offset %d: want 0 to 40000", portOffset)
 			}
 			o.RegionSplitBytes, o.CacheBytes, o.SQLMemoryBytes = int64(splitSize), int64(cacheSize), int64(memoryLimit)
-			o.Columnar.BytesMax = int64(columnsSize)
+			o.Columnar.BytesMax, o.TempBytesMax = int64(columnsSize), int64(tempLimit)
 			return runPlayground(cmd, &c, o, portOffset)
 		},
 	}
@@ -62,6 +63,8 @@ Logs go to <data-dir>/copra.log.`,
 	f.Var(&cacheSize, "block-cache-size", "block cache of all stores together")
 	f.Var(&columnsSize, "columnar-cache-size", "columnar caches of all stores together")
 	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
+	f.StringVar(&o.TempDir, "temp-dir", "", "where statements that need more memory keep rows (default <data-dir>/temp)")
+	f.Var(&tempLimit, "temp-bytes-max", "temporary files of all sessions together, 0 for no limit")
 	return cmd
 }
 

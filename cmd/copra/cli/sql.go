@@ -18,6 +18,7 @@ func newSQL(version string) *cobra.Command {
 		o           = cluster.SQLOptions{Version: version}
 		pdList      string
 		memoryLimit = config.Bytes(1 << 30)
+		tempLimit   = config.Bytes(cluster.TempBytesMax)
 		wait        time.Duration
 	)
 	cmd := &cobra.Command{
@@ -40,7 +41,7 @@ number of them can run side by side, and one that is lost is simply started agai
 			if o.Logger, err = c.logger(cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			o.MemoryBytesMax = int64(memoryLimit)
+			o.MemoryBytesMax, o.TempBytesMax = int64(memoryLimit), int64(tempLimit)
 			if o.SlowQueryThreshold == 0 {
 				o.SlowQueryThreshold = time.Nanosecond // 0 ms: all
 			}
@@ -66,6 +67,8 @@ number of them can run side by side, and one that is lost is simply started agai
 	f.StringVar(&o.FlightAddr, "flight-addr", "127.0.0.1:8815", "address of Arrow Flight SQL")
 	f.StringVar(&o.StatusAddr, "status-addr", "127.0.0.1:10080", "address of the status page and metrics")
 	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
+	f.StringVar(&o.TempDir, "temp-dir", "", "where statements that need more memory keep rows (default the system's folder for temporary files)")
+	f.Var(&tempLimit, "temp-bytes-max", "temporary files of all sessions together, 0 for no limit")
 	f.DurationVar(&o.SlowQueryThreshold, "log-min-duration-statement", time.Second, "a statement that takes longer is logged; negative for none; sessions can SET it")
 	f.DurationVar(&wait, "start-timeout", time.Minute, "how long to wait for the cluster")
 	return cmd

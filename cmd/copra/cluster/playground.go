@@ -41,6 +41,8 @@ type PlaygroundOptions struct {
 	RegionSplitBytes                int64
 	CacheBytes                      int64 // of all stores together
 	SQLMemoryBytes                  int64
+	TempDir                         string           // of SQL; "" is in DataDir
+	TempBytesMax                    int64            // 0 = no limit
 	Columnar                        columnar.Options // of each store; BytesMax is of all together
 	Logger                          *slog.Logger
 }
@@ -74,9 +76,12 @@ func (p *Playground) start(ctx context.Context, o PlaygroundOptions) (err error)
 	if err := p.startStores(ctx, o, locals, registry); err != nil {
 		return err
 	}
+	if o.TempDir == "" {
+		o.TempDir = filepath.Join(o.DataDir, "temp")
+	}
 	p.sql, err = StartSQL(ctx, SQLOptions{
 		Version: o.Version, PDEndpoints: o.PDClientAddrs, Addr: o.SQLAddr, FlightAddr: o.FlightAddr, StatusAddr: o.StatusAddr,
-		MemoryBytesMax: o.SQLMemoryBytes, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
+		MemoryBytesMax: o.SQLMemoryBytes, TempDir: o.TempDir, TempBytesMax: o.TempBytesMax, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
 	})
 	if err != nil {
 		return fmt.Errorf("start SQL: %w", err)

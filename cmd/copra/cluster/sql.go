@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/pingcap/log"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/copradb/copra/arrowflight"
 	"github.com/copradb/copra/copr/client"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/zaplog"
 	"github.com/copradb/copra/pgwire"
 	"github.com/copradb/copra/sqlfront"
@@ -23,12 +25,17 @@ import (
 	"github.com/copradb/copra/sqlfront/kvclient"
 )
 
+// TempBytesMax is the default limit of a SQL node's temporary files.
+const TempBytesMax = 64 << 30
+
 // SQLOptions configure a SQL node.
 type SQLOptions struct {
 	Version                      string
 	PDEndpoints                  []string
 	Addr, FlightAddr, StatusAddr string
 	MemoryBytesMax               int64
+	TempDir                      string        // of temporary files; "" is the system's
+	TempBytesMax                 int64         // of all of them together, 0 = no limit
 	SlowQueryThreshold           time.Duration // see sqlfront.Options
 	Locals                       *Locals       // stores of this process, may be nil
 	Stores                       func() []storeInfo
@@ -42,6 +49,7 @@ type SQLNode struct {
 	started time.Time
 	flight  *client.Flight
 	kv      *tikv.KVStore
+	temp    *spill.Manager
 	db      *sqlfront.DB
 	pg      *pgwire.Server
 	arrow   *arrowflight.Server
@@ -78,9 +86,15 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.TempDir == "" {
+		o.TempDir = os.TempDir()
+	}
+	if n.temp, err = spill.Open(spill.Options{Dir: o.TempDir, BytesMax: o.TempBytesMax, Logger: o.Logger, Registerer: o.Registry}); err != nil {
+		return nil, err
+	}
 	n.db, err = sqlfront.Open(ctx, sqlfront.Options{
 		KV: n.kv, Points: points, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
-		SlowQueryThreshold: o.SlowQueryThreshold,
+		SlowQueryThreshold: o.SlowQueryThreshold, Temp: n.temp,
 	})
 	if err != nil {
 		return nil, err
@@ -133,6 +147,9 @@ func (n *SQLNode) Stop() {
 	var errs []error
 	if n.db != nil {
 		errs = append(errs, n.db.Close())
+	}
+	if n.temp != nil {
+		errs = append(errs, n.temp.Close())
 	}
 	if n.kv != nil {
 		errs = append(errs, n.kv.Close())
