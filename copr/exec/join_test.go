@@ -23,11 +23,10 @@ const (
 	yes
 )
 
-// naiveJoin joins by definition.
-func naiveJoin(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth) []string {
-	types := append(slices.Clone(l.types), r.types...)
+// naiveJoinRows joins by definition.
+func naiveJoinRows(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth) [][]sqltypes.Datum {
 	nulls := func(n int) []sqltypes.Datum { return make([]sqltypes.Datum, n) }
-	var out []string
+	var out [][]sqltypes.Datum
 	hit := make([]bool, len(r.rows))
 	for _, a := range l.rows {
 		matched, maybe := false, false
@@ -39,22 +38,32 @@ func naiveJoin(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b 
 			}
 			matched, hit[i] = true, true
 			if kind != exec.SemiJoin && kind != exec.AntiJoin {
-				out = append(out, rowText(types, append(slices.Clone(a), b...)))
+				out = append(out, slices.Concat(a, b))
 			}
 		}
 		switch {
 		case kind == exec.SemiJoin && matched, kind == exec.AntiJoin && !matched && !(nullAware && maybe):
-			out = append(out, rowText(l.types, a))
+			out = append(out, a)
 		case (kind == exec.LeftJoin || kind == exec.FullJoin) && !matched:
-			out = append(out, rowText(types, append(slices.Clone(a), nulls(len(r.types))...)))
+			out = append(out, slices.Concat(a, nulls(len(r.types))))
 		}
 	}
 	if kind == exec.RightJoin || kind == exec.FullJoin {
 		for i, b := range r.rows {
 			if !hit[i] {
-				out = append(out, rowText(types, append(nulls(len(l.types)), b...)))
+				out = append(out, slices.Concat(nulls(len(l.types)), b))
 			}
 		}
+	}
+	return out
+}
+
+// naiveJoin is naiveJoinRows as texts.
+func naiveJoin(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth) []string {
+	types := slices.Concat(l.types, r.types)
+	var out []string
+	for _, row := range naiveJoinRows(kind, l, r, nullAware, match) {
+		out = append(out, rowText(types[:len(row)], row))
 	}
 	return out
 }

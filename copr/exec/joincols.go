@@ -215,7 +215,7 @@ func (c *joinColumn) fillCodes(vecs []colvec.Vec, sels [][]int32, ends []int, di
 		}
 		return nil
 	}
-	names, maps := newInternTable(), map[arrow.ArrayData][]int32{}
+	names, maps := &byteTable{}, map[arrow.ArrayData][]int32{}
 	b := colvec.NewBuilder(c.typ, 0)
 	for p := range vecs { // in order, so that runs do not differ
 		v := &vecs[p]
@@ -224,7 +224,11 @@ func (c *joinColumn) fillCodes(vecs []colvec.Vec, sels [][]int32, ends []int, di
 			m = make([]int32, v.Dict.N)
 			for i := range m {
 				s := v.Dict.BytesAt(i)
-				if m[i] = names.insert(s); int(m[i]) == b.Len() {
+				var err error
+				if m[i], err = names.find(s, hashBytes(s), true); err != nil {
+					return err
+				}
+				if int(m[i]) == b.Len() {
 					b.AppendBytes(s)
 				}
 			}

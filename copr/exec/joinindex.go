@@ -85,7 +85,7 @@ func buildJoinIndex(words []uint64, span uint64, rowOf []int32, exists bool, wor
 	return x
 }
 
-func rowAt(rowOf []int32, i int) int32 {
+func buildRow(rowOf []int32, i int) int32 {
 	if rowOf == nil {
 		return int32(i)
 	}
@@ -102,7 +102,7 @@ func (x *joinIndex) buildDirect(words []uint64, span uint64, rowOf []int32, work
 		for i, w := range words {
 			if w-lo < share {
 				dup = dup || x.first[w] != 0
-				x.first[w] = rowAt(rowOf, i) + 1
+				x.first[w] = buildRow(rowOf, i) + 1
 			}
 		}
 		if dup {
@@ -139,7 +139,7 @@ func (x *joinIndex) buildDirect(words []uint64, span uint64, rowOf []int32, work
 		for i := len(words) - 1; i >= 0; i-- {
 			if w := words[i]; w-lo < share {
 				x.first[w]--
-				x.rows[x.first[w]] = rowAt(rowOf, i)
+				x.rows[x.first[w]] = buildRow(rowOf, i)
 			}
 		}
 	})
@@ -159,12 +159,12 @@ func (x *joinIndex) buildHash(words []uint64, rowOf []int32, workers int, par fu
 		t := &x.parts[p]
 		t.grow(max(16, len(words)/parts))
 		for i, w := range words {
-			h := hashInt(int64(w))
+			h := hashWord(w)
 			if h>>x.pshift != uint64(p) {
 				continue
 			}
 			rows[p]++
-			if !t.add(w, h, rowAt(rowOf, i)) && !x.exists {
+			if !t.add(w, h, buildRow(rowOf, i)) && !x.exists {
 				twice.Store(true)
 			}
 		}
@@ -186,12 +186,12 @@ func (x *joinIndex) buildHash(words []uint64, rowOf []int32, workers int, par fu
 			}
 		}
 		for i, w := range words {
-			h := hashInt(int64(w))
+			h := hashWord(w)
 			if h>>x.pshift != uint64(p) {
 				continue
 			}
 			s := t.find(w, h)
-			x.rows[s.row] = rowAt(rowOf, i)
+			x.rows[s.row] = buildRow(rowOf, i)
 			s.row++
 		}
 		for i := range t.slots {
@@ -207,7 +207,7 @@ func (t *joinPart) grow(words int) {
 	t.slots, t.mask = make([]joinSlot, size), uint64(size-1)
 	for i := range old {
 		if s := &old[i]; s.count > 0 {
-			h := hashInt(int64(s.word))
+			h := hashWord(s.word)
 			*t.find(s.word, h) = *s
 		}
 	}
@@ -292,7 +292,7 @@ func (x *joinIndex) find(rows []int32, words []uint64, h *joinHits) {
 func (x *joinIndex) findHash(rows []int32, words []uint64, h *joinHits) int {
 	slow := 0
 	for i, w := range words {
-		hash := hashInt(int64(w))
+		hash := hashWord(w)
 		t := &x.parts[hash>>x.pshift]
 		s := &t.slots[hash&t.mask]
 		h.row[i], h.count[i] = s.row, s.count
@@ -303,7 +303,7 @@ func (x *joinIndex) findHash(rows []int32, words []uint64, h *joinHits) int {
 	}
 	for _, i := range h.slow[:slow] {
 		w := words[i]
-		hash := hashInt(int64(w))
+		hash := hashWord(w)
 		t := &x.parts[hash>>x.pshift]
 		s := t.find(w, hash)
 		h.row[i], h.count[i] = s.row, s.count

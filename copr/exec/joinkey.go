@@ -14,7 +14,7 @@ import (
 //
 //	integers, dates, times, floats, booleans   the value (intKey)
 //	numerics of one scale                      the unscaled value, if it is small
-//	everything else                            its number in an internTable
+//	everything else                            its number in an byteTable
 //
 // The codes of the build side have a least and a greatest value in each column;
 // code - least takes only as many bits as the range needs, and the columns'
@@ -22,7 +22,7 @@ import (
 // interned as well. A probe row with a code out of range joins nothing.
 
 // wideCode is where the codes of numerics begin that are not small: the number
-// in the internTable is added.
+// in the byteTable is added.
 const wideCode = 1 << 62
 
 // keyColumn is one key column of a join.
@@ -31,7 +31,7 @@ type keyColumn struct {
 	at    int           // column of the build side, -1 = an expression
 	ints  bool          // codes are values
 	dec   bool          // codes are unscaled values, or interned
-	names *internTable  // of what is interned
+	names *byteTable    // of what is interned
 	lo    int64         // least code
 	span  uint64        // greatest code - lo
 	shift uint          // where its bits are in a word
@@ -40,8 +40,8 @@ type keyColumn struct {
 // joinKeys turns the keys of both sides into words.
 type joinKeys struct {
 	cols   []keyColumn
-	tuples *internTable // the bits of the columns do not fit a word
-	span   uint64       // greatest word
+	tuples *byteTable // the bits of the columns do not fit a word
+	span   uint64     // greatest word
 }
 
 func newJoinKeys(types []sqltypes.Type) *joinKeys {
@@ -66,7 +66,7 @@ func (k *joinKeys) reset() {
 		c := &k.cols[i]
 		c.names = nil
 		if !c.ints {
-			c.names = newInternTable()
+			c.names = &byteTable{}
 		}
 	}
 }
@@ -74,9 +74,14 @@ func (k *joinKeys) reset() {
 func (k *joinKeys) bytes() int64 {
 	n := int64(0)
 	for i := range k.cols {
-		n += k.cols[i].names.bytes()
+		if t := k.cols[i].names; t != nil {
+			n += t.Bytes()
+		}
 	}
-	return n + k.tuples.bytes()
+	if k.tuples != nil {
+		n += k.tuples.Bytes()
+	}
+	return n
 }
 
 // keySide evaluates the keys of one side of a join.
@@ -273,14 +278,9 @@ func (c *keyColumn) code(v *colvec.Vec, i int, buf *[]byte, insert bool) (int64,
 		}
 		*buf = key
 	}
-	var id int32
-	if insert {
-		id = c.names.insert(key)
-	} else {
-		id = c.names.find(key)
-	}
+	id, err := c.names.find(key, hashBytes(key), insert)
 	if id < 0 {
-		return c.lo - 1, nil // out of range, unless the range is all of int64
+		return c.lo - 1, err // out of range
 	}
 	return base + int64(id), nil
 }
@@ -313,7 +313,7 @@ func (k *joinKeys) setRanges(lo, hi []int64, rows int) {
 	case len(k.cols) == 1:
 		k.span = k.cols[0].span
 	case width >= 64:
-		k.tuples = newInternTable()
+		k.tuples = &byteTable{}
 		k.span = uint64(max(rows, 1) - 1)
 	default:
 		k.span = 1<<width - 1
@@ -338,22 +338,26 @@ func (k *joinKeys) words(codes [][]int64, from, to int, out []uint64) {
 }
 
 // internWords is words where the tuples are interned.
-func (k *joinKeys) internWords(codes [][]int64, rows int, out []uint64) {
+func (k *joinKeys) internWords(codes [][]int64, rows int, out []uint64) error {
 	var buf []byte
 	for i := range rows {
 		buf = buf[:0]
 		for c := range k.cols {
 			buf = appendWord(buf, uint64(codes[c][i]))
 		}
-		out[i] = uint64(k.tuples.insert(buf))
+		id, err := k.tuples.find(buf, hashBytes(buf), true)
+		if err != nil {
+			return err
+		}
+		out[i] = uint64(id)
 	}
+	return nil
 }
 
 func appendWord(dst []byte, x uint64) []byte {
 	return append(dst, byte(x), byte(x>>8), byte(x>>16), byte(x>>24), byte(x>>32), byte(x>>40), byte(x>>48), byte(x>>56))
 }
 
-// errKeys is what too many rows on the build side are.
 func errJoinRows() error {
 	return pgerror.New(pgerror.ProgramLimitExceeded, "a hash join cannot keep more than %d rows", joinRowsMax).
 		WithHint("Let conditions on the smaller side of the join select fewer rows.")

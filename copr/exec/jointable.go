@@ -173,7 +173,9 @@ func (t *JoinTable) open(ctx *Ctx) error {
 	}
 }
 
-// close frees the table; it can be built anew. All probes must be closed.
+// Close frees the table; it can be built anew. All probes must be closed.
+func (t *JoinTable) Close() error { return t.close() }
+
 func (t *JoinTable) close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -342,7 +344,10 @@ func (b *joinBuilder) par(n int, f func(i int)) {
 // finish makes the index and the columns.
 func (b *joinBuilder) finish() error {
 	t := b.t
-	words := b.words()
+	words, err := b.words()
+	if err != nil {
+		return err
+	}
 	t.index = buildJoinIndex(words, t.keys.span, b.rowOf, t.existsOnly(), b.workers(), b.par)
 	b.codes = nil
 	if err := t.mem.set(b.held + t.index.bytes() + t.keys.bytes()); err != nil {
@@ -368,7 +373,7 @@ func (b *joinBuilder) finish() error {
 }
 
 // words turns the codes into words.
-func (b *joinBuilder) words() []uint64 {
+func (b *joinBuilder) words() ([]uint64, error) {
 	k, n := b.t.keys, len(b.codes[0])
 	lo, hi := make([]int64, len(b.codes)), make([]int64, len(b.codes))
 	b.par(len(b.codes), func(c int) {
@@ -379,14 +384,13 @@ func (b *joinBuilder) words() []uint64 {
 	k.setRanges(lo, hi, n)
 	words := make([]uint64, n)
 	if k.tuples != nil {
-		k.internWords(b.codes, n, words)
-		return words
+		return words, k.internWords(b.codes, n, words)
 	}
 	chunks := (n + joinPartRowsMin - 1) / joinPartRowsMin
 	b.par(chunks, func(i int) {
 		k.words(b.codes, i*joinPartRowsMin, min(n, (i+1)*joinPartRowsMin), words)
 	})
-	return words
+	return words, nil
 }
 
 func minMax(s []int64) (lo, hi int64) {

@@ -63,7 +63,7 @@ func (p *probeKeys) words(vecs []colvec.Vec, n int, sel []int32) error {
 }
 
 // wide reports whether there are interned numerics on the build side.
-func (c *keyColumn) wide() bool { return c.names.n > 0 }
+func (c *keyColumn) wide() bool { return c.names.Len() > 0 }
 
 // addCodes adds key column number i to the words of rows, and drops the rows
 // that are out of range. The first column makes the words.
@@ -165,7 +165,7 @@ func (p *probeKeys) tupleWords(vecs []colvec.Vec, n int, sel []int32) error {
 			}
 			tuple = appendWord(tuple, uint64(codes[i][r]))
 		}
-		if id := p.keys.tuples.find(tuple); id >= 0 {
+		if id, _ := p.keys.tuples.find(tuple, hashBytes(tuple), false); id >= 0 {
 			p.rows[k], p.word[k] = int32(r), uint64(id)
 			k++
 		}
