@@ -56,13 +56,21 @@ func TestHashAgg(t *testing.T) {
 		equal(t, "complete", run(t, mustOp(t)(exec.NewHashAgg(tb.op(t), exec.CompleteAgg, groupBy, whole))), wantWhole)
 
 		cut := rapid.IntRange(0, len(tb.rows)).Draw(t, "cut")
-		var ins []exec.Operator
-		for _, rows := range [][][]sqltypes.Datum{tb.rows[:cut], tb.rows[cut:]} {
-			part := &table{types: tb.types, rows: rows}
-			ins = append(ins, mustOp(t)(exec.NewHashAgg(part.op(t), exec.PartialAgg, groupBy, parts)))
+		ins := func() (ins []exec.Operator) {
+			for _, rows := range [][][]sqltypes.Datum{tb.rows[:cut], tb.rows[cut:]} {
+				part := &table{types: tb.types, rows: rows}
+				ins = append(ins, mustOp(t)(exec.NewHashAgg(part.op(t), exec.PartialAgg, groupBy, parts)))
+			}
+			return ins
 		}
-		final := mustOp(t)(exec.NewHashAgg(exec.NewUnionAll(ins...), exec.FinalAgg, groupBy, parts))
+		final := mustOp(t)(exec.NewHashAgg(exec.NewUnionAll(ins()...), exec.FinalAgg, groupBy, parts))
 		equal(t, "partial and final", run(t, final), wantParts)
+		merged := mustOp(t)(exec.NewHashAgg(exec.NewUnionAll(ins()...), exec.MergeAgg, groupBy, parts))
+		final = mustOp(t)(exec.NewHashAgg(merged, exec.FinalAgg, groupBy, parts))
+		equal(t, "partial, merged and final", run(t, final), wantParts)
+		if n := merged.Stats().Rows; n > int64(len(groups)) {
+			t.Errorf("%d states of %d groups", n, len(groups))
+		}
 	})
 }
 

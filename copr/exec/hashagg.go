@@ -59,7 +59,7 @@ type aggCall struct {
 	filter   *filterList // nil = none
 	result   sqltypes.Type
 	state    []sqltypes.Type
-	stateAt  int // FinalAgg: its first state column
+	stateAt  int // of states: its first state column
 	acc      agg.Accumulator
 	distinct *keyTable
 	ids, sel []int32
@@ -68,11 +68,11 @@ type aggCall struct {
 
 // NewHashAgg groups rows and aggregates each group. Without groupBy there is
 // one group, which CompleteAgg and FinalAgg return even if no row comes. In
-// FinalAgg only the number and the types of groupBy count: the input's first
+// FinalAgg and MergeAgg only the number and the types of groupBy count: the input's first
 // columns are the groups. Groups come out in order of arrival.
 func NewHashAgg(in Operator, mode AggMode, groupBy []expr.Expr, aggs []plan.AggCall) (Operator, error) {
 	h := &hashAgg{in: in, mode: mode}
-	if mode == FinalAgg {
+	if mode.mergesStates() {
 		h.groupBy = &exprList{types: in.Types()[:len(groupBy)]}
 	} else {
 		list, err := compileAll(groupBy)
@@ -91,15 +91,15 @@ func NewHashAgg(in Operator, mode AggMode, groupBy []expr.Expr, aggs []plan.AggC
 		a.stateAt = stateAt
 		stateAt += len(a.state)
 		h.aggs = append(h.aggs, a)
-		if mode == PartialAgg {
+		if mode.returnsStates() {
 			h.outTypes = append(h.outTypes, a.state...)
 		} else {
 			h.outTypes = append(h.outTypes, a.result)
 		}
 	}
-	if mode == FinalAgg && stateAt != len(in.Types()) {
+	if mode.mergesStates() && stateAt != len(in.Types()) {
 		return nil, pgerror.New(pgerror.InternalError,
-			"a final aggregation expects %d columns, its input has %d", stateAt, len(in.Types()))
+			"an aggregation of states expects %d columns, its input has %d", stateAt, len(in.Types()))
 	}
 	return newOperator(aggName(mode, len(groupBy)), h, h.outTypes, in), nil
 }
@@ -109,7 +109,7 @@ func aggName(mode AggMode, keys int) string {
 	if keys == 0 {
 		name = "Aggregate"
 	}
-	return [...]string{"Partial ", "Finalize ", ""}[mode] + name
+	return [...]string{"Partial ", "Finalize ", "", "Merge "}[mode] + name
 }
 
 func newAggCall(c plan.AggCall, mode AggMode) (*aggCall, error) {
@@ -125,7 +125,7 @@ func newAggCall(c plan.AggCall, mode AggMode) (*aggCall, error) {
 	if a.result, a.state, err = agg.Resolve(c.Name, types); err != nil {
 		return nil, err
 	}
-	if mode == FinalAgg {
+	if mode.mergesStates() {
 		a.args = &exprList{types: types}
 		return a, nil
 	}
@@ -213,7 +213,7 @@ func (h *hashAgg) fill() error {
 			break
 		}
 	}
-	if h.table == nil && h.n == 0 && h.mode != PartialAgg && !h.any {
+	if h.table == nil && h.n == 0 && !h.mode.returnsStates() && !h.any {
 		h.grow(1)
 	}
 	if h.n == 0 {
@@ -233,7 +233,7 @@ func (h *hashAgg) take(b *expr.Batch) error {
 	}
 	for _, a := range h.aggs {
 		var err error
-		if h.mode == FinalAgg {
+		if h.mode.mergesStates() {
 			end := a.stateAt + len(a.state)
 			err = a.acc.Merge(h.ids, colvec.OpenAll(b.Cols[a.stateAt:end], a.state))
 		} else {
@@ -255,7 +255,7 @@ func (h *hashAgg) number(b *expr.Batch) error {
 	}
 	var vecs []colvec.Vec
 	var err error
-	if h.mode == FinalAgg {
+	if h.mode.mergesStates() {
 		vecs = colvec.OpenAll(b.Cols[:len(h.groupBy.types)], h.groupBy.types)
 	} else if vecs, err = h.groupBy.eval(h.ctx, b); err != nil {
 		return err
@@ -364,12 +364,12 @@ func (h *hashAgg) emit() (*expr.Batch, error) {
 	keys := sliceBatch(&expr.Batch{N: h.n, Cols: h.cols}, lo, hi)
 	for _, a := range h.aggs {
 		types := a.state
-		if h.mode != PartialAgg {
+		if !h.mode.returnsStates() {
 			types = []sqltypes.Type{a.result}
 		}
 		bs := colvec.NewBuilders(types, hi-lo)
 		var err error
-		if h.mode == PartialAgg {
+		if h.mode.returnsStates() {
 			err = a.acc.State(bs, lo, hi)
 		} else {
 			err = a.acc.Result(bs[0], lo, hi)
