@@ -21,7 +21,13 @@ const (
 	PartialAgg AggMode = iota
 	FinalAgg
 	CompleteAgg
+	MergeAgg
 )
+
+// mergesStates and returnsStates say what of a mode's input and output are
+// states.
+func (m AggMode) mergesStates() bool  { return m == FinalAgg || m == MergeAgg }
+func (m AggMode) returnsStates() bool { return m == PartialAgg || m == MergeAgg }
 
 const (
 	// partialGroupsMax is how many groups a partial aggregation keeps before it
