@@ -6,6 +6,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/bitutil"
 
+	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/sqltypes"
 )
@@ -22,6 +23,12 @@ type Evaluator interface {
 	// EvalEncoded is Eval for a reader that knows encodings: a column that is
 	// passed on stays as it is, decimals that fit are computed in 64 bits.
 	EvalEncoded(ctx *Ctx, b *Batch, sel []int32) (arrow.Array, error)
+	// EvalVec is EvalEncoded into memory that is used again after s.Reset.
+	EvalVec(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (colvec.Vec, error)
+	// EvalScaled computes a numeric without a scale whose values have few
+	// decimals for a sum, whose decimals are the most of its arguments': see
+	// colvec.ScaledVec. ok is false where only the others can compute it.
+	EvalScaled(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (v colvec.Vec, ok bool, err error)
 }
 
 // node is a compiled expression.
@@ -158,8 +165,7 @@ func compileNode(e Expr, depth int, compile func(Expr, int) (node, error)) (node
 		if err != nil {
 			return nil, err
 		}
-		n := caseNode{typ: e.Typ, conds: nodes[:len(e.Conds)], results: nodes[len(e.Conds):]}
-		return n, nil
+		return newCaseNode(e.Typ, nodes[:len(e.Conds)], nodes[len(e.Conds):]), nil
 	case *Coalesce:
 		args, err := sub(e.Args)
 		return coalesceNode{typ: e.Typ, args: args}, err

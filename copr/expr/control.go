@@ -1,9 +1,6 @@
 package expr
 
 import (
-	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/bitutil"
-
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
@@ -12,37 +9,120 @@ type caseNode struct {
 	typ     sqltypes.Type
 	conds   []node
 	results []node
+	scaled  []scaledArm // of the results, if all of them have one
+}
+
+func newCaseNode(t sqltypes.Type, conds, results []node) caseNode {
+	c := caseNode{typ: t, conds: conds, results: results}
+	if t.OID == sqltypes.OIDNumeric && !t.FixedScale() {
+		c.scaled = scaledArms(results)
+	}
+	return c
+}
+
+// arm is the rows that take a result of a CASE.
+type arm struct {
+	result int
+	rows   []int32
+	mem    *[]int32
+}
+
+// noResult is the NULL of a CASE without ELSE.
+const noResult = -1
+
+// compute evaluates a result for the rows that take it.
+func (c caseNode) compute(ctx *Ctx, b *Batch, a arm) (evec, error) {
+	if a.result == noResult {
+		return evec{vec: nullVec(c.typ)}, nil
+	}
+	return evalEnc(c.results[a.result], ctx, b, a.rows)
+}
+
+// arms decides which row takes which result. Results are computed by the time that their rows are known: each(arm) may fail
+// before a later condition does.
+func (c caseNode) arms(ctx *Ctx, b *Batch, sel []int32, each func(a arm) error) error {
+	n := restLen(b.N, sel)
+	mem := getRows(n)
+	defer putRows(mem)
+	rest := sel
+	for k, cond := range c.conds {
+		a := arm{result: k, mem: getRows(n)}
+		var err error
+		if a.rows, err = filter(ctx, cond, b, rest, (*a.mem)[:0]); err != nil {
+			return err
+		}
+		if len(a.rows) == 0 {
+			putRows(a.mem)
+			continue
+		}
+		if err := each(a); err != nil {
+			return err
+		}
+		if rest = minusRows(b.N, rest, a.rows, (*mem)[:0]); len(rest) == 0 {
+			return nil
+		}
+	}
+	a := arm{result: len(c.conds), mem: getRows(n)}
+	if len(c.results) == len(c.conds) {
+		a.result = noResult
+	}
+	a.rows = appendRows(b.N, rest, (*a.mem)[:0])
+	if len(a.rows) == 0 {
+		putRows(a.mem)
+		return nil
+	}
+	return each(a)
 }
 
 func (c caseNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 	m := newMerge(c.typ, b.N)
-	rest := appendRows(b.N, sel, make([]int32, 0, restLen(b.N, sel)))
-	for k, cond := range c.conds {
-		if len(rest) == 0 {
-			break
+	err := c.arms(ctx, b, sel, func(a arm) error {
+		defer putRows(a.mem)
+		v, err := c.compute(ctx, b, a)
+		if err == nil {
+			m.add(v.plain(c.typ, b.N, a.rows), a.rows)
 		}
-		hit, err := filter(ctx, cond, b, rest, nil)
-		if err != nil {
-			return vec{}, err
-		}
-		if len(hit) == 0 {
-			continue
-		}
-		v, err := c.results[k].eval(ctx, b, hit)
-		if err != nil {
-			return vec{}, err
-		}
-		m.add(v, hit)
-		rest = minusRows(b.N, rest, hit, rest[:0])
-	}
-	if len(rest) > 0 && len(c.results) > len(c.conds) {
-		v, err := c.results[len(c.conds)].eval(ctx, b, rest)
-		if err != nil {
-			return vec{}, err
-		}
-		m.add(v, rest)
+		return err
+	})
+	if err != nil {
+		return vec{}, err
 	}
 	return vec{arr: m.finish()}, nil
+}
+
+// evalEnc puts decimals together as int64 as long as all results come so.
+func (c caseNode) evalEnc(ctx *Ctx, b *Batch, sel []int32) (evec, error) {
+	if !c.typ.FixedScale() {
+		v, err := c.eval(ctx, b, sel)
+		return evec{vec: v}, err
+	}
+	var m *merge // of plain results
+	dst := newDecMerge(b.N)
+	err := c.arms(ctx, b, sel, func(a arm) error {
+		defer putRows(a.mem)
+		v, err := c.compute(ctx, b, a)
+		if err != nil {
+			return err
+		}
+		if m == nil && dst.add(v, 1, a.rows) {
+			v.release()
+			return nil
+		}
+		if m == nil { // what there is so far
+			m = newMerge(c.typ, b.N)
+			part, rows := dst.finish().plain(c.typ, b.N, nil), appendRows(b.N, nil, nil)
+			m.add(part, rows)
+		}
+		m.add(v.plain(c.typ, b.N, a.rows), a.rows)
+		return nil
+	})
+	if err != nil {
+		return evec{}, err
+	}
+	if m != nil {
+		return evec{vec: vec{arr: m.finish()}}, nil
+	}
+	return dst.finish(), nil
 }
 
 // coalesceNode is COALESCE.
@@ -53,6 +133,11 @@ type coalesceNode struct {
 
 func (c coalesceNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 	m := newMerge(c.typ, b.N)
+	var mem [2]*[]int32
+	for i := range mem {
+		mem[i] = getRows(b.N)
+		defer putRows(mem[i])
+	}
 	rest := sel
 	for k, a := range c.args {
 		v, err := a.eval(ctx, b, rest)
@@ -62,8 +147,7 @@ func (c coalesceNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 		if k == 0 && !v.cst && v.arr.NullN() == 0 {
 			return v, nil
 		}
-		hit := make([]int32, 0, restLen(b.N, rest))
-		left := make([]int32, 0)
+		hit, left := (*mem[0])[:0], (*mem[1])[:0] // rest, if it is in the same memory, is ahead of it
 		rowsOf(b.N, rest, func(i int) {
 			if v.isNull(i) {
 				left = append(left, int32(i))
@@ -77,99 +161,4 @@ func (c coalesceNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 		}
 	}
 	return vec{arr: m.finish()}, nil
-}
-
-// merge puts a column together from rows of several.
-type merge struct {
-	typ   sqltypes.Type
-	n     int
-	which []int16 // per row the source plus one, 0 = NULL
-	srcs  []vec
-}
-
-func newMerge(t sqltypes.Type, n int) *merge { return &merge{typ: t, n: n, which: make([]int16, n)} }
-
-func (m *merge) add(v vec, rows []int32) {
-	m.srcs = append(m.srcs, v)
-	id := int16(len(m.srcs))
-	for _, r := range rows {
-		m.which[r] = id
-	}
-}
-
-func (m *merge) finish() arrow.Array {
-	switch m.typ.Arrow().ID() {
-	case arrow.BOOL:
-		return mergeBools(m)
-	case arrow.STRING, arrow.BINARY:
-		return mergeStrings(m)
-	case arrow.INT16:
-		return mergeFixed[int16](m)
-	case arrow.INT32, arrow.DATE32, arrow.FLOAT32:
-		return mergeFixed[int32](m)
-	case arrow.DECIMAL128, arrow.INTERVAL_MONTH_DAY_NANO:
-		return mergeFixed[dec](m)
-	}
-	return mergeFixed[int64](m)
-}
-
-// validRows is the validity of a merged column, nil = all valid.
-func (m *merge) validRows() []byte {
-	valid := newBits(m.n)
-	all := true
-	for i, w := range m.which {
-		if w != 0 && !m.srcs[w-1].isNull(i) {
-			bitutil.SetBit(valid, i)
-		} else {
-			all = false
-		}
-	}
-	if all {
-		return nil
-	}
-	return valid
-}
-
-func mergeFixed[T any](m *merge) arrow.Array {
-	out := make([]T, m.n)
-	cols := make([][]T, len(m.srcs))
-	for k, s := range m.srcs {
-		cols[k] = values[T](s.arr)
-	}
-	for i, w := range m.which {
-		if w != 0 {
-			out[i] = cols[w-1][m.srcs[w-1].at(i)]
-		}
-	}
-	return fixed(m.typ.Arrow(), out, m.validRows())
-}
-
-func mergeBools(m *merge) arrow.Array {
-	out := newBits(m.n)
-	cols := make([]bitmap, len(m.srcs))
-	for k, s := range m.srcs {
-		cols[k] = boolsOf(s.arr)
-	}
-	for i, w := range m.which {
-		if w != 0 && cols[w-1].get(m.srcs[w-1].at(i)) {
-			bitutil.SetBit(out, i)
-		}
-	}
-	return boolArray(m.n, m.validRows(), out)
-}
-
-func mergeStrings(m *merge) arrow.Array {
-	cols := make([]strs, len(m.srcs))
-	for k, s := range m.srcs {
-		cols[k] = stringsOf(s.arr)
-	}
-	offs := make([]int32, m.n+1)
-	var data []byte
-	for i, w := range m.which {
-		if w != 0 {
-			data = append(data, cols[w-1].get(m.srcs[w-1].at(i))...)
-		}
-		offs[i+1] = int32(len(data))
-	}
-	return rawArray(m.typ.Arrow(), m.n, m.validRows(), rawBytes(offs), data)
 }

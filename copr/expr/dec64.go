@@ -83,16 +83,18 @@ func (d decNode) compute(l, r evec, n int, sel []int32) (out evec, ok bool) {
 	some := dense(n, sel)
 	dst, mem := int64s(n)
 	out.i64, out.mem = dst, mem
+	if !out.cst {
+		out.valid = andBits(n, l.valid, r.valid)
+	}
 	ok = d.rows(l, r, dst, some)
-	if !ok && some == nil && sel != nil { // a row that does not count
-		ok = d.rows(l, r, dst, sel)
+	if !ok && (some == nil && sel != nil || out.valid.bits != nil) { // because of a row that does not count?
+		mem := getRows(n)
+		ok = d.rows(l, r, dst, dropUnset(appendRows(n, sel, *mem), 0, out.valid))
+		putRows(mem)
 	}
 	if !ok {
 		out.release()
 		return evec{}, false
-	}
-	if !out.cst {
-		out.valid = andBits(n, l.valid, r.valid)
 	}
 	return out, true
 }

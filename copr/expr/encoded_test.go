@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/bitutil"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
 
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/sqltypes"
@@ -294,6 +295,110 @@ func TestBitsOfBitmaps(t *testing.T) {
 		}
 		if a.bits != nil && a.bit(0) != b2i(bitutil.BitIsSet(a.bits, a.off)) {
 			t.Fatal("bit")
+		}
+	}
+}
+
+// TestEvalScaled holds the values for a sum to the texts of the same CASE.
+func TestEvalScaled(t *testing.T) {
+	ctx := testCtx()
+	for _, sql := range []string{
+		"case when t like 'f%' then n4 * (1 - 0.07) else 0 end",
+		"case when t like 'f%' then n2 * 0.5 when i4 > 0 then n4 when b then null else 1.50 end",
+		"case when i4 > 0 then n2 when i4 < 0 then n4 end",
+		"case when i4 <> 0 then n2 else -0.001 end",
+	} {
+		e, err := bindSQL(sql, testScope())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := Compile(FoldConst(nil, e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s Scratch
+		for seed := range int64(8) {
+			r := rand.New(rand.NewSource(seed))
+			b := randomBatch(r, 100, []float64{0, 0.3}[seed%2])
+			sel := []int32(nil)
+			if seed%3 == 0 {
+				sel = []int32{2, 3, 50, 99}
+			}
+			want, err := ev.Eval(ctx, b, sel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Reset()
+			v, ok, err := ev.EvalScaled(ctx, &s, encodeBatch(b, testTypes(), r), sel)
+			if err != nil || !ok {
+				t.Fatalf("%s: ok %v, %v", sql, ok, err)
+			}
+			rowsOf(b.N, sel, func(i int) {
+				got := "NULL"
+				if !v.IsNull(i) {
+					d, scale := decimal128.FromI64(v.D64[i]), v.Scale
+					if v.DScale != nil {
+						d, scale = scaleDown(d, v.Scale-int32(v.DScale[i])), int32(v.DScale[i])
+					}
+					got = string(sqltypes.AppendDec128(nil, d, scale))
+				}
+				if w := rowText(sqltypes.Numeric, want, i); got != w {
+					t.Fatalf("%s row %d: %s, want %s", sql, i, got, w)
+				}
+			})
+		}
+	}
+}
+
+// TestEvalVec: columns in memory that is used again.
+func TestEvalVec(t *testing.T) {
+	ctx := testCtx()
+	var s Scratch
+	for _, sql := range []string{"n2 * (1 - n4)", "n2 + n4", "n2", "t", "upper(t)", "i4", "1.25::numeric(5,2)", "null::numeric(5,2)", "i2 is null", "case when b then n2 else n2 * 2 end", "case when b then n2 end"} {
+		e, err := bindSQL(sql, testScope())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := Compile(FoldConst(nil, e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seed := range int64(8) {
+			r := rand.New(rand.NewSource(seed))
+			b := randomBatch(r, 100, []float64{0, 0.3}[seed%2])
+			sel := []int32(nil)
+			if seed%3 == 0 {
+				sel = []int32{2, 3, 50, 99}
+			}
+			want, err := ev.Eval(ctx, b, sel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Reset()
+			v, err := ev.EvalVec(ctx, &s, encodeBatch(b, testTypes(), r), sel)
+			if err != nil || v.N != b.N {
+				t.Fatalf("%s: %d rows, %v", sql, v.N, err)
+			}
+			typ := e.Type()
+			rowsOf(b.N, sel, func(i int) {
+				d := sqltypes.Null
+				switch {
+				case v.IsNull(i):
+				case v.D64 != nil:
+					d = sqltypes.NewDecimal(sqltypes.Dec128ToNumeric(decimal128.FromI64(v.D64[i]), typ.Scale))
+				case v.Dict != nil:
+					d = v.Dict.At(int(v.Codes[i]), typ)
+				default:
+					d = v.At(i, typ)
+				}
+				got := "NULL"
+				if !d.IsNull() {
+					got = string(sqltypes.AppendText(nil, typ, d))
+				}
+				if w := rowText(typ, want, i); got != w {
+					t.Fatalf("%s row %d: %s, want %s", sql, i, got, w)
+				}
+			})
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/bitutil"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
 
 	"github.com/copradb/copra/internal/sqltypes"
@@ -237,3 +238,22 @@ func (v *Vec) DecAt(i int) decimal128.Num {
 
 // DictArray is the dictionary of an encoded column of byte strings.
 func (v *Vec) DictArray() arrow.Array { return v.dictArr }
+
+// Dec64Vec is an encoded numeric column over unscaled values that are not an
+// array's; bit i+shift of valid belongs to value i, and valid nil is no nulls.
+func Dec64Vec(values []int64, valid []byte, shift int) Vec {
+	v := Vec{Kind: Decimal, N: len(values), valid: valid, shift: shift, Encoded: true, D64: values}
+	if valid != nil {
+		v.Nulls = v.N - bitutil.CountSetBits(valid, shift, v.N)
+	}
+	return v
+}
+
+// ScaledVec is Dec64Vec for a numeric without a scale, for sums: value i is
+// D64[i] / 10^Scale, and PostgreSQL shows it with DScale[i] decimals, or Scale if
+// DScale is nil.
+func ScaledVec(values []int64, scale int32, dscale []uint8, valid []byte, shift int) Vec {
+	v := Dec64Vec(values, valid, shift)
+	v.Kind, v.Scale, v.DScale = NumericText, scale, dscale
+	return v
+}

@@ -36,6 +36,8 @@ type Vec struct {
 	Dict    *Vec
 	DictID  arrow.ArrayData // the same for columns with the same dictionary
 	dictArr arrow.Array
+	Scale   int32   // NumericText: D64 is of this scale (see ScaledVec)
+	DScale  []uint8 // NumericText: decimals shown
 }
 
 // Open reads a column of type t, and makes an encoded one plain before. It
