@@ -11,8 +11,13 @@ const (
 	// directSlotsPerRow is how many entries of an array by key a row may cost:
 	// as much as in a hash table.
 	directSlotsPerRow = 4
-	// directBitsPerRow is the same where a bit says that a key is there.
+	// directBitsPerRow is the same where a bit, with a share in a count, says that
+	// a key is there.
 	directBitsPerRow = 64
+	// cachedBitsPerRow is how many there may be if all the bits of a table are
+	// cachedBitsMax at most: those are in a core's cache.
+	cachedBitsPerRow = 1 << 10
+	cachedBitsMax    = 1 << 21
 	// directSlotsMin is how many it may always have.
 	directSlotsMin = 1 << 10
 	// joinPartRowsMin is how many rows are worth a goroutine of their own.
@@ -24,23 +29,31 @@ const (
 // joinIndex finds the rows of a join's build side by their words (joinKeys). It
 // has one of three layouts:
 //
-//	bits   a bit for each word: is it there? (semi and anti joins, dense keys)
 //	first  an array by word (dense keys)
+//	bits   a bit for each word, with the number of bits set before: a word's
+//	       number among all words, as position in rows or starts
 //	parts  hash tables with linear probing, the words in the slots
 //
-// If no word occurs twice, a slot has the row itself (+1 in first). Otherwise
-// it says where in rows its rows are, one behind the other and ascending:
-// first[w] to first[w+1], or row and count of a slot. Once built it is only
-// read.
+// If no word occurs twice, first has the row + 1, rows those of bits, a slot its
+// row. Otherwise they say where in rows a word's rows are, one behind the other
+// and ascending: first[w] to first[w+1], starts[k] to starts[k+1], or row and
+// count of a slot. Once built it is only read.
 type joinIndex struct {
 	n      int
 	exists bool // only whether a word is there counts
 	unique bool
-	bits   []uint64
 	first  []int32
+	bits   []bitWord
+	starts []int32
 	parts  []joinPart
 	pshift uint // hash >> pshift = partition
 	rows   []int32
+}
+
+// bitWord is 64 bits and how many are set in those before.
+type bitWord struct {
+	bits   uint64
+	before int
 }
 
 type joinPart struct {
@@ -56,7 +69,7 @@ type joinSlot struct {
 }
 
 func (x *joinIndex) bytes() int64 {
-	n := int64(8*cap(x.bits) + 4*cap(x.first) + 4*cap(x.rows))
+	n := int64(16*cap(x.bits) + 4*cap(x.first) + 4*cap(x.starts) + 4*cap(x.rows))
 	for i := range x.parts {
 		n += 16 * int64(cap(x.parts[i].slots))
 	}
@@ -71,14 +84,10 @@ func buildJoinIndex(words []uint64, span uint64, rowOf []int32, exists bool, wor
 	x := &joinIndex{n: len(words), exists: exists}
 	workers = max(1, min(workers, joinPartsMax, len(words)/joinPartRowsMin))
 	switch {
-	case exists && span < max(directSlotsMin, n*directBitsPerRow):
-		x.unique = true
-		x.bits = make([]uint64, span/64+1)
-		for _, w := range words {
-			x.bits[w>>6] |= 1 << (w & 63)
-		}
 	case !exists && span < max(directSlotsMin, n*directSlotsPerRow):
 		x.buildDirect(words, span, rowOf, workers, par)
+	case span < max(directSlotsMin, n*directBitsPerRow, min(cachedBitsMax, n*cachedBitsPerRow)):
+		x.buildBits(words, span, rowOf)
 	default:
 		x.buildHash(words, rowOf, workers, par)
 	}
@@ -145,6 +154,49 @@ func (x *joinIndex) buildDirect(words []uint64, span uint64, rowOf []int32, work
 	})
 }
 
+// buildBits makes the bitmap.
+func (x *joinIndex) buildBits(words []uint64, span uint64, rowOf []int32) {
+	x.bits = make([]bitWord, span/64+1)
+	for _, w := range words {
+		x.bits[w>>6].bits |= 1 << (w & 63)
+	}
+	n := 0
+	for i := range x.bits {
+		x.bits[i].before = n
+		n += bits.OnesCount64(x.bits[i].bits)
+	}
+	if x.unique = x.exists || n == len(words); x.exists {
+		return
+	}
+	x.rows = make([]int32, len(words))
+	if x.unique {
+		for i, w := range words {
+			x.rows[x.number(w)] = buildRow(rowOf, i)
+		}
+		return
+	}
+	x.starts = make([]int32, n+1)
+	for _, w := range words {
+		x.starts[x.number(w)]++
+	}
+	at := int32(0)
+	for k, rows := range x.starts {
+		at += rows
+		x.starts[k] = at
+	}
+	for i := len(words) - 1; i >= 0; i-- {
+		k := x.number(words[i])
+		x.starts[k]--
+		x.rows[x.starts[k]] = buildRow(rowOf, i)
+	}
+}
+
+// number is that of a word whose bit is set.
+func (x *joinIndex) number(w uint64) int {
+	e := &x.bits[w>>6]
+	return e.before + bits.OnesCount64(e.bits&(1<<(w&63)-1))
+}
+
 // buildHash makes a hash table of each partition of the words.
 func (x *joinIndex) buildHash(words []uint64, rowOf []int32, workers int, par func(int, func(int))) {
 	parts := 1
@@ -203,7 +255,7 @@ func (x *joinIndex) buildHash(words []uint64, rowOf []int32, workers int, par fu
 // grow makes room for so many words.
 func (t *joinPart) grow(words int) {
 	old := t.slots
-	size := 1 << bits.Len(uint(words+words/2))
+	size := 1 << bits.Len(uint(words+words/2-1))
 	t.slots, t.mask = make([]joinSlot, size), uint64(size-1)
 	for i := range old {
 		if s := &old[i]; s.count > 0 {
@@ -263,10 +315,7 @@ func (x *joinIndex) find(rows []int32, words []uint64, h *joinHits) {
 	switch {
 	case n == 0 || x.n == 0:
 	case x.bits != nil:
-		for i, w := range words {
-			h.probe[k] = rows[i]
-			k += int(x.bits[w>>6] >> (w & 63) & 1)
-		}
+		k = x.findBits(rows, words, h)
 	case x.first != nil && x.unique:
 		for i, w := range words {
 			r := x.first[w] - 1
@@ -285,6 +334,27 @@ func (x *joinIndex) find(rows []int32, words []uint64, h *joinHits) {
 		k = x.findHash(rows, words, h)
 	}
 	h.cut(k)
+}
+
+// findBits tests the bits first, then goes on with those that are set.
+func (x *joinIndex) findBits(rows []int32, words []uint64, h *joinHits) int {
+	k := 0
+	for i, w := range words {
+		h.probe[k], h.slow[k] = rows[i], int32(i)
+		k += int(x.bits[w>>6].bits >> (w & 63) & 1)
+	}
+	if x.exists {
+		return k
+	}
+	for j, i := range h.slow[:k] {
+		n := x.number(words[i])
+		if x.unique {
+			h.row[j] = x.rows[n]
+		} else {
+			h.row[j], h.count[j] = x.starts[n], x.starts[n+1]-x.starts[n]
+		}
+	}
+	return k
 }
 
 // findHash looks at the first slot of every word, then goes on from those that

@@ -257,8 +257,9 @@ func (p *hashProbe) pairs() bool {
 	for ; p.hit < len(h.probe); p.hit, p.at = p.hit+1, 0 {
 		left, rows := h.probe[p.hit], x.rows[h.row[p.hit]+p.at:h.row[p.hit]+h.count[p.hit]]
 		room := BatchRowsMax - len(p.l)
-		for _, r := range rows[:min(room, len(rows))] {
-			p.l, p.r = append(p.l, left), append(p.r, r)
+		p.r = append(p.r, rows[:min(room, len(rows))]...)
+		for range min(room, len(rows)) {
+			p.l = append(p.l, left)
 		}
 		if len(rows) > room {
 			p.at += int32(room)

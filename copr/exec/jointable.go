@@ -165,9 +165,13 @@ func (t *JoinTable) open(ctx *Ctx) error {
 		t.err = t.build(ctx)
 		return t.err
 	}
+	ctx.worker.wait()
 	select {
 	case <-done:
-		return t.err
+		if t.err != nil {
+			return t.err
+		}
+		return ctx.worker.work()
 	case <-ctx.Done():
 		return ctx.check()
 	}

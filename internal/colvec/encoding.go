@@ -173,29 +173,8 @@ func (b *Builder) appendEncoded(v *Vec, sel []int32) {
 // takeEncoded gathers rows and keeps the encoding.
 func takeEncoded(a arrow.Array, t sqltypes.Type, sel []int32) arrow.Array {
 	v := OpenEncoded(a, t)
-	var valid []byte
-	nulls := 0
-	null := func(k int) {
-		if valid == nil {
-			valid = make([]byte, (len(sel)+7)/8)
-			for i := range valid {
-				valid[i] = 0xFF
-			}
-		}
-		valid[k>>3] &^= 1 << (k & 7)
-		nulls++
-	}
-	mayBeNull := v.Nulls > 0
-	for _, i := range sel {
-		mayBeNull = mayBeNull || i < 0
-	}
-	if mayBeNull {
-		for k, i := range sel {
-			if i < 0 || v.IsNull(int(i)) {
-				null(k)
-			}
-		}
-	}
+	valid, nulls := v.takeValid(sel)
+	mayBeNull := nulls > 0
 	if v.Dict == nil {
 		return NewDec64(takeValues(v.D64, sel, mayBeNull), valid, nulls)
 	}

@@ -269,9 +269,29 @@ func Take(a arrow.Array, t sqltypes.Type, sel []int32) (arrow.Array, error) {
 		return takeEncoded(a, t, sel), nil
 	}
 	v := Open(a, t)
-	b := NewBuilder(t, len(sel))
-	b.AppendSelected(&v, sel)
-	return b.Finish()
+	valid, nulls := v.takeValid(sel)
+	holes := nulls > 0
+	switch v.Kind {
+	case Int16:
+		return FromFixed(t, takeValues(v.I16, sel, holes), valid, nulls), nil
+	case Int32, Date:
+		return FromFixed(t, takeValues(v.I32, sel, holes), valid, nulls), nil
+	case Int64, Time, Timestamp:
+		return FromFixed(t, takeValues(v.I64, sel, holes), valid, nulls), nil
+	case Float32:
+		return FromFixed(t, takeValues(v.F32, sel, holes), valid, nulls), nil
+	case Float64:
+		return FromFixed(t, takeValues(v.F64, sel, holes), valid, nulls), nil
+	case Decimal:
+		return FromFixed(t, takeValues(v.Dec, sel, holes), valid, nulls), nil
+	case Interval:
+		return FromFixed(t, takeValues(v.Iv, sel, holes), valid, nulls), nil
+	case Bool:
+		b := NewBuilder(t, len(sel))
+		b.AppendSelected(&v, sel)
+		return b.Finish()
+	}
+	return v.takeBytes(t, sel, valid, nulls)
 }
 
 // ArrayBytes is about how many bytes of memory the values of a column take.
