@@ -12,7 +12,8 @@ import (
 type JoinKind uint8
 
 // The kinds. A semi join returns the left rows that have a match, an anti join
-// those that have none; both return left columns only.
+// those that have none; both return left columns only. The right ones (hash
+// joins only) do the same for the right rows.
 const (
 	InnerJoin JoinKind = iota
 	LeftJoin
@@ -20,16 +21,22 @@ const (
 	FullJoin
 	SemiJoin
 	AntiJoin
+	RightSemiJoin
+	RightAntiJoin
 )
 
 // String is how EXPLAIN shows it.
 func (k JoinKind) String() string {
-	return [...]string{"", " Left", " Right", " Full", " Semi", " Anti"}[k]
+	return [...]string{"", " Left", " Right", " Full", " Semi", " Anti", " Right Semi", " Right Anti"}[k]
 }
 
-func (k JoinKind) leftOnly() bool   { return k == SemiJoin || k == AntiJoin }
-func (k JoinKind) keepsLeft() bool  { return k == LeftJoin || k == FullJoin }
-func (k JoinKind) keepsRight() bool { return k == RightJoin || k == FullJoin }
+func (k JoinKind) leftOnly() bool  { return k == SemiJoin || k == AntiJoin }
+func (k JoinKind) rightOnly() bool { return k == RightSemiJoin || k == RightAntiJoin }
+func (k JoinKind) keepsLeft() bool { return k == LeftJoin || k == FullJoin }
+
+// keepsRight reports whether right rows come out at the end, for which it is
+// marked which of them have found a match.
+func (k JoinKind) keepsRight() bool { return k == RightJoin || k == FullJoin || k.rightOnly() }
 
 // matcher finds for left rows the right rows that may join.
 type matcher interface {

@@ -37,7 +37,7 @@ func naiveJoinRows(kind exec.JoinKind, l, r *table, nullAware bool, match func(a
 				continue
 			}
 			matched, hit[i] = true, true
-			if kind != exec.SemiJoin && kind != exec.AntiJoin {
+			if kind < exec.SemiJoin {
 				out = append(out, slices.Concat(a, b))
 			}
 		}
@@ -48,11 +48,12 @@ func naiveJoinRows(kind exec.JoinKind, l, r *table, nullAware bool, match func(a
 			out = append(out, slices.Concat(a, nulls(len(r.types))))
 		}
 	}
-	if kind == exec.RightJoin || kind == exec.FullJoin {
-		for i, b := range r.rows {
-			if !hit[i] {
-				out = append(out, slices.Concat(nulls(len(l.types)), b))
-			}
+	for i, b := range r.rows {
+		switch {
+		case (kind == exec.RightJoin || kind == exec.FullJoin) && !hit[i]:
+			out = append(out, slices.Concat(nulls(len(l.types)), b))
+		case kind == exec.RightSemiJoin && hit[i], kind == exec.RightAntiJoin && !hit[i]:
+			out = append(out, b)
 		}
 	}
 	return out
@@ -61,6 +62,9 @@ func naiveJoinRows(kind exec.JoinKind, l, r *table, nullAware bool, match func(a
 // naiveJoin is naiveJoinRows as texts.
 func naiveJoin(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth) []string {
 	types := slices.Concat(l.types, r.types)
+	if kind >= exec.RightSemiJoin {
+		types = r.types
+	}
 	var out []string
 	for _, row := range naiveJoinRows(kind, l, r, nullAware, match) {
 		out = append(out, rowText(types[:len(row)], row))
@@ -68,7 +72,8 @@ func naiveJoin(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b 
 	return out
 }
 
-var joinKinds = []exec.JoinKind{exec.InnerJoin, exec.LeftJoin, exec.RightJoin, exec.FullJoin, exec.SemiJoin, exec.AntiJoin}
+var joinKinds = []exec.JoinKind{exec.InnerJoin, exec.LeftJoin, exec.RightJoin, exec.FullJoin, exec.SemiJoin, exec.AntiJoin,
+	exec.RightSemiJoin, exec.RightAntiJoin}
 
 func TestJoins(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -121,6 +126,12 @@ func TestJoins(t *testing.T) {
 		want := sorted(naiveJoin(kind, l, r, false, match))
 		equal(t, fmt.Sprintf("hash join %d", kind), sorted(run(t, mustOp(t)(exec.NewHashJoin(spec)))), want)
 		nl := exec.NestedLoopSpec{Kind: kind, Left: l.op(t), Right: r.op(t), Conds: conds}
+		if kind >= exec.RightSemiJoin {
+			if _, err := exec.NewNestedLoopJoin(nl); err == nil {
+				t.Fatal("a nested loop took a kind that it cannot do")
+			}
+			return
+		}
 		equal(t, fmt.Sprintf("nested loop %d", kind), sorted(run(t, mustOp(t)(exec.NewNestedLoopJoin(nl)))), want)
 		if kind == exec.AntiJoin && keys == 1 && !residual {
 			spec.Left, spec.Right, spec.NullAware = l.op(t), r.op(t), true

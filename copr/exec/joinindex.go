@@ -389,11 +389,11 @@ func (x *joinIndex) findHash(rows []int32, words []uint64, h *joinHits) int {
 	return k
 }
 
-// unmarked appends the rows from..n of which seen (a bitmap) does not have the
-// bit, at most max, and says where to go on.
-func unmarked(seen []uint32, from, n, max int, out []int32) ([]int32, int) {
+// withMark appends the rows from..n of which seen (a bitmap) has the bit, or has
+// not, at most max, and says where to go on.
+func withMark(seen []uint32, marked bool, from, n, max int, out []int32) ([]int32, int) {
 	for ; from < n && len(out) < max; from++ {
-		if seen[from>>5]&(1<<(from&31)) == 0 {
+		if (seen[from>>5]&(1<<(from&31)) != 0) == marked {
 			out = append(out, int32(from))
 		}
 	}

@@ -2,6 +2,7 @@ package exec
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v17/arrow"
 
@@ -110,7 +111,7 @@ func (p *hashProbe) end() {
 // hopeless reports whether no left row can come out.
 func (p *hashProbe) hopeless() bool {
 	switch p.t.spec.Kind {
-	case InnerJoin, SemiJoin, RightJoin:
+	case InnerJoin, SemiJoin, RightJoin, RightSemiJoin, RightAntiJoin:
 		return p.t.index.n == 0
 	case AntiJoin:
 		return p.t.spec.NullAware && p.t.nullKey
@@ -156,6 +157,8 @@ func (p *hashProbe) advance() (Raw, error) {
 		cur := p.cur
 		p.cur = Raw{}
 		return p.semi(cur, p.hits.probe, kind == SemiJoin), nil
+	case kind.rightOnly():
+		return Raw{}, p.markRight()
 	case p.t.index.unique && p.t.residual == nil:
 		return p.oneEach()
 	}
@@ -196,6 +199,35 @@ func (p *hashProbe) advance() (Raw, error) {
 		return p.semi(cur, p.l, kind == SemiJoin), nil
 	}
 	return p.combine(cur, p.l, p.r)
+}
+
+// markRight notes the right rows that match the left rows at hand, some pairs at
+// a time. A row that has a mark need not be looked at again.
+func (p *hashProbe) markRight() error {
+	if p.pairs() {
+		defer func() { p.cur = Raw{} }()
+	}
+	if err := p.ctx.check(); err != nil {
+		return err
+	}
+	if p.t.residual != nil {
+		k := 0
+		for i, r := range p.r {
+			p.l[k], p.r[k] = p.l[i], r
+			if atomic.LoadUint32(&p.t.seen[r>>5])&(1<<(r&31)) == 0 {
+				k++
+			}
+		}
+		p.l, p.r = p.l[:k], p.r[:k]
+		if k == 0 {
+			return nil
+		}
+		if err := p.test(); err != nil {
+			return err
+		}
+	}
+	mark(p.t.seen, p.r)
+	return nil
 }
 
 // unmatched returns the left rows at hand that found no match, with NULLs.
@@ -396,12 +428,13 @@ func (p *hashProbe) scatter(cur Raw, l, r []int32) (Raw, error) {
 	return Raw{out, sel}, nil
 }
 
-// nextTail returns right rows that found no match.
+// nextTail returns right rows that found no match, those that did of a right
+// semi join.
 func (p *hashProbe) nextTail() (Raw, error) {
 	if !p.tailing {
 		return Raw{}, nil
 	}
-	p.r, p.tail = unmarked(p.t.seen, p.tail, p.t.rows, BatchRowsMax, p.r[:0])
+	p.r, p.tail = withMark(p.t.seen, p.t.spec.Kind == RightSemiJoin, p.tail, p.t.rows, BatchRowsMax, p.r[:0])
 	p.l = p.l[:0]
 	for range p.r {
 		p.l = append(p.l, -1)

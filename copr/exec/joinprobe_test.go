@@ -199,12 +199,15 @@ func TestHashJoinOfRawRows(t *testing.T) {
 			}
 			return out
 		}
-		width := 2 * len(types)
-		if kind == exec.SemiJoin || kind == exec.AntiJoin {
-			width = len(types)
+		first, end := 0, 2*len(types)
+		switch kind {
+		case exec.SemiJoin, exec.AntiJoin:
+			end = len(types)
+		case exec.RightSemiJoin, exec.RightAntiJoin:
+			first = len(types)
 		}
 		var out []int
-		for c := range width {
+		for c := first; c < end; c++ {
 			if rapid.Bool().Draw(t, "out") {
 				out = append(out, c)
 			}
@@ -238,20 +241,22 @@ func TestHashJoinOfRawRows(t *testing.T) {
 
 // naiveJoinOut is naiveJoin with some of the columns only.
 func naiveJoinOut(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth, out []int) []string {
-	rows := naiveJoinRows(kind, l, r, nullAware, match)
+	if out == nil {
+		return naiveJoin(kind, l, r, nullAware, match)
+	}
+	rows, first := naiveJoinRows(kind, l, r, nullAware, match), 0
+	if kind >= exec.RightSemiJoin {
+		first = len(l.types)
+	}
 	types := slices.Concat(l.types, r.types)
 	var texts []string
 	for _, row := range rows {
-		if out != nil {
-			var part []sqltypes.Datum
-			var some []sqltypes.Type
-			for _, c := range out {
-				part, some = append(part, row[c]), append(some, types[c])
-			}
-			texts = append(texts, rowText(some, part))
-			continue
+		var part []sqltypes.Datum
+		var some []sqltypes.Type
+		for _, c := range out {
+			part, some = append(part, row[c-first]), append(some, types[c])
 		}
-		texts = append(texts, rowText(types[:len(row)], row))
+		texts = append(texts, rowText(some, part))
 	}
 	return texts
 }

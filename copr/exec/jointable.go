@@ -30,7 +30,7 @@ type JoinTableSpec struct {
 	// returned only if the right side is empty.
 	NullAware bool
 	// Out are the columns to return, positions in the left columns followed by
-	// the right ones (a semi or anti join has left ones only); nil = all.
+	// the right ones (a semi or anti join has those of one side only); nil = all.
 	Out []int
 	// Workers is how many goroutines may index the right side, 0 = one a core.
 	Workers int
@@ -101,12 +101,15 @@ func NewJoinTable(s JoinTableSpec) (*JoinTable, error) {
 
 // setOut decides which columns are returned and which are kept for that.
 func (t *JoinTable) setOut() {
-	n := len(t.types)
-	if t.spec.Kind.leftOnly() {
-		n = len(t.spec.LeftTypes)
+	first, end := 0, len(t.types)
+	switch left := len(t.spec.LeftTypes); {
+	case t.spec.Kind.leftOnly():
+		end = left
+	case t.spec.Kind.rightOnly():
+		first = left
 	}
 	if t.out = t.spec.Out; t.out == nil {
-		for c := range n {
+		for c := first; c < end; c++ {
 			t.out = append(t.out, c)
 		}
 	}

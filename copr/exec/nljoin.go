@@ -1,6 +1,11 @@
 package exec
 
-import "github.com/copradb/copra/copr/expr"
+import (
+	"strings"
+
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/internal/pgerror"
+)
 
 // NestedLoopSpec describes a join with any condition.
 type NestedLoopSpec struct {
@@ -18,6 +23,9 @@ type NestedLoopSpec struct {
 // NewNestedLoopJoin compares every left row with every right row. The right
 // side is kept in memory.
 func NewNestedLoopJoin(s NestedLoopSpec) (Operator, error) {
+	if s.Kind.rightOnly() {
+		return nil, pgerror.New(pgerror.InternalError, "a nested loop cannot be a%s join", strings.ToLower(s.Kind.String()))
+	}
 	j, err := newJoiner(s.Kind, s.Left, s.Right, &crossMatcher{firstOnly: s.Kind.leftOnly() && len(s.Conds) == 0}, s.Conds)
 	if err != nil {
 		return nil, err

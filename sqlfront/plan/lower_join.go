@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/sqltypes"
@@ -16,21 +18,15 @@ func (lw *lowerer) lowerJoin(x *joinNode) physNode {
 	if x.lateral {
 		return lw.lowerApply(x)
 	}
-	lo, ro, kind := x.l, x.r, execJoins[x.kind]
-	// The right side is built; an inner or left join may exchange its sides.
-	if lw.o.rows(lo) < lw.o.rows(ro) {
-		switch x.kind {
-		case joinInner:
-			lo, ro = ro, lo
-		case joinLeft:
-			lo, ro, kind = ro, lo, exec.RightJoin
-		}
-	}
+	lo, ro, kind := lw.sides(x)
 	if p := lw.lowerLookup(x, lo, ro); p != nil {
 		return p
 	}
 	l, r := lw.lower(lo), lw.lower(ro)
 	base := lw.joinBase(x, l, r)
+	if kind == exec.RightSemiJoin || kind == exec.RightAntiJoin {
+		base = lw.basis(x, r.base().cols)
+	}
 	lcols, rcols := colsOf(l.base().cols), colsOf(r.base().cols)
 	both := layout(append(append([]ColID(nil), l.base().cols...), r.base().cols...))
 	h := &physHashJoin{physBase: base, kind: kind, l: l, r: r, nullAware: x.nullAware}
@@ -47,6 +43,33 @@ func (lw *lowerer) lowerJoin(x *joinNode) physNode {
 		return h
 	}
 	return &physNLJoin{physBase: base, kind: kind, l: l, r: r, conds: h.residual}
+}
+
+// sides are the side to probe with and the one to build, which is the smaller one
+// if there is a choice.
+func (lw *lowerer) sides(x *joinNode) (probe, build node, kind exec.JoinKind) {
+	probe, build, kind = x.l, x.r, execJoins[x.kind]
+	if lw.o.rows(probe) >= lw.o.rows(build) {
+		return probe, build, kind
+	}
+	switch x.kind {
+	case joinInner:
+		return build, probe, kind
+	case joinLeft:
+		return build, probe, exec.RightJoin
+	case joinSemi, joinAnti:
+		if !x.nullAware && lw.hasHashKey(x) {
+			return build, probe, map[joinKind]exec.JoinKind{joinSemi: exec.RightSemiJoin, joinAnti: exec.RightAntiJoin}[x.kind]
+		}
+	}
+	return probe, build, kind
+}
+
+// hasHashKey reports whether some condition of a join is an equality that can be
+// hashed.
+func (lw *lowerer) hasHashKey(x *joinNode) bool {
+	l, r := colsOf(x.l.columns()), colsOf(x.r.columns())
+	return slices.ContainsFunc(x.on, func(e expr.Expr) bool { _, _, ok := hashKeys(e, l, r); return ok })
 }
 
 func (lw *lowerer) joinBase(x *joinNode, l, r physNode) physBase {
