@@ -12,7 +12,7 @@ import (
 // BenchmarkFeed is what apply pays for one committed key of a table whose
 // columns are kept.
 func BenchmarkFeed(b *testing.B) {
-	w := newWorld(b, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(b, columnar.Options{BuildRowsMin: -1})
 	defer w.close()
 	const rows = 20_000
 	var ms []mutation
@@ -46,7 +46,7 @@ func BenchmarkFeed(b *testing.B) {
 func BenchmarkScan(b *testing.B) {
 	for _, how := range []string{"rows", "columns", "dirty"} {
 		b.Run(how, func(b *testing.B) {
-			w := newWorld(b, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+			w := newWorld(b, columnar.Options{BuildRowsMin: -1})
 			defer w.close()
 			const rows = 20_000
 			var ms, some []mutation

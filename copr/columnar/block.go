@@ -3,12 +3,11 @@ package columnar
 import (
 	"bytes"
 	"fmt"
-	"sort"
+	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/copradb/copra/copr/plan"
-	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
@@ -39,73 +38,82 @@ func idsOf(cols []plan.Column) []columnID {
 	return out
 }
 
-// block has the rows of the keys in [lower, upper) as of an applied index. It is
-// never changed.
+// block says which rows there are of the keys in [lower, upper) as of an applied
+// index; their columns come and go with the slot that it is in. It is never
+// changed.
 type block struct {
 	lower, upper []byte // plain keys
 	index        uint64 // applied
 	maxTS        uint64 // every row, and every delete, was committed at or below
 	rows         int
-	handles      colvec.Vec // the keys behind the table's prefix
-	handleCol    arrow.Array
-	cols         map[columnID]arrow.Array
-	zones        map[columnID]zone // of columns that have them
+	handles      handles
 	bytes        int64
 }
 
 // blockOverheadBytes is about what a block costs beside its columns.
 const blockOverheadBytes = 1024
 
-// newBlock takes the columns of a scan of cols with the handle behind them.
-func newBlock(lower, upper []byte, index, maxTS uint64, cols []plan.Column, arrays []arrow.Array) *block {
+func newBlock(lower, upper []byte, index, maxTS uint64, handleColumn arrow.Array) *block {
 	b := &block{
 		lower: bytes.Clone(lower), upper: bytes.Clone(upper), index: index, maxTS: maxTS,
-		handleCol: arrays[len(cols)], cols: make(map[columnID]arrow.Array, len(cols)), zones: map[columnID]zone{},
-		bytes: blockOverheadBytes + int64(len(lower)+len(upper)),
+		rows: handleColumn.Len(), handles: newHandles(handleColumn),
 	}
-	b.handles = colvec.Open(b.handleCol, sqltypes.Bytea)
-	b.rows = b.handles.N
-	for i, c := range cols {
-		b.cols[idOf(c)] = arrays[i]
-		if zoned(c.Type) {
-			b.zones[idOf(c)] = zoneOf(arrays[i], c.Type)
-		}
-	}
-	for _, a := range arrays {
-		b.bytes += colvec.ArrayBytes(a)
-	}
+	b.bytes = blockOverheadBytes + int64(len(lower)+len(upper)) + b.handles.bytes
 	return b
-}
-
-func (b *block) has(cols []columnID) bool {
-	for _, c := range cols {
-		if _, ok := b.cols[c]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // dirtyFew is with how many dirty keys the block is left as it is.
 func (b *block) dirtyFew() int { return min(max(b.rows/8, 8), BlockDirtyKeysFew) }
-
-// seek is the first row whose handle is not below h.
-func (b *block) seek(h []byte) int {
-	return sort.Search(b.rows, func(i int) bool { return bytes.Compare(b.handles.BytesAt(i), h) >= 0 })
-}
 
 // rowsIn are the rows of the keys in [start, end) of the table with the prefix;
 // an empty end is unbounded.
 func (b *block) rowsIn(prefix, start, end []byte) (lo, hi int) {
 	lo, hi = 0, b.rows
 	if bytes.Compare(start, b.lower) > 0 {
-		lo = b.seek(behind(prefix, start))
+		lo = b.handles.seek(behind(prefix, start))
 	}
 	if len(end) > 0 && bytes.Compare(end, b.upper) < 0 {
-		hi = b.seek(behind(prefix, end))
+		hi = b.handles.seek(behind(prefix, end))
 	}
 	return lo, hi
 }
 
 // behind is the part of a key of the table behind the prefix.
 func behind(prefix, key []byte) []byte { return key[len(prefix):] }
+
+// columns are some columns of a block. A set is never changed: whoever adds or
+// takes away makes another one.
+type columns []struct {
+	of *column
+	*chunk
+}
+
+// get is the chunk of a column, nil if there is none.
+func (cs columns) get(c *column) *chunk {
+	for i := range cs {
+		if cs[i].of == c {
+			return cs[i].chunk
+		}
+	}
+	return nil
+}
+
+// with is the set with a column in addition, or instead.
+func (cs columns) with(c *column, ch *chunk) columns {
+	out := cs.without(c)
+	return append(out, struct {
+		of *column
+		*chunk
+	}{c, ch})
+}
+
+// without is a copy of the set that lacks a column.
+func (cs columns) without(c *column) columns {
+	out := make(columns, 0, len(cs)+1)
+	for _, e := range cs {
+		if e.of != c {
+			out = append(out, e)
+		}
+	}
+	return slices.Clip(out)
+}

@@ -17,29 +17,44 @@ import (
 
 // builder makes blocks of a segment.
 type builder struct {
-	at, end []byte // what is left of the segment
+	start   []byte // of the segment
+	at, end []byte // what is left of it
 	newest  *newest
+	cols    []*column
 	sc      *scan.Scan
+}
+
+// newestIn reads the newest versions of the keys in [start, end).
+func (s *Scan) newestIn(start, end []byte) newest {
+	return newest{
+		snap: s.src.Snapshot(), ts: s.src.TS(), cancelled: s.ctx.Err,
+		lower: codec.EncodeBytes(nil, start), upper: codec.EncodeBytes(nil, end),
+	}
 }
 
 func (s *Scan) startBuild(start, end []byte) error {
 	if !s.v.builds() { // there was no room for the last one
 		return s.startRows(start, end)
 	}
-	b := &builder{at: start, end: end, newest: &newest{
-		snap: s.src.Snapshot(), ts: s.src.TS(), cancelled: s.ctx.Err,
-		lower: codec.EncodeBytes(nil, start), upper: codec.EncodeBytes(nil, end),
-	}}
-	node := &plan.TableScan{TableID: s.node.TableID, KeyColumns: s.node.KeyColumns, Columns: s.columns, Handle: true}
-	var err error
-	b.sc, err = scan.New(node, b.newest, scan.Options{
-		BatchRowsFirst: s.v.c.o.BlockRowsMax, BatchRowsMax: s.v.c.o.BlockRowsMax, BatchBytesMax: BlockBytesMax, KeyPrefix: s.o.KeyPrefix,
-	})
+	n := s.newestIn(start, end)
+	b := &builder{start: start, at: start, end: end, newest: &n, cols: s.again}
 	s.build = b
+	node := &plan.TableScan{TableID: s.node.TableID, KeyColumns: s.node.KeyColumns, Columns: plansOf(b.cols), Handle: true}
+	var err error
+	rows := s.v.c.o.BlockRowsMax
+	b.sc, err = scan.New(node, b.newest, scan.Options{BatchRowsFirst: rows, BatchRowsMax: rows, BatchBytesMax: BlockBytesMax, KeyPrefix: s.o.KeyPrefix})
 	if err != nil {
 		return s.abandon(err)
 	}
 	return nil
+}
+
+func plansOf(cols []*column) []plan.Column {
+	out := make([]plan.Column, len(cols))
+	for i, c := range cols {
+		out[i] = c.plan
+	}
+	return out
 }
 
 // abandon goes on by rows where building failed, if that may be for a column
@@ -47,8 +62,8 @@ func (s *Scan) startBuild(start, end []byte) error {
 // reason, rows say so.
 func (s *Scan) abandon(why error) error {
 	own := true
-	for _, c := range s.columns {
-		own = own && slices.Contains(s.wanted, idOf(c))
+	for _, c := range s.build.cols {
+		own = own && slices.Contains(s.wanted, c.id)
 	}
 	if own || s.ctx.Err() != nil {
 		return why
@@ -85,11 +100,15 @@ func (s *Scan) nextBlock() error {
 			return err
 		}
 	}
-	blk := newBlock(b.at, upper, s.index, b.newest.maxTS, s.columns, batch.Cols)
-	fresh := b.newest.fresh
 	start := b.at
 	b.at = upper
-	more := s.v.install(blk, fresh)
+	blk := newBlock(start, upper, s.index, b.newest.maxTS, batch.Cols[len(b.cols)])
+	chunks := chunksOf(b.cols, batch.Cols)
+	fresh := b.newest.fresh
+	more := true
+	if !s.tooFew(b, blk) {
+		more = s.v.install(blk, b.cols, chunks, fresh)
+	}
 	if bytes.Compare(upper, b.end) >= 0 {
 		err = s.closeBuild()
 	} else if !more {
@@ -101,7 +120,25 @@ func (s *Scan) nextBlock() error {
 	if err != nil {
 		return err
 	}
-	return s.serve(blk, start, upper, fresh)
+	w := &view{block: blk, dirty: fresh, read: true}
+	for i, c := range b.cols {
+		w.cols = w.cols.with(c, chunks[i])
+	}
+	return s.serve(w, start, upper)
+}
+
+// tooFew reports whether a block is all that a region has of a table, and too
+// little to be kept.
+func (s *Scan) tooFew(b *builder, blk *block) bool {
+	return s.first && s.whole && blk.rows < s.v.c.o.BuildRowsMin && bytes.Equal(blk.lower, b.start) && bytes.Equal(blk.upper, b.end)
+}
+
+func chunksOf(cols []*column, arrays []arrow.Array) []*chunk {
+	out := make([]*chunk, len(cols))
+	for i, c := range cols {
+		out[i] = newChunk(arrays[i], c.plan.Type, c.dict)
+	}
+	return out
 }
 
 func emptyBatch(types []sqltypes.Type) (*expr.Batch, error) {

@@ -20,13 +20,11 @@ const (
 	// BytesMax is the memory of all blocks and dirty keys of a store.
 	BytesMax = 256 << 20
 	// BlockRowsMax and BlockBytesMax end a block (rows as stored).
-	BlockRowsMax  = 4096
-	BlockBytesMax = 4 << 20
-	// BuildRowsMin is how many rows of a region a scan must have read for its
-	// columns to be kept.
+	BlockRowsMax  = 8192
+	BlockBytesMax = 8 << 20
+	// BuildRowsMin is how many rows of a table a region must have for its columns
+	// to be kept.
 	BuildRowsMin = 2048
-	// BuildScansMin is how many such scans come before the one that builds.
-	BuildScansMin = 1
 	// BlockDirtyKeysMax drops a block; BlockDirtyKeysFew are those with which a
 	// scan that may build leaves it as it is.
 	BlockDirtyKeysMax = 2048
@@ -36,8 +34,8 @@ const (
 	// RegionsMax and RegionTablesMax bound what is known of scans.
 	RegionsMax      = 1 << 16
 	RegionTablesMax = 16
-	// TableColumnsMax is how many columns of a table are built together: with
-	// more, what other scans want is forgotten.
+	// TableColumnsMax is how many columns of a table are kept in a region: with
+	// more, those that a scan does not want go.
 	TableColumnsMax = 2048
 	// ScanRangesMax and ScanLocksMax: scans of more ranges, and over more locks,
 	// read rows.
@@ -46,8 +44,8 @@ const (
 	// KeepMin is how long what was used is not evicted, so that scans of more
 	// than fits do not throw out each other's blocks.
 	KeepMin = 30 * time.Second
-	// ColumnKeepMax is how long a column that nobody asks for is built anew
-	// together with others.
+	// ColumnKeepMax is how long a column that nobody asks for is read again when a
+	// block of many changed rows is built anew.
 	ColumnKeepMax = 10 * time.Minute
 	// FeedWaitMax is how long a scan waits for the feed to come to its snapshot.
 	FeedWaitMax = 50 * time.Millisecond
@@ -55,26 +53,32 @@ const (
 
 // Options of a Cache; zero fields take the constants.
 type Options struct {
+	// BytesMax is the memory that the cache may use, Budget what it shares with
+	// other caches instead.
 	BytesMax int64
-	// BlockRowsMax, BuildRowsMin and BuildScansMin are for tests; -1 = 0.
-	BlockRowsMax, BuildRowsMin, BuildScansMin int
-	Registerer                                prometheus.Registerer
+	Budget   *Budget
+	// BlockRowsMax and BuildRowsMin are for tests; -1 = 0.
+	BlockRowsMax, BuildRowsMin int
+	Registerer                 prometheus.Registerer
 }
 
 func (o *Options) fill() {
 	if o.BytesMax <= 0 {
 		o.BytesMax = BytesMax
 	}
+	if o.Budget == nil {
+		o.Budget = NewBudget(o.BytesMax)
+	}
 	for _, f := range [...]struct {
 		v *int
 		d int
-	}{{&o.BlockRowsMax, BlockRowsMax}, {&o.BuildRowsMin, BuildRowsMin}, {&o.BuildScansMin, BuildScansMin}} {
+	}{{&o.BlockRowsMax, BlockRowsMax}, {&o.BuildRowsMin, BuildRowsMin}} {
 		if *f.v == 0 {
 			*f.v = f.d
 		}
 		*f.v = max(*f.v, 0)
 	}
-	o.BlockRowsMax = max(o.BlockRowsMax, 1)
+	o.BlockRowsMax = min(max(o.BlockRowsMax, 1), BlockRowsMax)
 }
 
 // Cache has the columns of a store's regions. Safe for concurrent use.
@@ -92,6 +96,7 @@ func New(o Options) *Cache {
 	o.fill()
 	c := &Cache{o: o, regions: map[uint64]*region{}}
 	c.m = newMetrics(o.Registerer, c)
+	o.Budget.join(c)
 	return c
 }
 
@@ -218,42 +223,6 @@ func (c *Cache) forgetIdle() bool {
 		r.mu.Unlock()
 		if idle {
 			delete(c.regions, id)
-			return true
-		}
-	}
-	return false
-}
-
-// makeRoom evicts what was used longest ago until need more bytes fit.
-func (c *Cache) makeRoom(need int64, keep *table) bool {
-	if c.bytes.Load()+need <= c.o.BytesMax {
-		return true
-	}
-	type victim struct {
-		r    *region
-		t    *table
-		used time.Time
-	}
-	var old []victim
-	limit := time.Now().Add(-KeepMin)
-	for _, r := range c.all() {
-		r.mu.Lock()
-		for _, t := range r.tables {
-			if t != keep && len(t.slots) > 0 && t.used.Before(limit) {
-				old = append(old, victim{r, t, t.used})
-			}
-		}
-		r.mu.Unlock()
-	}
-	slices.SortFunc(old, func(a, b victim) int { return a.used.Compare(b.used) })
-	for _, v := range old {
-		v.r.mu.Lock()
-		if !v.t.used.After(v.used) {
-			v.t.clear(c)
-			c.m.evictions.Inc()
-		}
-		v.r.mu.Unlock()
-		if c.bytes.Load()+need <= c.o.BytesMax {
 			return true
 		}
 	}

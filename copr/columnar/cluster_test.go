@@ -74,7 +74,7 @@ type cluster struct {
 }
 
 func (c *cluster) attach(id uint64) {
-	n := &node{cache: columnar.New(columnar.Options{BlockRowsMax: 8, BuildRowsMin: -1, BuildScansMin: -1})}
+	n := &node{cache: columnar.New(columnar.Options{BlockRowsMax: 8, BuildRowsMin: -1})}
 	n.txn = txn.NewStore(c.Node(id).Store, txn.Options{})
 	n.s = server.New(server.Options{Source: server.TxnSource(n.txn), Columns: n.cache})
 	c.Node(id).Events.Also(n)

@@ -40,7 +40,7 @@ func number(id, v int64) mutation {
 // timestamp what rows show.
 func TestConcurrentWriters(t *testing.T) {
 	const keys, writers, readers, reads = 400, 4, 3, 100
-	w := newWorld(t, columnar.Options{BlockRowsMax: 16, BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BlockRowsMax: 16, BuildRowsMin: -1})
 	defer w.close()
 	var tso atomic.Uint64
 	tso.Store(1000)
@@ -143,7 +143,7 @@ func readPast(t *testing.T, w *world, gate *sync.RWMutex, r *plan.Request) (*ans
 
 // A write between a scan's snapshot and its blocks is not lost.
 func TestWriteWhileBuilding(t *testing.T) {
-	w := newWorld(t, columnar.Options{BlockRowsMax: 4, BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BlockRowsMax: 4, BuildRowsMin: -1})
 	defer w.close()
 	var all []mutation
 	for i := range int64(20) {
@@ -177,7 +177,7 @@ func TestWriteWhileBuilding(t *testing.T) {
 // A region that lost a part to another one and got it back, changed, by a merge
 // does not serve what it had of it.
 func TestSplitAndMergedBack(t *testing.T) {
-	w := newWorld(t, columnar.Options{BlockRowsMax: 4, BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BlockRowsMax: 4, BuildRowsMin: -1})
 	defer w.close()
 	var all []mutation
 	for i := range int64(20) {

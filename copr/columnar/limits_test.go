@@ -30,8 +30,8 @@ func fill(w *world, n int64) []mutation {
 // room, what is in use does not.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const rows, bytesMax = 3000, 60 << 10
-		w := newWorld(t, columnar.Options{BytesMax: bytesMax, BlockRowsMax: 500, BuildRowsMin: -1, BuildScansMin: -1})
+		const rows, bytesMax = 3000, 20 << 10
+		w := newWorld(t, columnar.Options{BytesMax: bytesMax, BlockRowsMax: 500, BuildRowsMin: -1})
 		defer w.close()
 		ms := fill(w, rows)
 		const other = tableID + 1
@@ -80,7 +80,7 @@ func TestBudget(t *testing.T) {
 
 // A block with too many changed keys goes, and comes back.
 func TestTooManyDirtyKeys(t *testing.T) {
-	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1})
 	defer w.close()
 	const rows = columnar.BlockRowsMax
 	ms := fill(w, rows)
@@ -103,6 +103,10 @@ func TestTooManyDirtyKeys(t *testing.T) {
 		t.Errorf("%d rows from columns, built anew", n)
 	}
 	w.put(50, 51, ms[:columnar.BlockDirtyKeysMax]...) // as many as a block bears
+	if n := w.compare(t, request(numbers, rc, 55, true, rangeFrom(ms[1:]))); n != rows-columnar.BlockDirtyKeysMax {
+		t.Errorf("%d rows from columns, of a part, which is no reason to build", n)
+	}
+	w.compare(t, request(numbers, rc, 60, true, tableRange(tableID)))
 	if n := w.compare(t, request(numbers, rc, 60, true, tableRange(tableID))); n != rows {
 		t.Errorf("%d rows from columns, of a block with many dirty keys", n)
 	}
@@ -112,9 +116,16 @@ func TestTooManyDirtyKeys(t *testing.T) {
 	}
 }
 
+// rangeFrom is the table's range from the first of some rows on.
+func rangeFrom(ms []mutation) []kv.KeyRange {
+	r := tableRange(tableID)
+	r[0].Start = ms[0].key
+	return r
+}
+
 // With more locks than are looked at one by one, rows are read.
 func TestManyLocks(t *testing.T) {
-	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1})
 	defer w.close()
 	ms := fill(w, 1000)
 	rc := w.e.Context(ms[0].key)
@@ -138,7 +149,7 @@ func TestManyLocks(t *testing.T) {
 
 // Requests for regions that are not here don't use up what is for those that are.
 func TestManyRegions(t *testing.T) {
-	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1})
 	defer w.close()
 	ms := fill(w, 100)
 	rc := w.e.Context(ms[0].key)
@@ -155,8 +166,8 @@ func TestManyRegions(t *testing.T) {
 	}
 }
 
-// A region that is small, or was read once, is not kept; neither is what only a
-// part of was read.
+// A region that has little of a table is not kept; neither is what only a part
+// of was read.
 func TestWhatIsKept(t *testing.T) {
 	w := newWorld(t, columnar.Options{BuildRowsMin: 100})
 	defer w.close()
@@ -179,7 +190,10 @@ func TestWhatIsKept(t *testing.T) {
 		w.compare(t, request(numbers, rc, 40, true, part))
 	}
 	if n := read(); n != 0 {
-		t.Errorf("the first read of all: %d rows from columns", n)
+		t.Errorf("the read that finds that it has grown: %d rows from columns", n)
+	}
+	if n := read(); n != 0 {
+		t.Errorf("the first read of all since: %d rows from columns", n)
 	}
 	if n := read(); n != 100 {
 		t.Errorf("the second: %d rows from columns", n)
@@ -192,7 +206,7 @@ func TestWhatIsKept(t *testing.T) {
 // A scan of a column of the wrong type is its own error, not that of the scans
 // behind it, which build the columns that were asked for before.
 func TestColumnThatIsNot(t *testing.T) {
-	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1})
 	defer w.close()
 	const rows = 100
 	var ms []mutation
@@ -231,7 +245,7 @@ func (s readerSource) Rows(r kv.KeyRange, keyOnly bool) (columnar.Rows, error) {
 // Blocks that were built while a scan began, by who reads the keys otherwise,
 // are not for it.
 func TestKeysReadOtherwise(t *testing.T) {
-	w := newWorld(t, columnar.Options{BuildRowsMin: -1, BuildScansMin: -1})
+	w := newWorld(t, columnar.Options{BuildRowsMin: -1})
 	defer w.close()
 	const rows = 100
 	ms := fill(w, rows)

@@ -9,7 +9,6 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 
 	"github.com/copradb/copra/copr/expr"
-	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/scan"
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/kv"
@@ -18,11 +17,11 @@ import (
 
 // serve returns a block's rows in [start, end), the dirty and the locked ones
 // read anew.
-func (s *Scan) serve(b *block, start, end []byte, dirty []string) error {
-	prefix := s.v.t.prefix
-	lo, hi := b.rowsIn(prefix, start, end)
+func (s *Scan) serve(w *view, start, end []byte) error {
+	chunks, _ := w.chunks(s.cols)
+	lo, hi := w.rowsIn(s.v.t.prefix, start, end)
 	if lo < hi && len(s.bounds) > 0 {
-		skip, err := s.skips(b)
+		skip, err := s.skips(chunks)
 		if err != nil {
 			return err
 		}
@@ -31,7 +30,11 @@ func (s *Scan) serve(b *block, start, end []byte, dirty []string) error {
 			lo, hi = 0, 0
 		}
 	}
-	var keys []string
+	return s.lay(piece{b: w.block, chunks: chunks, lo: lo, hi: hi, n: hi - lo, read: w.read}, s.changed(w.dirty, start, end), end)
+}
+
+// changed are the keys in [start, end) that are dirty or locked, ascending.
+func (s *Scan) changed(dirty []string, start, end []byte) (keys []string) {
 	for _, list := range [...][]string{dirty, s.locked} {
 		for _, k := range list {
 			if k >= string(start) && k < string(end) {
@@ -39,47 +42,91 @@ func (s *Scan) serve(b *block, start, end []byte, dirty []string) error {
 			}
 		}
 	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// lay returns rows of a block, those with the keys read anew.
+func (s *Scan) lay(p piece, keys []string, end []byte) error {
 	if len(keys) == 0 {
-		if lo < hi {
-			s.piece = piece{b, lo, hi}
-		}
+		s.piece = p
 		return nil
 	}
-	slices.Sort(keys)
-	keys = slices.Compact(keys)
 	s.v.c.m.dirtyRows.Add(float64(len(keys)))
-	o := &overlay{s: s, b: b, hi: hi, points: points{s: s, keys: keys, end: end}}
+	p.sel = p.b.clean(s.v.t.prefix, p.lo, p.hi, keys)
+	p.n = len(p.sel)
+	side, err := s.newSide(keys, end)
+	if err != nil {
+		return err
+	}
+	if s.o.Unordered {
+		s.piece, s.side = p, side
+		return nil
+	}
+	s.overlay = &overlay{s: s, piece: p, sel: p.sel, side: side.sc}
+	return nil
+}
+
+// clean are the rows of [lo, hi) with other keys than these.
+func (b *block) clean(prefix []byte, lo, hi int, keys []string) []int32 {
+	sel := make([]int32, 0, hi-lo)
 	at := lo
+	var buf []byte
 	for _, k := range keys {
 		h := []byte(k[len(prefix):])
-		i := min(b.seek(h), hi)
+		i := min(b.handles.seek(h), hi)
 		for ; at < i; at++ {
-			o.sel = append(o.sel, int32(at))
+			sel = append(sel, int32(at))
 		}
-		if i < hi && bytes.Equal(b.handles.BytesAt(i), h) {
+		if i >= lo && i < hi && bytes.Equal(b.handles.at(i, &buf), h) {
 			at = i + 1
 		}
 	}
 	for ; at < hi; at++ {
-		o.sel = append(o.sel, int32(at))
+		sel = append(sel, int32(at))
 	}
-	node := &plan.TableScan{TableID: s.node.TableID, KeyColumns: s.node.KeyColumns, Columns: s.node.Columns, Handle: true}
+	return sel
+}
+
+// sideRows are the rows of a block that are read anew.
+type sideRows struct {
+	points points
+	sc     *scan.Scan
+}
+
+func (s *Scan) newSide(keys []string, end []byte) (*sideRows, error) {
+	d := &sideRows{points: points{s: s, keys: keys, end: end}}
+	node := s.node
+	if !s.o.Unordered { // to be merged
+		n := *node
+		n.Handle = true
+		node = &n
+	}
 	var err error
-	o.side, err = scan.New(node, &o.points, scan.Options{BatchRowsFirst: len(keys), BatchBytesMax: s.o.BatchBytesMax, KeyPrefix: s.o.KeyPrefix})
-	s.overlay = o
-	return err
+	d.sc, err = scan.New(node, &d.points, scan.Options{BatchRowsFirst: len(keys), BatchBytesMax: s.o.BatchBytesMax, KeyPrefix: s.o.KeyPrefix})
+	return d, err
+}
+
+// nextSide returns rows that were read anew, where the order does not count.
+func (s *Scan) nextSide() (*expr.Batch, error) {
+	b, err := s.side.sc.Next()
+	if b == nil {
+		s.side = nil
+		return nil, err
+	}
+	s.stats.Rows += uint64(b.N)
+	return b, err
 }
 
 // overlay merges rows of a block with those that are read anew.
 type overlay struct {
-	s      *Scan
-	b      *block
-	hi     int
-	sel    []int32 // rows of the block that are left
-	points points
-	side   *scan.Scan
-	ahead  *expr.Batch // of side
-	begun  bool
+	s     *Scan
+	piece piece
+	base  []colvec.Vec // the block's columns, plain
+	sel   []int32      // rows of the block that are left
+	side  *scan.Scan
+	ahead *expr.Batch // of side
+	begun bool
 }
 
 // next returns the rows up to the last one of the next batch of side, or the
@@ -90,6 +137,13 @@ func (o *overlay) next() (*expr.Batch, error) {
 		o.begun = true
 		if o.ahead, err = o.side.Next(); err != nil {
 			return nil, err
+		}
+		if len(o.sel) > 0 {
+			cols, err := o.s.columns(o.piece.b, o.piece.chunks, 0, o.piece.b.rows, false)
+			if err != nil {
+				return nil, err
+			}
+			o.base = colvec.OpenAll(cols, o.s.Types())
 		}
 	}
 	side := o.ahead
@@ -116,7 +170,8 @@ func (o *overlay) next() (*expr.Batch, error) {
 
 // before is how many of the block's rows come before the handle.
 func (o *overlay) before(h []byte) int {
-	return sort.Search(len(o.sel), func(i int) bool { return bytes.Compare(o.b.handles.BytesAt(int(o.sel[i])), h) >= 0 })
+	var buf []byte
+	return sort.Search(len(o.sel), func(i int) bool { return bytes.Compare(o.piece.b.handles.at(int(o.sel[i]), &buf), h) >= 0 })
 }
 
 // merge puts rows sel of the block and the rows of side into key order.
@@ -133,10 +188,8 @@ func (o *overlay) merge(sel []int32, side *expr.Batch, handles *colvec.Vec, side
 	}
 	o.sel = all
 	types := o.s.Types()
-	base := o.s.cols(o.b)
 	out := &expr.Batch{N: len(sel) + sides, Cols: make([]arrow.Array, len(types))}
 	for c, t := range types {
-		v := colvec.Open(base[c], t)
 		b := colvec.NewBuilder(t, out.N)
 		var sv colvec.Vec
 		if sides > 0 {
@@ -144,26 +197,30 @@ func (o *overlay) merge(sel []int32, side *expr.Batch, handles *colvec.Vec, side
 		}
 		at := 0
 		for i, cut := range cuts {
-			b.AppendSelected(&v, sel[at:cut])
+			if at < cut {
+				b.AppendSelected(&o.base[c], sel[at:cut])
+			}
 			b.AppendFrom(&sv, i)
 			at = cut
 		}
-		b.AppendSelected(&v, sel[at:])
+		if at < len(sel) {
+			b.AppendSelected(&o.base[c], sel[at:])
+		}
 		var err error
 		if out.Cols[c], err = b.Finish(); err != nil {
 			return nil, err
 		}
 	}
 	s := o.s
-	last := []byte(nil)
+	last, buf := []byte(nil), []byte(nil)
 	if len(sel) > 0 {
-		last = o.b.handles.BytesAt(int(sel[len(sel)-1]))
+		last = o.piece.b.handles.at(int(sel[len(sel)-1]), &buf)
 	}
 	if sides > 0 && bytes.Compare(handles.BytesAt(sides-1), last) > 0 {
 		last = handles.BytesAt(sides - 1)
 	}
 	s.lastKey = append(append(s.lastKey[:0], s.v.t.prefix...), last...)
-	s.count(o.b, len(sel))
+	s.count(&o.piece, len(sel))
 	s.stats.Rows += uint64(sides)
 	return out, nil
 }

@@ -370,7 +370,7 @@ func (m *model) check() {
 func TestColumnsAreRows(t *testing.T) {
 	served := uint64(0)
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t, columnar.Options{BlockRowsMax: rapid.IntRange(1, 8).Draw(t, "block rows"), BuildRowsMin: -1, BuildScansMin: -1})
+		w := newWorld(t, columnar.Options{BlockRowsMax: rapid.IntRange(1, 8).Draw(t, "block rows"), BuildRowsMin: -1})
 		defer w.close()
 		m := &model{world: w, t: t, now: 100}
 		m.schema()

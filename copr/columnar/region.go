@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
-	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/txn/mvcc"
@@ -31,53 +29,6 @@ type region struct {
 	tables     []*table
 	dead       bool // not in the cache any longer
 	keyBuf     []byte
-}
-
-// table is what a region has of one table.
-type table struct {
-	prefix           []byte // of row keys
-	encStart, encEnd []byte
-	keys             string // signature of the key columns
-	slots            []*slot
-	watch            *watch // of the scan that may build
-	scans            int    // that read all rows here
-	columns          map[columnID]columnUse
-	used             time.Time
-}
-
-// columnUse is a column that scans want.
-type columnUse struct {
-	column plan.Column
-	at     time.Time // last
-}
-
-// slot is a block at its place, with what changed since it was built.
-type slot struct {
-	*block
-	dirty map[string]struct{}
-	list  []string // the keys of dirty, in order of arrival; only ever appended to
-}
-
-// watch collects what changes from before a scan's snapshot on.
-type watch struct {
-	keys   []watched
-	failed bool
-}
-
-type watched struct {
-	key   string
-	index uint64
-}
-
-// dirtyKeyBytes is about what a dirty key costs beside its bytes.
-const dirtyKeyBytes = 80
-
-func keySignature(cols []plan.Column) string {
-	s := ""
-	for _, c := range cols {
-		s += fmt.Sprintf("%d:%v,", c.ID, c.Type)
-	}
-	return s
 }
 
 func (r *region) advanced(from, to uint64, writes iter.Seq2[uint64, []byte]) error {
@@ -158,69 +109,6 @@ func (r *region) record(index uint64, op kv.Op, key, value []byte) {
 	}
 }
 
-// note marks a key dirty.
-func (t *table) note(c *Cache, key []byte, index uint64) {
-	if w := t.watch; w != nil && !w.failed {
-		if len(w.keys) >= WatchKeysMax {
-			w.failed, w.keys = true, nil
-		} else {
-			w.keys = append(w.keys, watched{string(key), index})
-		}
-	}
-	i := t.find(key)
-	if i < 0 {
-		return
-	}
-	s := t.slots[i]
-	if _, ok := s.dirty[string(key)]; ok {
-		return
-	}
-	if len(s.list) >= BlockDirtyKeysMax {
-		c.bytes.Add(-s.size())
-		t.slots = slices.Delete(t.slots, i, i+1)
-		c.m.dropped.WithLabelValues("dirty").Inc()
-		return
-	}
-	s.add(string(key))
-	c.bytes.Add(dirtyKeyBytes + int64(len(key)))
-}
-
-func (s *slot) add(key string) {
-	if s.dirty == nil {
-		s.dirty = map[string]struct{}{}
-	}
-	if _, ok := s.dirty[key]; !ok {
-		s.dirty[key] = struct{}{}
-		s.list = append(s.list, key)
-	}
-}
-
-// size is the memory of the slot as charged.
-func (s *slot) size() int64 {
-	n := s.block.bytes
-	for _, k := range s.list {
-		n += dirtyKeyBytes + int64(len(k))
-	}
-	return n
-}
-
-// find is the slot whose bounds hold the key, or -1.
-func (t *table) find(key []byte) int {
-	i := sort.Search(len(t.slots), func(i int) bool { return bytes.Compare(t.slots[i].lower, key) > 0 }) - 1
-	if i < 0 || bytes.Compare(key, t.slots[i].upper) >= 0 {
-		return -1
-	}
-	return i
-}
-
-// clear drops the blocks; reads that have them go on.
-func (t *table) clear(c *Cache) {
-	for _, s := range t.slots {
-		c.bytes.Add(-s.size())
-	}
-	t.slots = nil
-}
-
 // reset drops all blocks and stops who builds. The caller has the lock.
 func (r *region) reset(why string) {
 	for _, t := range r.tables {
@@ -249,7 +137,7 @@ func (r *region) visit(prefix []byte, sig string) (*Visit, bool) {
 			}
 			r.tables = slices.Delete(r.tables, i, i+1)
 		}
-		t := &table{prefix: prefix, keys: sig, columns: map[columnID]columnUse{}}
+		t := &table{prefix: prefix, keys: sig, columns: map[columnID]*column{}}
 		t.encStart, t.encEnd = encodedPrefix(prefix)
 		r.tables, i = append(r.tables, t), len(r.tables)
 	}
@@ -262,7 +150,7 @@ func (r *region) visit(prefix []byte, sig string) (*Visit, bool) {
 		t.keys = sig
 	}
 	v := &Visit{c: r.c, r: r, t: t, keys: sig, version: r.version}
-	if t.scans >= r.c.o.BuildScansMin && t.watch == nil {
+	if !t.small && t.watch == nil {
 		v.watch = &watch{}
 		t.watch = v.watch
 	}

@@ -7,8 +7,8 @@ import (
 	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
 
+	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/scan"
@@ -24,12 +24,19 @@ type ScanOptions struct {
 	// which it takes no row may be left out. Eval is what it is evaluated with.
 	Filter []expr.Expr
 	Eval   *expr.Ctx
+	// Unordered says that rows may come in any order (Plan.Unordered): changed
+	// rows then come in batches of their own, and blocks in one piece.
+	Unordered bool
+	// Transient says that nobody looks at the columns of a Raw behind the call
+	// for the next one: their memory is used again. Dictionaries and byte strings
+	// stay.
+	Transient bool
 }
 
 // Stats is what a scan did. Rows and Bytes count columns' as if they were rows'.
 type Stats struct {
 	scan.Stats
-	ColumnRows uint64 // of Rows, those from blocks
+	ColumnRows uint64 // of Rows, those from blocks of earlier scans
 }
 
 // how a segment is read.
@@ -38,6 +45,7 @@ type how int
 const (
 	byRows how = iota
 	byColumns
+	byFilling  // from a block, when the columns that it lacks have been read
 	byBuilding // by rows that become blocks
 )
 
@@ -45,7 +53,7 @@ const (
 type segment struct {
 	how        how
 	start, end []byte
-	view       view // byColumns
+	view       view // byColumns and byFilling
 }
 
 // work is what a scan and its forks have left to do.
@@ -58,37 +66,37 @@ type work struct {
 	cols bool   // some came from blocks
 }
 
-// Scan reads a table's rows in key order, from blocks where it can. Its batches
-// are read-only. Not safe for concurrent use, but its forks may run beside it.
+// Scan reads a table's rows in key order (unless it is Unordered or has forks),
+// from blocks where it can. Its batches are read-only. Not safe for concurrent
+// use, but its forks may run beside it.
 type Scan struct {
-	v       *Visit
-	ctx     context.Context
-	node    *plan.TableScan
-	src     Source
-	o       ScanOptions
-	wanted  []columnID
-	columns []plan.Column // to build
-	bounds  []bound
-	locked  []string
-	index   uint64
-	whole   bool // it reads all rows of the region
+	v      *Visit
+	ctx    context.Context
+	node   *plan.TableScan
+	src    Source
+	o      ScanOptions
+	wanted []columnID
+	cols   []*column // the wanted ones
+	again  []*column // to build a block anew with: cols and others
+	bounds []bound
+	locked []string
+	index  uint64
+	whole  bool // it reads all rows of the region
+	first  bool // there were no blocks
+	work   *work
 
-	work    *work
 	rows    *rowSegment
 	build   *builder
 	overlay *overlay
 	piece   piece // of a block, to be returned
+	side    *sideRows
+	bufs    [][]byte // of columns, if they are transient
+	sel     []int32
 
 	types   []sqltypes.Type
 	lastKey []byte
 	stats   Stats
 	ended   bool
-}
-
-// piece is rows lo to hi of a block that are left to be returned.
-type piece struct {
-	b      *block
-	lo, hi int
 }
 
 // plan cuts the ranges into segments.
@@ -131,30 +139,34 @@ func (s *Scan) gap() how {
 // judge says how to read a block, of which the scan wants all or a part.
 func (s *Scan) judge(w *view, all bool) how {
 	m := s.v.c.m
+	_, complete := w.chunks(s.cols)
 	switch {
 	case !w.plain:
 		m.blocks.WithLabelValues("too_new").Inc()
 		return byRows
-	case all && s.v.watch != nil && (!w.cols || len(w.dirty) > w.dirtyFew()):
+	case all && s.v.watch != nil && len(w.dirty) > w.dirtyFew():
 		m.blocks.WithLabelValues("rebuilt").Inc()
 		return byBuilding
-	case !w.cols:
-		m.blocks.WithLabelValues("columns").Inc()
-		return byRows
+	case complete:
+		m.blocks.WithLabelValues("hit").Inc()
+		return byColumns
+	case all && s.whole:
+		return byFilling
 	}
-	m.blocks.WithLabelValues("hit").Inc()
-	return byColumns
+	m.blocks.WithLabelValues("columns").Inc()
+	return byRows
 }
 
-// add appends a segment; neighbours that are read alike become one.
+// add appends a segment; neighbours that are read by rows alike become one.
 func (s *Scan) add(h how, start, end []byte, w view) {
-	w0 := s.work
-	if n := len(w0.rest); n > 0 && h != byColumns && w0.rest[n-1].how == h && bytes.Equal(w0.rest[n-1].end, start) {
-		w0.rest[n-1].end = end
+	rest := s.work.rest
+	alone := h == byColumns || h == byFilling
+	if n := len(rest); n > 0 && !alone && rest[n-1].how == h && bytes.Equal(rest[n-1].end, start) {
+		rest[n-1].end = end
 		return
 	}
 	if bytes.Compare(start, end) < 0 {
-		w0.rest = append(w0.rest, segment{h, start, end, w})
+		s.work.rest = append(rest, segment{h, start, end, w})
 	}
 }
 
@@ -168,8 +180,8 @@ func (s *Scan) Fork() *Scan {
 	defer s.work.mu.Unlock()
 	s.work.busy++
 	return &Scan{
-		v: s.v, ctx: s.ctx, node: s.node, src: s.src, o: s.o, wanted: s.wanted, columns: s.columns, bounds: s.bounds,
-		locked: s.locked, index: s.index, whole: s.whole, work: s.work, types: s.Types(),
+		v: s.v, ctx: s.ctx, node: s.node, src: s.src, o: s.o, wanted: s.wanted, cols: s.cols, again: s.again, bounds: s.bounds,
+		locked: s.locked, index: s.index, whole: s.whole, first: s.first, work: s.work, types: s.Types(),
 	}
 }
 
@@ -205,8 +217,8 @@ func (s *Scan) Types() []sqltypes.Type {
 	return s.types
 }
 
-// LastKey is the key of the last row of the batches so far; valid until the
-// next call of Next.
+// LastKey is the key of the last row of the batches so far, if they come in
+// order; valid until the next call of Next.
 func (s *Scan) LastKey() []byte { return s.lastKey }
 
 // Stats is what was read so far.
@@ -218,10 +230,8 @@ func (s *Scan) ColumnRows() uint64 { return s.stats.ColumnRows }
 // Close frees what the scan holds. It must be called before the source and the
 // visit are closed.
 func (s *Scan) Close() error {
-	s.piece, s.ended = piece{}, true
-	err := errors.Join(s.closeRows(), s.closeBuild())
-	s.overlay = nil
-	return err
+	s.piece, s.side, s.overlay, s.ended = piece{}, nil, nil, true
+	return errors.Join(s.closeRows(), s.closeBuild())
 }
 
 func (s *Scan) closeRows() (err error) {
@@ -240,48 +250,73 @@ func (s *Scan) closeBuild() (err error) {
 	return err
 }
 
-// Next returns the next batch, nil at the end.
+// Next returns the next batch, nil at the end. Its columns are plain.
 func (s *Scan) Next() (*expr.Batch, error) {
-	for !s.ended {
-		b, err := s.step()
-		if err != nil {
-			return nil, err
-		}
-		if b != nil && b.N > 0 {
-			s.stats.Batches++
-			return b, nil
-		}
+	r, err := s.NextRaw()
+	if err != nil || r.Batch == nil {
+		return nil, err
 	}
-	return nil, nil
+	b, err := r.Gathered(s.Types())
+	if err != nil {
+		return nil, err
+	}
+	return exec.PlainBatch(b, s.Types()), nil
 }
 
-// step goes on a little; a nil batch is not the end.
-func (s *Scan) step() (*expr.Batch, error) {
+// NextRaw implements exec.RawSource.
+func (s *Scan) NextRaw() (exec.Raw, error) {
+	for !s.ended {
+		r, err := s.step()
+		if err != nil {
+			return exec.Raw{}, err
+		}
+		if r.Batch != nil && r.Len() > 0 {
+			s.stats.Batches++
+			return r, nil
+		}
+	}
+	return exec.Raw{}, nil
+}
+
+// step goes on a little; no batch is not the end.
+func (s *Scan) step() (exec.Raw, error) {
 	switch {
 	case s.overlay != nil:
-		return s.overlay.next()
-	case s.piece.b != nil:
-		return s.slice(), nil
+		b, err := s.overlay.next()
+		return exec.Raw{Batch: b}, err
+	case s.piece.n > 0:
+		return s.slice()
+	case s.side != nil:
+		b, err := s.nextSide()
+		return exec.Raw{Batch: b}, err
 	case s.rows != nil:
-		return s.nextRows()
+		b, err := s.nextRows()
+		return exec.Raw{Batch: b}, err
 	case s.build != nil:
-		return nil, s.nextBlock()
+		return exec.Raw{}, s.nextBlock()
 	}
 	if err := s.ctx.Err(); err != nil {
-		return nil, err
+		return exec.Raw{}, err
 	}
 	g, ok := s.take()
 	if !ok {
 		s.end()
-		return nil, nil
+		return exec.Raw{}, nil
 	}
+	return exec.Raw{}, s.begin(&g)
+}
+
+// begin begins a segment.
+func (s *Scan) begin(g *segment) error {
 	switch g.how {
 	case byColumns:
-		return nil, s.serve(g.view.block, g.start, g.end, g.view.dirty)
+		return s.serve(&g.view, g.start, g.end)
+	case byFilling:
+		return s.fill(g)
 	case byBuilding:
-		return nil, s.startBuild(g.start, g.end)
+		return s.startBuild(g.start, g.end)
 	}
-	return nil, s.startRows(g.start, g.end)
+	return s.startRows(g.start, g.end)
 }
 
 // end is the end of a scan that went well: of all forks, when it is the last.
@@ -302,57 +337,117 @@ func (s *Scan) end() {
 		how = "columns"
 	}
 	s.v.c.m.scans.WithLabelValues(how).Inc()
-	if s.whole {
+	if s.whole && s.first {
 		s.v.counted(rows)
 	}
 }
 
-// slice returns the next rows of the piece, without copying.
-func (s *Scan) slice() *expr.Batch {
+// piece is rows of a block that are left to be returned: those of [lo, hi), or
+// of them the ones in sel, if it is not nil.
+type piece struct {
+	b      *block
+	chunks []*chunk // of the wanted columns
+	lo, hi int
+	sel    []int32
+	n      int  // how many
+	read   bool // by this scan, from rows
+}
+
+// wide is about how many bytes a row of the piece has in Arrow's layout.
+func (p *piece) wide() int64 {
+	if p.b.rows == 0 {
+		return 0
+	}
+	n := p.b.handles.bytes
+	for _, c := range p.chunks {
+		n += c.wide
+	}
+	return n / int64(p.b.rows)
+}
+
+// slice returns the next rows of the piece.
+func (s *Scan) slice() (exec.Raw, error) {
 	p := &s.piece
-	hi := p.hi
-	if s.o.BatchRowsMax > 0 {
-		hi = min(hi, p.lo+s.o.BatchRowsMax)
-	}
-	limit := int64(s.o.BatchBytesMax)
-	if limit <= 0 {
-		limit = scan.BatchBytesMax
-	}
-	if p.b.bytes > limit { // by the mean size of a row
-		hi = min(hi, p.lo+max(1, int(limit*int64(p.b.rows)/p.b.bytes)))
-	}
-	out := &expr.Batch{N: hi - p.lo, Cols: s.cols(p.b)}
-	if p.lo > 0 || hi < p.b.rows {
-		for i, c := range out.Cols {
-			out.Cols[i] = array.NewSlice(c, int64(p.lo), int64(hi))
+	lo, hi := p.lo, p.hi
+	if !s.o.Unordered {
+		if s.o.BatchRowsMax > 0 {
+			hi = min(hi, lo+s.o.BatchRowsMax)
 		}
+		limit := int64(s.o.BatchBytesMax)
+		if limit <= 0 {
+			limit = scan.BatchBytesMax
+		}
+		hi = min(hi, lo+max(1, int(limit/max(p.wide(), 1))))
 	}
-	s.lastKey = append(append(s.lastKey[:0], s.v.t.prefix...), p.b.handles.BytesAt(hi-1)...)
-	s.count(p.b, hi-p.lo)
-	if p.lo = hi; p.lo == p.hi {
+	p.lo = hi
+	out := exec.Raw{Batch: &expr.Batch{N: hi - lo}}
+	n, last := hi-lo, hi-1
+	if p.sel != nil {
+		s.sel = s.sel[:0]
+		if s.sel == nil {
+			s.sel = make([]int32, 0, len(p.sel)) // nil would be all
+		}
+		for len(p.sel) > 0 && int(p.sel[0]) < hi {
+			last = int(p.sel[0])
+			s.sel = append(s.sel, int32(last-lo))
+			p.sel = p.sel[1:]
+		}
+		out.Sel, n = s.sel, len(s.sel)
+	}
+	p.n -= n
+	if n == 0 {
+		return exec.Raw{}, nil
+	}
+	var err error
+	if out.Cols, err = s.columns(p.b, p.chunks, lo, hi, s.o.Transient); err != nil {
+		return exec.Raw{}, err
+	}
+	s.setLast(p.b, last)
+	s.count(p, n)
+	if p.n == 0 {
 		*p = piece{}
 	}
-	return out
+	return out, nil
 }
 
-// cols are the columns of a block that the scan returns.
-func (s *Scan) cols(b *block) []arrow.Array {
-	out := make([]arrow.Array, 0, len(s.wanted)+1)
-	for _, id := range s.wanted {
-		out = append(out, b.cols[id])
+func (s *Scan) setLast(b *block, row int) {
+	if s.o.Unordered {
+		return
+	}
+	s.lastKey = append(s.lastKey[:0], s.v.t.prefix...)
+	var buf []byte
+	s.lastKey = append(s.lastKey, b.handles.at(row, &buf)...)
+}
+
+// columns are the columns that the scan returns, of rows [lo, hi) of a block.
+func (s *Scan) columns(b *block, chunks []*chunk, lo, hi int, transient bool) ([]arrow.Array, error) {
+	out := make([]arrow.Array, 0, len(chunks)+1)
+	if transient && s.bufs == nil {
+		s.bufs = make([][]byte, len(chunks))
+	}
+	for i, c := range chunks {
+		var buf *[]byte
+		if transient {
+			buf = &s.bufs[i]
+		}
+		out = append(out, c.array(lo, hi, buf))
 	}
 	if s.node.Handle {
-		out = append(out, b.handleCol)
+		h, err := b.handles.column(lo, hi)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
 	}
-	return out
+	return out, nil
 }
 
-// count counts rows of a block.
-func (s *Scan) count(b *block, n int) {
+// count counts rows of a piece.
+func (s *Scan) count(p *piece, n int) {
 	s.stats.Rows += uint64(n)
-	s.stats.ColumnRows += uint64(n)
-	if b.rows > 0 {
-		s.stats.Bytes += uint64(b.bytes) * uint64(n) / uint64(b.rows)
+	s.stats.Bytes += uint64(p.wide()) * uint64(n)
+	if !p.read {
+		s.stats.ColumnRows += uint64(n)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -60,21 +59,38 @@ func (v *Visit) release() {
 	v.watch = nil
 }
 
-// forget lets columns beside the wanted ones be no longer built, by this scan's
-// successors, and builds no more itself.
+// forget drops columns beside the wanted ones, so that this scan's successors
+// don't read them again, and builds no more itself.
 func (v *Visit) forget(wanted []columnID) {
 	v.r.mu.Lock()
 	defer v.r.mu.Unlock()
-	maps.DeleteFunc(v.t.columns, func(id columnID, _ columnUse) bool { return !slices.Contains(wanted, id) })
+	for id, col := range v.t.columns {
+		if !slices.Contains(wanted, id) {
+			v.t.evict(v.c, col)
+		}
+	}
 	v.release()
 }
 
 // view is a slot as a scan found it.
 type view struct {
 	*block
+	slot  *slot
+	cols  columns
 	dirty []string // not sorted
 	plain bool     // it serves the scan's timestamp and snapshot
-	cols  bool     // it has all columns
+	read  bool     // by this scan, from rows
+}
+
+// chunks are the columns that a scan wants, in their order, nil those that the
+// view lacks; all says whether it has them all.
+func (w *view) chunks(cols []*column) (out []*chunk, all bool) {
+	out, all = make([]*chunk, len(cols)), true
+	for i, c := range cols {
+		out[i] = w.cols.get(c)
+		all = all && out[i] != nil
+	}
+	return out, all
 }
 
 // Open plans the scan of ranges: ascending, inside the table. It returns nil
@@ -94,7 +110,7 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 	}
 	s.whole = covers(ranges, whole)
 	ranges = clip(ranges, whole)
-	if v.nothing() { // to read or to build: it may only be counted
+	if v.nothing(s.whole) { // to read or to build: it may only be counted
 		if !s.whole {
 			v.c.m.scans.WithLabelValues("rows").Inc()
 			return nil, nil
@@ -141,14 +157,20 @@ func (v *Visit) builds() bool {
 }
 
 // nothing reports whether there are no blocks, and the scan is not to make any.
-func (v *Visit) nothing() bool {
+func (v *Visit) nothing(whole bool) bool {
 	v.r.mu.Lock()
 	defer v.r.mu.Unlock()
-	return v.watch == nil && len(v.t.slots) == 0
+	if len(v.t.slots) > 0 {
+		return false
+	}
+	if !whole {
+		v.release()
+	}
+	return v.watch == nil
 }
 
 // look takes the slots that meet the ranges, which may be none, as they are, and
-// the columns to build.
+// finds the columns.
 func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 	r, t := v.r, v.t
 	version := s.src.Snapshot().Region().GetRegionEpoch().GetVersion()
@@ -158,29 +180,18 @@ func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 		return nil, false
 	}
 	if version > r.version {
-		r.reset("version")
+		if r.version > 0 {
+			r.reset("version")
+		}
 		r.version = version
 	}
-	// A region that was seen with this version before the snapshot was taken: what
-	// made the version is in the snapshot.
-	if v.watch != nil && (v.version != version || v.watch.failed || s.index < r.first) {
+	// A region that was seen with another version before the snapshot was taken
+	// is built by the next scan.
+	if v.watch != nil && (v.version > 0 && v.version != version || v.watch.failed || s.index < r.first) {
 		v.release()
 	}
-	now := time.Now()
-	t.used = now
-	if len(t.columns)+len(s.wanted) > TableColumnsMax {
-		clear(t.columns)
-	}
-	for i, id := range s.wanted {
-		t.columns[id] = columnUse{s.node.Columns[i], now}
-	}
-	for id, u := range t.columns {
-		if now.Sub(u.at) > ColumnKeepMax {
-			delete(t.columns, id)
-		} else {
-			s.columns = append(s.columns, u.column)
-		}
-	}
+	v.findColumns(s, time.Now())
+	s.first = len(t.slots) == 0
 	if len(ranges) == 0 {
 		return nil, true
 	}
@@ -191,17 +202,44 @@ func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 			break
 		}
 		views = append(views, view{
-			block: sl.block, dirty: sl.list[:len(sl.list):len(sl.list)],
-			plain: sl.index <= s.index && sl.maxTS <= s.src.TS(), cols: sl.has(s.wanted),
+			block: sl.block, slot: sl, cols: sl.cols, dirty: sl.list[:len(sl.list):len(sl.list)],
+			plain: sl.index <= s.index && sl.maxTS <= s.src.TS(),
 		})
 	}
 	return views, true
 }
 
+// findColumns finds the columns that the scan wants, and those that a block is
+// built anew with. The caller has the lock.
+func (v *Visit) findColumns(s *Scan, now time.Time) {
+	t := v.t
+	t.used = now
+	if len(t.columns)+len(s.wanted) > TableColumnsMax {
+		for id, col := range t.columns {
+			if !slices.Contains(s.wanted, id) {
+				t.evict(v.c, col)
+			}
+		}
+	}
+	for i, id := range s.wanted {
+		s.cols = append(s.cols, t.want(id, s.node.Columns[i], now))
+	}
+	s.again = slices.Clone(s.cols)
+	for _, col := range t.columns {
+		if col.used != now && col.bytes > 0 && now.Sub(col.used) < ColumnKeepMax {
+			s.again = append(s.again, col)
+		}
+	}
+}
+
 // install puts a block into its place. It reports whether the scan may go on
 // building.
-func (v *Visit) install(b *block, fresh []string) bool {
-	if !v.c.makeRoom(b.bytes, v.t) {
+func (v *Visit) install(b *block, cols []*column, chunks []*chunk, fresh []string) bool {
+	need := b.bytes
+	for _, ch := range chunks {
+		need += ch.bytes
+	}
+	if !v.c.o.Budget.makeRoom(need) {
 		v.c.m.dropped.WithLabelValues("full").Inc()
 		v.Close()
 		return false
@@ -229,7 +267,7 @@ func (v *Visit) install(b *block, fresh []string) bool {
 			at = len(keep)
 		}
 		if bytes.Compare(old.upper, b.lower) > 0 && bytes.Compare(old.lower, b.upper) < 0 {
-			v.c.bytes.Add(-old.size())
+			t.remove(v.c, old)
 			continue
 		}
 		keep = append(keep, old)
@@ -243,19 +281,41 @@ func (v *Visit) install(b *block, fresh []string) bool {
 		return true
 	}
 	t.slots = slices.Insert(keep, at, s)
-	v.c.bytes.Add(s.size())
+	v.c.charge(s.own())
+	for i, col := range cols {
+		t.put(v.c, s, col, chunks[i])
+	}
 	v.c.m.built.Inc()
 	return true
 }
 
-// counted notes that a scan has read all rows of the region.
-func (v *Visit) counted(rows uint64) {
-	if rows < uint64(v.c.o.BuildRowsMin) {
+// add puts columns that were read later into the block of a view, if it is still
+// there: whatever has changed in between is among its dirty keys.
+func (v *Visit) add(w *view, cols []*column, chunks []*chunk) {
+	need := int64(0)
+	for _, ch := range chunks {
+		need += ch.bytes
+	}
+	if !v.c.o.Budget.makeRoom(need) {
+		v.c.m.dropped.WithLabelValues("full").Inc()
 		return
 	}
 	v.r.mu.Lock()
 	defer v.r.mu.Unlock()
-	v.t.scans++
+	i := v.t.find(w.lower)
+	if i < 0 || v.t.slots[i] != w.slot {
+		return
+	}
+	for i, col := range cols {
+		v.t.put(v.c, w.slot, col, chunks[i])
+	}
+}
+
+// counted notes how many rows a scan of all rows of the region has found.
+func (v *Visit) counted(rows uint64) {
+	v.r.mu.Lock()
+	defer v.r.mu.Unlock()
+	v.t.small = rows < uint64(v.c.o.BuildRowsMin)
 }
 
 // universe is the part of the table that lies in the snapshot's region, as plain

@@ -2,6 +2,7 @@ package columnar
 
 import (
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
 
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
@@ -9,38 +10,11 @@ import (
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
-// zone is where a column of a block has its smallest and its largest value.
-type zone struct{ lo, hi int32 } // rows; -1: every value is NULL
-
 // zoned reports whether columns of the type have zones: those whose values are
 // whole numbers, and ordered as these are.
 func zoned(t sqltypes.Type) bool {
 	k := colvec.KindOf(t)
 	return k.IsInt() && !t.IsOidLike() || k == colvec.Decimal
-}
-
-func zoneOf(a arrow.Array, t sqltypes.Type) zone {
-	v := colvec.Open(a, t)
-	z := zone{-1, -1}
-	for i := range v.N {
-		switch {
-		case v.IsNull(i):
-		case z.lo < 0:
-			z = zone{int32(i), int32(i)}
-		case less(&v, i, int(z.lo)):
-			z.lo = int32(i)
-		case less(&v, int(z.hi), i):
-			z.hi = int32(i)
-		}
-	}
-	return z
-}
-
-func less(v *colvec.Vec, i, j int) bool {
-	if v.Kind == colvec.Decimal {
-		return v.Dec[i].Less(v.Dec[j])
-	}
-	return v.IntAt(i) < v.IntAt(j)
 }
 
 // bound is a condition that is false for all values if it is for the smallest
@@ -93,21 +67,22 @@ func alike(a, b sqltypes.Type) bool {
 	return a.OID == b.OID || isInt(a) && isInt(b)
 }
 
-// skips reports whether the scan's filter takes none of the block's rows.
-func (s *Scan) skips(b *block) (bool, error) {
+// skips reports whether the scan's filter takes none of the rows of a block with
+// these columns, of which some may be missing.
+func (s *Scan) skips(chunks []*chunk) (bool, error) {
 	for _, c := range s.bounds {
-		z, ok := b.zones[s.wanted[c.column]]
-		if !ok {
+		ch := chunks[c.column]
+		if ch == nil || !ch.zone.known {
 			continue
 		}
-		row := z.hi
-		if c.lowest {
-			row = z.lo
-		}
-		if row < 0 {
+		if ch.zone.lo > ch.zone.hi {
 			return true, nil // NULL is not true
 		}
-		a, err := colvec.Take(b.cols[s.wanted[c.column]], s.node.Columns[c.column].Type, []int32{row})
+		at := ch.zone.hi
+		if c.lowest {
+			at = ch.zone.lo
+		}
+		a, err := oneValue(ch.typ, ch.kind, at)
 		if err != nil {
 			return false, err
 		}
@@ -122,4 +97,14 @@ func (s *Scan) skips(b *block) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+func oneValue(t sqltypes.Type, k colvec.Kind, v int64) (arrow.Array, error) {
+	b := colvec.NewBuilder(t, 1)
+	if k == colvec.Decimal {
+		b.AppendDecimal(decimal128.FromI64(v))
+	} else {
+		b.AppendInt(v)
+	}
+	return b.Finish()
 }

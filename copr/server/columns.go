@@ -64,7 +64,10 @@ func (t *task) columns(ctx context.Context, v *columnar.Visit, reader Reader) (*
 		return nil, nil
 	}
 	p := t.r.Plan
-	o := columnar.ScanOptions{BatchBytesMax: t.r.BatchBytesMax, KeyPrefix: t.r.KeyPrefix()}
+	o := columnar.ScanOptions{
+		BatchBytesMax: t.r.BatchBytesMax, KeyPrefix: t.r.KeyPrefix(),
+		Unordered: p.Unordered(), Transient: transient(p),
+	}
 	if len(p.Nodes) > 1 {
 		if f, ok := p.Nodes[1].(*plan.Selection); ok {
 			eval, err := exec.EvalCtx(p)
@@ -75,4 +78,19 @@ func (t *task) columns(ctx context.Context, v *columnar.Visit, reader Reader) (*
 		}
 	}
 	return v.Open(ctx, p.Nodes[0].(*plan.TableScan), columnSource{sr}, t.r.Regions[t.i].Ranges, o)
+}
+
+// transient reports whether nobody keeps the columns of the scan: an aggregation
+// takes from a batch what it needs before it asks for the next one.
+func transient(p *plan.Plan) bool {
+	for _, n := range p.Nodes[1:] {
+		switch n.(type) {
+		case *plan.Selection, *plan.Projection:
+			continue
+		case *plan.Aggregation:
+			return true
+		}
+		return false
+	}
+	return false
 }

@@ -51,7 +51,7 @@ func TestColumnarGolden(t *testing.T) {
 func startColumnar(t *testing.T, stores, blockRows int) string {
 	o := PlaygroundOptions{
 		DataDir: t.TempDir(), Stores: stores, PDs: 1, RegionSplitBytes: 96 << 20, CacheBytes: 32 << 20, SQLMemoryBytes: 64 << 20,
-		Columnar: columnar.Options{BytesMax: 64 << 20, BlockRowsMax: blockRows, BuildRowsMin: -1, BuildScansMin: -1},
+		Columnar: columnar.Options{BytesMax: 64 << 20, BlockRowsMax: blockRows, BuildRowsMin: -1},
 		Logger:   slog.New(slog.DiscardHandler), SQLAddr: freeAddrs(t, 1)[0], FlightAddr: "127.0.0.1:0", StatusAddr: "127.0.0.1:0",
 		PDClientAddrs: freeAddrs(t, 1), PDPeerAddrs: freeAddrs(t, 1), StoreAddrs: freeAddrs(t, stores), StoreStatusAddrs: freeAddrs(t, stores),
 	}
