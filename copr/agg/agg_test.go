@@ -43,7 +43,7 @@ func call(t testing.TB, name string, types []sqltypes.Type, args [][]string, spl
 			}
 			vecs[i] = colvec.Open(b.Finish(), types[i])
 		}
-		if err := acc.Update(make([]int32, hi-lo), vecs); err != nil {
+		if err := acc.Update(agg.Rows{N: hi - lo}, vecs); err != nil {
 			t.Fatal(err)
 		}
 		return acc
@@ -61,7 +61,7 @@ func call(t testing.TB, name string, types []sqltypes.Type, args [][]string, spl
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := acc.Merge([]int32{0}, colvec.OpenAll(cols, state)); err != nil {
+			if err := acc.Merge(agg.Rows{N: 1}, colvec.OpenAll(cols, state)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -201,7 +201,7 @@ func TestOverflow(t *testing.T) {
 	acc.Grow(1)
 	d, _ := sqltypes.ParseNumeric(strings.Repeat("9", 38))
 	col := coltest.Array(t, num, []sqltypes.Datum{sqltypes.NewDecimal(d), sqltypes.NewDecimal(d)})
-	err = acc.Update([]int32{0, 0}, []colvec.Vec{colvec.Open(col, num)})
+	err = acc.Update(agg.Rows{N: 2}, []colvec.Vec{colvec.Open(col, num)})
 	if pgerror.Code(err) != pgerror.NumericValueOutOfRange {
 		t.Errorf("sum of two 38-digit numbers: %v", err)
 	}

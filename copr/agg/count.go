@@ -3,38 +3,35 @@ package agg
 import "github.com/copradb/copra/internal/colvec"
 
 // count is count(*) and count(x).
-type count struct{ n []int64 }
+type count struct {
+	tally
+	buf rowBuf
+}
 
-func (c *count) Grow(groups int) { c.n = grown(c.n, groups) }
-func (c *count) Bytes() int64    { return 8 * int64(cap(c.n)) }
+func (c *count) Grow(groups int)    { c.grow(groups) }
+func (c *count) Bytes() int64       { return c.bytes() }
+func (c *count) takesEncoded() bool { return true }
 
-func (c *count) Update(groups []int32, args []colvec.Vec) error {
-	if len(args) == 0 || args[0].Nulls == 0 {
-		for _, g := range groups {
-			c.n[g]++
-		}
-		return nil
-	}
-	for i, g := range groups {
-		if !args[0].IsNull(i) {
-			c.n[g]++
-		}
+func (c *count) Update(rows Rows, args []colvec.Vec) error {
+	switch {
+	case len(args) > 0:
+		c.add(rows, c.buf.valid(rows, &args[0]), &args[0])
+	case !c.shared:
+		c.c.Add(rows)
 	}
 	return nil
 }
 
-func (c *count) Merge(groups []int32, state []colvec.Vec) error {
-	for i, g := range groups {
-		c.n[g] += state[0].I64[i]
-	}
+func (c *count) Merge(rows Rows, state []colvec.Vec) error {
+	c.merge(rows, &state[0])
 	return nil
 }
 
 func (c *count) State(out []*colvec.Builder, lo, hi int) error { return c.Result(out[0], lo, hi) }
 
 func (c *count) Result(out *colvec.Builder, lo, hi int) error {
-	for _, n := range c.n[lo:hi] {
-		out.AppendInt(n)
+	for g := lo; g < hi; g++ {
+		out.AppendInt64(c.of(g))
 	}
 	return nil
 }
@@ -44,28 +41,27 @@ type boolean struct {
 	or  bool
 	has has
 	v   []bool
+	buf rowBuf
 }
 
 func (b *boolean) Grow(groups int) { b.has.grow(groups); b.v = grown(b.v, groups) }
 func (b *boolean) Bytes() int64    { return 2 * int64(cap(b.v)) }
 
-func (b *boolean) Update(groups []int32, args []colvec.Vec) error {
+func (b *boolean) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
-		switch {
-		case in.IsNull(i):
-		case !b.has[g]:
-			b.has[g], b.v[g] = true, in.BoolAt(i)
-		case b.or:
-			b.v[g] = b.v[g] || in.BoolAt(i)
-		default:
-			b.v[g] = b.v[g] && in.BoolAt(i)
+	rows = b.buf.valid(rows, in)
+	for k := range rows.N {
+		g, x := rows.group(k), in.BoolAt(rows.at(k))
+		if !b.has[g] {
+			b.has[g], b.v[g] = true, x
+		} else if x == b.or {
+			b.v[g] = x
 		}
 	}
 	return nil
 }
 
-func (b *boolean) Merge(groups []int32, state []colvec.Vec) error { return b.Update(groups, state) }
+func (b *boolean) Merge(rows Rows, state []colvec.Vec) error { return b.Update(rows, state) }
 
 func (b *boolean) State(out []*colvec.Builder, lo, hi int) error { return b.Result(out[0], lo, hi) }
 
@@ -78,11 +74,4 @@ func (b *boolean) Result(out *colvec.Builder, lo, hi int) error {
 		}
 	}
 	return nil
-}
-
-// addCounts is the count of avg and of the variances.
-func addCounts(dst []int64, groups []int32, v *colvec.Vec) {
-	for i, g := range groups {
-		dst[g] += v.I64[i]
-	}
 }

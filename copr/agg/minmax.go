@@ -1,14 +1,12 @@
 package agg
 
 import (
-	"bytes"
+	"math"
 
-	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
 
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/sqltypes"
-	"github.com/copradb/copra/internal/tablecodec"
 )
 
 func resolveMinMax(isMax bool, t sqltypes.Type) (signature, bool) {
@@ -32,41 +30,91 @@ func resolveMinMax(isMax bool, t sqltypes.Type) (signature, bool) {
 	case k == colvec.Decimal:
 		mk = func() Accumulator { return &minMaxDecimal{max: isMax} }
 	default:
-		mk = func() Accumulator { return &minMaxKeyed{max: isMax, typ: t} }
+		mk = func() Accumulator { return newMinMaxKeyed(isMax, t) }
 	}
 	return signature{t, []sqltypes.Type{t}, mk}, true
 }
 
+// extremes is what min and max of fixed-width values have: groups begin at the
+// value that loses against all, and that a value was there is counted apart.
+func extremes[T any](s []T, groups int, worst T) []T {
+	from := len(s)
+	s = grown(s, groups)
+	for g := from; g < len(s); g++ {
+		s[g] = worst
+	}
+	return s
+}
+
 // minMaxInt is min and max of integers, dates and times.
 type minMaxInt struct {
+	summed
 	max bool
-	has has
 	v   []int64
 }
 
-func (m *minMaxInt) Grow(groups int) { m.has.grow(groups); m.v = grown(m.v, groups) }
-func (m *minMaxInt) Bytes() int64    { return 9 * int64(cap(m.v)) }
+func (m *minMaxInt) Grow(groups int) {
+	m.n.grow(groups)
+	worst := int64(math.MaxInt64)
+	if m.max {
+		worst = math.MinInt64
+	}
+	m.v = extremes(m.v, groups, worst)
+}
 
-func (m *minMaxInt) Update(groups []int32, args []colvec.Vec) error {
+func (m *minMaxInt) Bytes() int64 { return m.n.bytes() + 8*int64(cap(m.v)) }
+
+func (m *minMaxInt) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
-		if v := in.IntAt(i); !m.has[g] || v > m.v[g] == m.max && v != m.v[g] {
-			m.has[g], m.v[g] = true, v
-		}
+	rows = m.rows(rows, in)
+	switch in.Kind {
+	case colvec.Int16:
+		extremeInts(m.v, m.max, in.I16, rows)
+	case colvec.Int32, colvec.Date:
+		extremeInts(m.v, m.max, in.I32, rows)
+	default:
+		extremeInts(m.v, m.max, in.I64, rows)
 	}
 	return nil
 }
 
-func (m *minMaxInt) Merge(groups []int32, state []colvec.Vec) error { return m.Update(groups, state) }
+func extremeInts[T integer](v []int64, isMax bool, vals []T, rows Rows) {
+	if rows.Groups == nil {
+		best := v[0]
+		if isMax {
+			for k := range rows.N {
+				best = max(best, int64(vals[rows.at(k)]))
+			}
+		} else {
+			for k := range rows.N {
+				best = min(best, int64(vals[rows.at(k)]))
+			}
+		}
+		v[0] = best
+		return
+	}
+	if isMax {
+		for k, g := range rows.Groups {
+			if x := int64(vals[rows.at(k)]); x > v[g] {
+				v[g] = x
+			}
+		}
+		return
+	}
+	for k, g := range rows.Groups {
+		if x := int64(vals[rows.at(k)]); x < v[g] {
+			v[g] = x
+		}
+	}
+}
+
+func (m *minMaxInt) Merge(rows Rows, state []colvec.Vec) error { return m.Update(rows, state) }
 
 func (m *minMaxInt) State(out []*colvec.Builder, lo, hi int) error { return m.Result(out[0], lo, hi) }
 
 func (m *minMaxInt) Result(out *colvec.Builder, lo, hi int) error {
 	for g := lo; g < hi; g++ {
-		if m.has[g] {
+		if m.n.of(g) > 0 {
 			out.AppendInt(m.v[g])
 		} else {
 			out.AppendNull()
@@ -77,37 +125,42 @@ func (m *minMaxInt) Result(out *colvec.Builder, lo, hi int) error {
 
 // minMaxFloat is min and max of floats; NaN is above all.
 type minMaxFloat struct {
+	summed
 	max bool
-	has has
 	v   []float64
 }
 
-func (m *minMaxFloat) Grow(groups int) { m.has.grow(groups); m.v = grown(m.v, groups) }
-func (m *minMaxFloat) Bytes() int64    { return 9 * int64(cap(m.v)) }
+func (m *minMaxFloat) Grow(groups int) {
+	m.n.grow(groups)
+	worst := math.NaN()
+	if m.max {
+		worst = math.Inf(-1)
+	}
+	m.v = extremes(m.v, groups, worst)
+}
 
-func (m *minMaxFloat) Update(groups []int32, args []colvec.Vec) error {
+func (m *minMaxFloat) Bytes() int64 { return m.n.bytes() + 8*int64(cap(m.v)) }
+
+func (m *minMaxFloat) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
-		v := in.FloatAt(i)
-		above := v > m.v[g] || v != v && m.v[g] == m.v[g]
-		below := v < m.v[g] || v == v && m.v[g] != m.v[g]
-		if !m.has[g] || m.max && above || !m.max && below {
-			m.has[g], m.v[g] = true, v
+	rows = m.rows(rows, in)
+	for k := range rows.N {
+		x, g := in.FloatAt(rows.at(k)), rows.group(k)
+		best := m.v[g]
+		if m.max && (x > best || x != x) || !m.max && (x < best || best != best) {
+			m.v[g] = x
 		}
 	}
 	return nil
 }
 
-func (m *minMaxFloat) Merge(groups []int32, state []colvec.Vec) error { return m.Update(groups, state) }
+func (m *minMaxFloat) Merge(rows Rows, state []colvec.Vec) error { return m.Update(rows, state) }
 
 func (m *minMaxFloat) State(out []*colvec.Builder, lo, hi int) error { return m.Result(out[0], lo, hi) }
 
 func (m *minMaxFloat) Result(out *colvec.Builder, lo, hi int) error {
 	for g := lo; g < hi; g++ {
-		if m.has[g] {
+		if m.n.of(g) > 0 {
 			out.AppendFloat(m.v[g])
 		} else {
 			out.AppendNull()
@@ -118,31 +171,49 @@ func (m *minMaxFloat) Result(out *colvec.Builder, lo, hi int) error {
 
 // minMaxDecimal is min and max of numerics of fixed scale.
 type minMaxDecimal struct {
+	summed
 	max bool
-	has has
-	v   []decimal128.Num
+	v   []int128
 }
 
-func (m *minMaxDecimal) Grow(groups int) { m.has.grow(groups); m.v = grown(m.v, groups) }
-func (m *minMaxDecimal) Bytes() int64    { return 17 * int64(cap(m.v)) }
+func (m *minMaxDecimal) Grow(groups int) {
+	m.n.grow(groups)
+	worst := int128{math.MaxUint64, math.MaxInt64}
+	if m.max {
+		worst = int128{0, math.MinInt64}
+	}
+	m.v = extremes(m.v, groups, worst)
+}
 
-func (m *minMaxDecimal) Update(groups []int32, args []colvec.Vec) error {
+func (m *minMaxDecimal) Bytes() int64       { return m.n.bytes() + 16*int64(cap(m.v)) }
+func (m *minMaxDecimal) takesEncoded() bool { return true }
+
+func (x int128) less(y int128) bool { return x.hi < y.hi || x.hi == y.hi && x.lo < y.lo }
+
+func (m *minMaxDecimal) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
+	rows = m.rows(rows, in)
+	if in.Encoded {
+		for k := range rows.N {
+			x := in.D64[rows.at(k)]
+			m.take(rows.group(k), int128{uint64(x), x >> 63})
 		}
-		v := in.Dec[i]
-		if !m.has[g] || m.max && m.v[g].Less(v) || !m.max && v.Less(m.v[g]) {
-			m.has[g], m.v[g] = true, v
-		}
+		return nil
+	}
+	for k := range rows.N {
+		x := in.Dec[rows.at(k)]
+		m.take(rows.group(k), int128{x.LowBits(), x.HighBits()})
 	}
 	return nil
 }
 
-func (m *minMaxDecimal) Merge(groups []int32, state []colvec.Vec) error {
-	return m.Update(groups, state)
+func (m *minMaxDecimal) take(g int32, x int128) {
+	if m.max && m.v[g].less(x) || !m.max && x.less(m.v[g]) {
+		m.v[g] = x
+	}
 }
+
+func (m *minMaxDecimal) Merge(rows Rows, state []colvec.Vec) error { return m.Update(rows, state) }
 
 func (m *minMaxDecimal) State(out []*colvec.Builder, lo, hi int) error {
 	return m.Result(out[0], lo, hi)
@@ -150,120 +221,10 @@ func (m *minMaxDecimal) State(out []*colvec.Builder, lo, hi int) error {
 
 func (m *minMaxDecimal) Result(out *colvec.Builder, lo, hi int) error {
 	for g := lo; g < hi; g++ {
-		if m.has[g] {
-			out.AppendDecimal(m.v[g])
+		if m.n.of(g) > 0 {
+			out.AppendDecimal(decimal128.New(m.v[g].hi, m.v[g].lo))
 		} else {
 			out.AppendNull()
-		}
-	}
-	return nil
-}
-
-// minMaxKeyed is min and max of what is compared by its key encoding: strings,
-// bytea, intervals and numerics that carry their scale.
-type minMaxKeyed struct {
-	max   bool
-	typ   sqltypes.Type
-	has   has
-	key   [][]byte // tablecodec's encoding
-	val   [][]byte // byte strings as they were
-	iv    []arrow.MonthDayNanoInterval
-	buf   []byte
-	bytes int64
-}
-
-func (m *minMaxKeyed) Grow(groups int) {
-	m.has.grow(groups)
-	m.key = grown(m.key, groups)
-	if m.typ.OID == sqltypes.OIDInterval {
-		m.iv = grown(m.iv, groups)
-	} else {
-		m.val = grown(m.val, groups)
-	}
-}
-
-func (m *minMaxKeyed) Bytes() int64 { return m.bytes + 64*int64(cap(m.key)) }
-
-func (m *minMaxKeyed) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	col := tablecodec.Column{Type: m.typ}
-	var err error
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
-		if m.buf, err = tablecodec.AppendVec(m.buf[:0], col, in, i); err != nil {
-			return err
-		}
-		if m.has[g] {
-			if c := bytes.Compare(m.buf, m.key[g]); c == 0 || c > 0 != m.max {
-				continue
-			}
-		}
-		before := cap(m.key[g])
-		m.has[g] = true
-		m.key[g] = append(m.key[g][:0], m.buf...)
-		m.bytes += int64(cap(m.key[g]) - before)
-		if m.iv != nil {
-			m.iv[g] = in.Iv[i]
-			continue
-		}
-		before = cap(m.val[g])
-		m.val[g] = append(m.val[g][:0], in.BytesAt(i)...)
-		m.bytes += int64(cap(m.val[g]) - before)
-	}
-	return nil
-}
-
-func (m *minMaxKeyed) Merge(groups []int32, state []colvec.Vec) error { return m.Update(groups, state) }
-
-func (m *minMaxKeyed) State(out []*colvec.Builder, lo, hi int) error { return m.Result(out[0], lo, hi) }
-
-func (m *minMaxKeyed) Result(out *colvec.Builder, lo, hi int) error {
-	for g := lo; g < hi; g++ {
-		switch {
-		case !m.has[g]:
-			out.AppendNull()
-		case m.iv != nil:
-			out.AppendInterval(m.iv[g])
-		default:
-			out.AppendBytes(m.val[g])
-		}
-	}
-	return nil
-}
-
-// anyValue is any_value: the first value that is not null.
-type anyValue struct {
-	typ   sqltypes.Type
-	v     []sqltypes.Datum
-	bytes int64
-}
-
-func (a *anyValue) Grow(groups int) { a.v = grown(a.v, groups) }
-func (a *anyValue) Bytes() int64    { return a.bytes + 64*int64(cap(a.v)) }
-
-func (a *anyValue) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	for i, g := range groups {
-		if a.v[g].IsNull() && !in.IsNull(i) {
-			a.v[g] = in.At(i, a.typ)
-			if in.Kind.IsBytes() {
-				a.bytes += int64(len(in.BytesAt(i)))
-			}
-		}
-	}
-	return nil
-}
-
-func (a *anyValue) Merge(groups []int32, state []colvec.Vec) error { return a.Update(groups, state) }
-
-func (a *anyValue) State(out []*colvec.Builder, lo, hi int) error { return a.Result(out[0], lo, hi) }
-
-func (a *anyValue) Result(out *colvec.Builder, lo, hi int) error {
-	for _, d := range a.v[lo:hi] {
-		if err := out.AppendDatum(d); err != nil {
-			return err
 		}
 	}
 	return nil

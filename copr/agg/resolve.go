@@ -9,15 +9,15 @@ import (
 )
 
 // Accumulator keeps one aggregate's state for every group. Groups are numbered
-// from 0. Columns passed in are parallel to groups: value i belongs to group
-// groups[i]. Not safe for concurrent use.
+// from 0. Columns passed in are plain, but where TakesEncoded says that they need
+// not be. Not safe for concurrent use.
 type Accumulator interface {
 	// Grow makes room for this many groups; new ones are empty.
 	Grow(groups int)
 	// Update takes rows, with the call's arguments.
-	Update(groups []int32, args []colvec.Vec) error
+	Update(rows Rows, args []colvec.Vec) error
 	// Merge takes the states of other accumulators of the same call.
-	Merge(groups []int32, state []colvec.Vec) error
+	Merge(rows Rows, state []colvec.Vec) error
 	// State appends the states of groups lo to hi (exclusive) to out, one
 	// builder for each state column.
 	State(out []*colvec.Builder, lo, hi int) error
@@ -25,6 +25,15 @@ type Accumulator interface {
 	Result(out *colvec.Builder, lo, hi int) error
 	// Bytes is about how much memory the states take.
 	Bytes() int64
+}
+
+// TakesEncoded reports whether an accumulator takes encoded columns as they are
+// (see colvec), as arguments and as states.
+func TakesEncoded(a Accumulator) bool { return takesEncoded(a) }
+
+func takesEncoded(a Accumulator) bool {
+	e, ok := a.(interface{ takesEncoded() bool })
+	return ok && e.takesEncoded()
 }
 
 // signature is a resolved call.

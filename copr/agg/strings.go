@@ -38,8 +38,9 @@ func (s *stringAgg) Grow(groups int) {
 }
 func (s *stringAgg) Bytes() int64 { return s.bytes + 32*int64(cap(s.buf)) }
 
-func (s *stringAgg) Update(groups []int32, args []colvec.Vec) error {
-	for i, g := range groups {
+func (s *stringAgg) Update(rows Rows, args []colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if args[0].IsNull(i) {
 			continue
 		}
@@ -73,8 +74,9 @@ func errTooLong(name string) error {
 	return pgerror.New(pgerror.ProgramLimitExceeded, "the result of %s exceeds %d bytes", name, ValueBytesMax)
 }
 
-func (s *stringAgg) Merge(groups []int32, state []colvec.Vec) error {
-	for i, g := range groups {
+func (s *stringAgg) Merge(rows Rows, state []colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if state[0].IsNull(i) || state[1].IsNull(i) {
 			continue
 		}
@@ -133,9 +135,10 @@ type arrayAgg struct {
 func (a *arrayAgg) Grow(groups int) { a.buf = grown(a.buf, groups); a.has.grow(groups) }
 func (a *arrayAgg) Bytes() int64    { return a.bytes + 32*int64(cap(a.buf)) }
 
-func (a *arrayAgg) Update(groups []int32, args []colvec.Vec) error {
+func (a *arrayAgg) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if in.IsNull(i) {
 			a.text = append(a.text[:0], "NULL"...)
 		} else {
@@ -162,8 +165,9 @@ func (a *arrayAgg) add(g int32, elems []byte) error {
 	return nil
 }
 
-func (a *arrayAgg) Merge(groups []int32, state []colvec.Vec) error {
-	for i, g := range groups {
+func (a *arrayAgg) Merge(rows Rows, state []colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if !state[0].IsNull(i) {
 			if err := a.add(g, state[0].BytesAt(i)); err != nil {
 				return err

@@ -4,7 +4,6 @@ import (
 	"math"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/decimal128"
 	"github.com/cockroachdb/apd/v3"
 
 	"github.com/copradb/copra/internal/colvec"
@@ -12,10 +11,13 @@ import (
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
-// summer is a sum that avg can share: it says for each group how many values
-// it has taken.
+// summer is a sum that avg can share.
 type summer interface {
-	Accumulator
+	Counting
+	// addValues adds values, none of them NULL, that count counts apart.
+	addValues(rows Rows, v *colvec.Vec) error
+	// count has how many values each group has.
+	count() *tally
 	// divided appends sum / n of group g.
 	divided(out *colvec.Builder, g int, n int64) error
 }
@@ -60,191 +62,114 @@ func resolveAvg(t sqltypes.Type) (signature, bool) {
 	return signature{result, []sqltypes.Type{state, sqltypes.Int8}, func() Accumulator { return &avg{sum: mk()} }}, ok
 }
 
-// avg is a sum and a count.
+// avg is a sum and its count.
 type avg struct {
-	sum summer
-	n   []int64
+	sum    summer
+	shared bool // the sum is another accumulator, which is updated itself
 }
 
-func (a *avg) Grow(groups int) { a.sum.Grow(groups); a.n = grown(a.n, groups) }
-func (a *avg) Bytes() int64    { return a.sum.Bytes() + 8*int64(cap(a.n)) }
-
-func (a *avg) Update(groups []int32, args []colvec.Vec) error {
-	for i, g := range groups {
-		if !args[0].IsNull(i) {
-			a.n[g]++
-		}
+// ShareSum has an avg use the sum of another accumulator, sum's, of the same
+// argument and the same rows, which is grown and updated besides. It reports
+// whether the two are such; the avg is fresh then.
+func ShareSum(average, sum Accumulator) bool {
+	a, ok := average.(*avg)
+	s, isSum := sum.(summer)
+	if !ok || !isSum {
+		return false
 	}
-	return a.sum.Update(groups, args)
+	a.sum, a.shared = s, true
+	return true
 }
 
-func (a *avg) Merge(groups []int32, state []colvec.Vec) error {
-	addCounts(a.n, groups, &state[1])
-	return a.sum.Merge(groups, state[:1])
+func (a *avg) UseCounter(c *Counter) {
+	if !a.shared {
+		a.sum.UseCounter(c)
+	}
+}
+
+func (a *avg) Grow(groups int) {
+	if !a.shared {
+		a.sum.Grow(groups)
+	}
+}
+
+func (a *avg) Bytes() int64 {
+	if a.shared {
+		return 0
+	}
+	return a.sum.Bytes()
+}
+
+func (a *avg) takesEncoded() bool { return takesEncoded(a.sum) }
+
+func (a *avg) Update(rows Rows, args []colvec.Vec) error {
+	if a.shared {
+		return nil
+	}
+	return a.sum.Update(rows, args)
+}
+
+func (a *avg) Merge(rows Rows, state []colvec.Vec) error {
+	a.sum.count().merge(rows, &state[1])
+	var buf rowBuf
+	return a.sum.addValues(buf.valid(rows, &state[0]), &state[0])
 }
 
 func (a *avg) State(out []*colvec.Builder, lo, hi int) error {
-	for _, n := range a.n[lo:hi] {
-		out[1].AppendInt(n)
+	n := a.sum.count()
+	for g := lo; g < hi; g++ {
+		out[1].AppendInt64(n.of(g))
 	}
 	return a.sum.State(out[:1], lo, hi)
 }
 
 func (a *avg) Result(out *colvec.Builder, lo, hi int) error {
+	count := a.sum.count()
 	for g := lo; g < hi; g++ {
-		if a.n[g] == 0 {
+		n := count.of(g)
+		if n == 0 {
 			out.AppendNull()
 			continue
 		}
-		if err := a.sum.divided(out, g, a.n[g]); err != nil {
+		if err := a.sum.divided(out, g, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sumInt is sum(int2) and sum(int4).
-type sumInt struct {
-	has has
-	v   []int64
+// summed is what all sums have.
+type summed struct {
+	n   tally
+	buf rowBuf
 }
 
-func (s *sumInt) Grow(groups int) { s.has.grow(groups); s.v = grown(s.v, groups) }
-func (s *sumInt) Bytes() int64    { return 9 * int64(cap(s.v)) }
+func (s *summed) count() *tally         { return &s.n }
+func (s *summed) UseCounter(c *Counter) { s.n.UseCounter(c) }
 
-func (s *sumInt) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	if in.Kind == colvec.Int32 && in.Nulls == 0 {
-		for i, g := range groups {
-			if err := s.add(g, int64(in.I32[i])); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
-		if err := s.add(g, in.IntAt(i)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *sumInt) add(g int32, v int64) error {
-	sum := s.v[g] + v
-	if (s.v[g]^sum)&(v^sum) < 0 {
-		return pgerror.New(pgerror.NumericValueOutOfRange, "bigint out of range")
-	}
-	s.v[g], s.has[g] = sum, true
-	return nil
-}
-
-func (s *sumInt) Merge(groups []int32, state []colvec.Vec) error { return s.Update(groups, state) }
-
-func (s *sumInt) State(out []*colvec.Builder, lo, hi int) error { return s.Result(out[0], lo, hi) }
-
-func (s *sumInt) Result(out *colvec.Builder, lo, hi int) error {
-	for g := lo; g < hi; g++ {
-		if s.has[g] {
-			out.AppendInt(s.v[g])
-		} else {
-			out.AppendNull()
-		}
-	}
-	return nil
-}
-
-func (s *sumInt) divided(out *colvec.Builder, g int, n int64) error {
-	return appendQuotient(out, sqltypes.NumericFromInt(s.v[g]), n)
-}
-
-func appendQuotient(out *colvec.Builder, sum *apd.Decimal, n int64) error {
-	q, err := sqltypes.NumericDiv(sum, sqltypes.NumericFromInt(n))
-	if err != nil {
-		return err
-	}
-	return out.AppendDatum(sqltypes.NewDecimal(q))
-}
-
-// sumDecimal is sum(int8) and sum of a numeric of fixed scale, in 128 bits.
-type sumDecimal struct {
-	scale int32
-	has   has
-	v     []decimal128.Num
-}
-
-func (s *sumDecimal) Grow(groups int) { s.has.grow(groups); s.v = grown(s.v, groups) }
-func (s *sumDecimal) Bytes() int64    { return 17 * int64(cap(s.v)) }
-
-func (s *sumDecimal) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	if in.Kind == colvec.Decimal {
-		return s.Merge(groups, args)
-	}
-	for i, g := range groups {
-		if !in.IsNull(i) {
-			// 2^63 values of 64 bits cannot overflow 128.
-			s.v[g], s.has[g] = s.v[g].Add(decimal128.FromI64(in.I64[i])), true
-		}
-	}
-	return nil
-}
-
-func (s *sumDecimal) Merge(groups []int32, state []colvec.Vec) error {
-	in := &state[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
-		a, b := s.v[g], in.Dec[i]
-		sum := a.Add(b)
-		ah, bh, sh := a.HighBits(), b.HighBits(), sum.HighBits()
-		if (ah^sh)&(bh^sh) < 0 || !sqltypes.Dec128Fits(sum) {
-			return errDecimalOverflow()
-		}
-		s.v[g], s.has[g] = sum, true
-	}
-	return nil
-}
-
-func errDecimalOverflow() error {
-	return pgerror.New(pgerror.NumericValueOutOfRange, "numeric field overflow").
-		WithDetail("A sum of numerics of fixed scale has at most %d digits.", sqltypes.DecimalDigitsMax).
-		WithHint("Cast the argument to numeric.")
-}
-
-func (s *sumDecimal) State(out []*colvec.Builder, lo, hi int) error { return s.Result(out[0], lo, hi) }
-
-func (s *sumDecimal) Result(out *colvec.Builder, lo, hi int) error {
-	for g := lo; g < hi; g++ {
-		if s.has[g] {
-			out.AppendDecimal(s.v[g])
-		} else {
-			out.AppendNull()
-		}
-	}
-	return nil
-}
-
-func (s *sumDecimal) divided(out *colvec.Builder, g int, n int64) error {
-	return appendQuotient(out, sqltypes.Dec128ToNumeric(s.v[g], s.scale), n)
+// rows counts the values of v and returns where they are.
+func (s *summed) rows(rows Rows, v *colvec.Vec) Rows {
+	valid := s.buf.valid(rows, v)
+	s.n.add(rows, valid, v)
+	return valid
 }
 
 // sumNumeric is the sum of numerics that carry their scale.
-type sumNumeric struct{ v []*apd.Decimal }
+type sumNumeric struct {
+	summed
+	v []*apd.Decimal
+}
 
-func (s *sumNumeric) Grow(groups int) { s.v = grown(s.v, groups) }
-func (s *sumNumeric) Bytes() int64    { return 64 * int64(cap(s.v)) }
+func (s *sumNumeric) Grow(groups int) { s.n.grow(groups); s.v = grown(s.v, groups) }
+func (s *sumNumeric) Bytes() int64    { return s.n.bytes() + 64*int64(cap(s.v)) }
 
-func (s *sumNumeric) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
+func (s *sumNumeric) Update(rows Rows, args []colvec.Vec) error {
+	return s.addValues(s.rows(rows, &args[0]), &args[0])
+}
+
+func (s *sumNumeric) addValues(rows Rows, in *colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		d := in.At(i, sqltypes.Numeric).Decimal()
 		if s.v[g] == nil {
 			s.v[g] = d
@@ -255,7 +180,7 @@ func (s *sumNumeric) Update(groups []int32, args []colvec.Vec) error {
 	return nil
 }
 
-func (s *sumNumeric) Merge(groups []int32, state []colvec.Vec) error { return s.Update(groups, state) }
+func (s *sumNumeric) Merge(rows Rows, state []colvec.Vec) error { return s.Update(rows, state) }
 
 func (s *sumNumeric) State(out []*colvec.Builder, lo, hi int) error { return s.Result(out[0], lo, hi) }
 
@@ -271,30 +196,35 @@ func (s *sumNumeric) Result(out *colvec.Builder, lo, hi int) error {
 }
 
 func (s *sumNumeric) divided(out *colvec.Builder, g int, n int64) error {
+	if s.v[g] == nil { // a state with a count only
+		out.AppendNull()
+		return nil
+	}
 	return appendQuotient(out, s.v[g], n)
 }
 
 // sumFloat is sum(float4) and sum(float8).
 type sumFloat struct {
-	has has
-	v   []float64
+	summed
+	v []float64
 }
 
-func (s *sumFloat) Grow(groups int) { s.has.grow(groups); s.v = grown(s.v, groups) }
-func (s *sumFloat) Bytes() int64    { return 9 * int64(cap(s.v)) }
+func (s *sumFloat) Grow(groups int) { s.n.grow(groups); s.v = grown(s.v, groups) }
+func (s *sumFloat) Bytes() int64    { return s.n.bytes() + 8*int64(cap(s.v)) }
 
-func (s *sumFloat) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
+func (s *sumFloat) Update(rows Rows, args []colvec.Vec) error {
+	return s.addValues(s.rows(rows, &args[0]), &args[0])
+}
+
+func (s *sumFloat) addValues(rows Rows, in *colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		x := in.FloatAt(i)
 		sum := s.v[g] + x
 		if math.IsInf(sum, 0) && !math.IsInf(x, 0) && !math.IsInf(s.v[g], 0) {
 			return errFloatOverflow()
 		}
-		s.v[g], s.has[g] = sum, true
+		s.v[g] = sum
 	}
 	return nil
 }
@@ -303,13 +233,13 @@ func errFloatOverflow() error {
 	return pgerror.New(pgerror.NumericValueOutOfRange, "value out of range: overflow")
 }
 
-func (s *sumFloat) Merge(groups []int32, state []colvec.Vec) error { return s.Update(groups, state) }
+func (s *sumFloat) Merge(rows Rows, state []colvec.Vec) error { return s.Update(rows, state) }
 
 func (s *sumFloat) State(out []*colvec.Builder, lo, hi int) error { return s.Result(out[0], lo, hi) }
 
 func (s *sumFloat) Result(out *colvec.Builder, lo, hi int) error {
 	for g := lo; g < hi; g++ {
-		if !s.has[g] {
+		if s.n.of(g) == 0 {
 			out.AppendNull()
 			continue
 		}
@@ -328,19 +258,20 @@ func (s *sumFloat) divided(out *colvec.Builder, g int, n int64) error {
 
 // sumInterval is sum(interval), field by field.
 type sumInterval struct {
-	has has
-	v   []arrow.MonthDayNanoInterval
+	summed
+	v []arrow.MonthDayNanoInterval
 }
 
-func (s *sumInterval) Grow(groups int) { s.has.grow(groups); s.v = grown(s.v, groups) }
-func (s *sumInterval) Bytes() int64    { return 17 * int64(cap(s.v)) }
+func (s *sumInterval) Grow(groups int) { s.n.grow(groups); s.v = grown(s.v, groups) }
+func (s *sumInterval) Bytes() int64    { return s.n.bytes() + 16*int64(cap(s.v)) }
 
-func (s *sumInterval) Update(groups []int32, args []colvec.Vec) error {
-	in := &args[0]
-	for i, g := range groups {
-		if in.IsNull(i) {
-			continue
-		}
+func (s *sumInterval) Update(rows Rows, args []colvec.Vec) error {
+	return s.addValues(s.rows(rows, &args[0]), &args[0])
+}
+
+func (s *sumInterval) addValues(rows Rows, in *colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		a, b := s.v[g], in.Iv[i]
 		months, days := int64(a.Months)+int64(b.Months), int64(a.Days)+int64(b.Days)
 		ns := a.Nanoseconds + b.Nanoseconds
@@ -349,7 +280,6 @@ func (s *sumInterval) Update(groups []int32, args []colvec.Vec) error {
 			return errIntervalRange()
 		}
 		s.v[g] = arrow.MonthDayNanoInterval{Months: int32(months), Days: int32(days), Nanoseconds: ns}
-		s.has[g] = true
 	}
 	return nil
 }
@@ -358,7 +288,7 @@ func errIntervalRange() error {
 	return pgerror.New(pgerror.DatetimeFieldOverflow, "interval out of range")
 }
 
-func (s *sumInterval) Merge(groups []int32, state []colvec.Vec) error { return s.Update(groups, state) }
+func (s *sumInterval) Merge(rows Rows, state []colvec.Vec) error { return s.Update(rows, state) }
 
 func (s *sumInterval) State(out []*colvec.Builder, lo, hi int) error {
 	return s.Result(out[0], lo, hi)
@@ -366,7 +296,7 @@ func (s *sumInterval) State(out []*colvec.Builder, lo, hi int) error {
 
 func (s *sumInterval) Result(out *colvec.Builder, lo, hi int) error {
 	for g := lo; g < hi; g++ {
-		if s.has[g] {
+		if s.n.of(g) > 0 {
 			out.AppendInterval(s.v[g])
 		} else {
 			out.AppendNull()

@@ -51,9 +51,10 @@ func (f *floatSpread) Grow(groups int) {
 }
 func (f *floatSpread) Bytes() int64 { return 24 * int64(cap(f.n)) }
 
-func (f *floatSpread) Update(groups []int32, args []colvec.Vec) error {
+func (f *floatSpread) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if in.IsNull(i) {
 			continue
 		}
@@ -78,8 +79,9 @@ func (f *floatSpread) Update(groups []int32, args []colvec.Vec) error {
 	return nil
 }
 
-func (f *floatSpread) Merge(groups []int32, state []colvec.Vec) error {
-	for i, g := range groups {
+func (f *floatSpread) Merge(rows Rows, state []colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		n2, sx2, sxx2 := state[0].I64[i], state[1].F64[i], state[2].F64[i]
 		if n2 == 0 {
 			continue
@@ -141,9 +143,10 @@ func (s *numericSpread) Grow(groups int) {
 }
 func (s *numericSpread) Bytes() int64 { return 160 * int64(cap(s.n)) }
 
-func (s *numericSpread) Update(groups []int32, args []colvec.Vec) error {
+func (s *numericSpread) Update(rows Rows, args []colvec.Vec) error {
 	in := &args[0]
-	for i, g := range groups {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if in.IsNull(i) {
 			continue
 		}
@@ -164,8 +167,9 @@ func (s *numericSpread) add(g int32, n int64, sum, sum2 *apd.Decimal) {
 	s.sum[g], s.sum2[g] = sum, sum2
 }
 
-func (s *numericSpread) Merge(groups []int32, state []colvec.Vec) error {
-	for i, g := range groups {
+func (s *numericSpread) Merge(rows Rows, state []colvec.Vec) error {
+	for k := range rows.N {
+		i, g := rows.at(k), rows.group(k)
 		if n := state[0].I64[i]; n > 0 && !state[1].IsNull(i) && !state[2].IsNull(i) {
 			s.add(g, n, state[1].At(i, sqltypes.Numeric).Decimal(), state[2].At(i, sqltypes.Numeric).Decimal())
 		}

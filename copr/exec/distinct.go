@@ -1,7 +1,6 @@
 package exec
 
 import (
-	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/colvec"
 )
 
@@ -29,32 +28,21 @@ func (d *distinct) close() error {
 	return nil
 }
 
-func (d *distinct) next() (*expr.Batch, error) {
-	b, err := d.in.Next()
-	if err != nil || b == nil {
-		return nil, err
+func (d *distinct) nextRaw() (Raw, error) {
+	r, err := NextRaw(d.in)
+	if err != nil || r.Batch == nil {
+		return Raw{}, err
 	}
-	if d.sel, err = newRows(d.table, colvec.OpenAll(b.Cols, d.in.Types()), b.N, &d.ids, d.sel[:0]); err != nil {
-		return nil, err
+	vecs := colvec.OpenAllEncoded(r.Cols, d.in.Types())
+	if d.ids, err = d.table.InsertRows(vecs, r.Sel, r.Len(), d.ids[:0]); err != nil {
+		return Raw{}, err
 	}
-	if err := d.mem.set(d.table.Bytes()); err != nil {
-		return nil, err
+	if d.sel == nil {
+		d.sel = make([]int32, 0, r.Len()) // nil would be all rows
 	}
-	return takeBatch(b, d.in.Types(), d.sel)
-}
-
-// newRows inserts rows and appends to sel those whose key is new.
-func newRows(t *keyTable, cols []colvec.Vec, n int, ids *[]int32, sel []int32) ([]int32, error) {
-	next := int32(t.Len())
-	var err error
-	if *ids, err = t.Insert(cols, n, (*ids)[:0]); err != nil {
-		return sel, err
+	d.sel = d.sel[:0]
+	for _, k := range d.table.fresh {
+		d.sel = append(d.sel, int32(rowAt(r.Sel, int(k))))
 	}
-	for i, id := range *ids {
-		if id == next {
-			next++
-			sel = append(sel, int32(i))
-		}
-	}
-	return sel, nil
+	return Raw{r.Batch, d.sel}, d.mem.set(d.table.Bytes())
 }

@@ -16,7 +16,8 @@ type AggMode uint8
 
 // The modes. Partial reads rows and returns the group columns, then the state
 // columns of each aggregate (copr/agg); Final reads that and returns the group
-// columns and the results; Complete does both.
+// columns and the results; Complete does both; Merge reads states and returns
+// states.
 const (
 	PartialAgg AggMode = iota
 	FinalAgg
@@ -33,24 +34,36 @@ const (
 	// partialGroupsMax is how many groups a partial aggregation keeps before it
 	// hands them on and starts again: the final one merges them anyway.
 	partialGroupsMax = 1 << 17
+	// passGroupsMax is the same while it passes rows on (see partialPass).
+	passGroupsMax = 1 << 13
 	// aggOutputRows is the most rows of an output batch.
 	aggOutputRows = 4096
 )
 
+// hashAgg groups rows. No row is gathered: expressions are evaluated for the
+// selected rows, the table numbers these rows' groups, and the accumulators get
+// positions and groups.
+//
+//	batch, selection ──groupBy──► keys ──table──► ids ─┐
+//	                 ──args, each once──► vectors ─────┴─► accumulators
 type hashAgg struct {
 	in       Operator
 	mode     AggMode
 	groupBy  *exprList
 	aggs     []*aggCall
+	args     aggArgs // of the aggregates that take every row
 	outTypes []sqltypes.Type
 	ctx      *Ctx
 	mem      memUser
 	table    *keyTable // nil without GROUP BY
 	groups   []*colvec.Builder
-	n        int  // groups
-	any      bool // a row was seen, ever
-	ended    bool // the input is at its end
+	counter  *agg.Counter // rows by group; nil if nobody asks
+	n        int          // groups
+	any      bool         // a row was seen, ever
+	ended    bool         // the input is at its end
 	ids      []int32
+	fresh    []int32
+	pass     partialPass
 
 	// Output: the groups at hand.
 	cols []arrow.Array
@@ -58,24 +71,10 @@ type hashAgg struct {
 	out  bool
 }
 
-// aggCall is one aggregate of a hashAgg.
-type aggCall struct {
-	call     plan.AggCall
-	args     *exprList
-	filter   *filterList // nil = none
-	result   sqltypes.Type
-	state    []sqltypes.Type
-	stateAt  int // of states: its first state column
-	acc      agg.Accumulator
-	distinct *keyTable
-	ids, sel []int32
-	groups   []int32
-}
-
 // NewHashAgg groups rows and aggregates each group. Without groupBy there is
 // one group, which CompleteAgg and FinalAgg return even if no row comes. In
-// FinalAgg and MergeAgg only the number and the types of groupBy count: the input's first
-// columns are the groups. Groups come out in order of arrival.
+// FinalAgg and MergeAgg only the number and the types of groupBy count: the
+// input's first columns are the groups. Groups come out in order of arrival.
 func NewHashAgg(in Operator, mode AggMode, groupBy []expr.Expr, aggs []plan.AggCall) (Operator, error) {
 	h := &hashAgg{in: in, mode: mode}
 	if mode.mergesStates() {
@@ -103,9 +102,13 @@ func NewHashAgg(in Operator, mode AggMode, groupBy []expr.Expr, aggs []plan.AggC
 			h.outTypes = append(h.outTypes, a.result)
 		}
 	}
-	if mode.mergesStates() && stateAt != len(in.Types()) {
-		return nil, pgerror.New(pgerror.InternalError,
-			"an aggregation of states expects %d columns, its input has %d", stateAt, len(in.Types()))
+	if mode.mergesStates() {
+		if stateAt != len(in.Types()) {
+			return nil, pgerror.New(pgerror.InternalError,
+				"an aggregation of states expects %d columns, its input has %d", stateAt, len(in.Types()))
+		}
+	} else if err := h.shareArgs(); err != nil {
+		return nil, err
 	}
 	return newOperator(aggName(mode, len(groupBy)), h, h.outTypes, in), nil
 }
@@ -118,63 +121,71 @@ func aggName(mode AggMode, keys int) string {
 	return [...]string{"Partial ", "Finalize ", "", "Merge "}[mode] + name
 }
 
-func newAggCall(c plan.AggCall, mode AggMode) (*aggCall, error) {
-	a := &aggCall{call: c}
-	if c.Distinct && mode != CompleteAgg {
-		return nil, pgerror.New(pgerror.InternalError, "%s(DISTINCT …) cannot be computed in parts", c.Name)
+// shareArgs finds what the aggregates have in common: arguments, sums and the
+// count of rows.
+func (h *hashAgg) shareArgs() error {
+	for i, a := range h.aggs {
+		if a.share = &h.args; !a.simple() {
+			a.share = &aggArgs{}
+		}
+		for _, e := range a.call.Args {
+			a.args = append(a.args, a.share.add(e))
+		}
+		if a.share != &h.args {
+			if err := a.share.compile(); err != nil {
+				return err
+			}
+			continue
+		}
+		a.counted = true
+		if a.call.Name != "avg" {
+			continue
+		}
+		for j, b := range h.aggs[:i] {
+			if b.call.Name == "sum" && b.simple() && b.args[0] == a.args[0] {
+				a.sumOf = j
+			}
+		}
 	}
-	types := make([]sqltypes.Type, len(c.Args))
-	for i, e := range c.Args {
-		types[i] = e.Type()
-	}
-	var err error
-	if a.result, a.state, err = agg.Resolve(c.Name, types); err != nil {
-		return nil, err
-	}
-	if mode.mergesStates() {
-		a.args = &exprList{types: types}
-		return a, nil
-	}
-	if a.args, err = compileAll(c.Args); err != nil {
-		return nil, err
-	}
-	if c.Filter != nil {
-		a.filter, err = compileFilter([]expr.Expr{c.Filter})
-	}
-	return a, err
+	return h.args.compile()
 }
 
 func (h *hashAgg) open(ctx *Ctx) error {
 	h.ctx, h.mem = ctx, memUser{acct: ctx.Mem}
-	h.any, h.ended = false, false
+	h.any, h.ended, h.pass = false, false, partialPass{}
 	return h.restart()
 }
 
 // restart begins with no groups.
 func (h *hashAgg) restart() error {
-	h.n, h.at, h.out, h.cols, h.table = 0, 0, false, nil, nil
+	h.n, h.at, h.out, h.cols, h.table, h.counter = 0, 0, false, nil, nil, nil
 	if len(h.groupBy.types) > 0 {
 		h.table = newKeyTable(h.groupBy.types)
 	}
 	h.groups = colvec.NewBuilders(h.groupBy.types, 0)
 	for _, a := range h.aggs {
-		acc, err := agg.New(a.call.Name, a.args.types)
-		if err != nil {
+		if err := a.restart(); err != nil {
 			return err
 		}
-		a.acc = acc
-		if a.call.Distinct {
-			a.distinct = newKeyTable(append([]sqltypes.Type{sqltypes.Int4}, a.args.types...))
+		if a.sumOf >= 0 && agg.ShareSum(a.acc, h.aggs[a.sumOf].acc) {
+			continue
+		}
+		if c, ok := a.acc.(agg.Counting); ok && a.counted {
+			if h.counter == nil {
+				h.counter = new(agg.Counter)
+			}
+			c.UseCounter(h.counter)
 		}
 	}
 	return nil
 }
 
 func (h *hashAgg) close() error {
-	h.table, h.groups, h.cols = nil, nil, nil
+	h.table, h.groups, h.cols, h.counter = nil, nil, nil, nil
 	for _, a := range h.aggs {
 		a.acc, a.distinct = nil, nil
 	}
+	h.args.forget()
 	h.mem.free()
 	return nil
 }
@@ -204,18 +215,18 @@ func (h *hashAgg) next() (*expr.Batch, error) {
 // fill reads rows until the groups at hand are to be handed out.
 func (h *hashAgg) fill() error {
 	for {
-		b, err := h.in.Next()
+		r, err := NextRaw(h.in)
 		if err != nil {
 			return err
 		}
-		if b == nil {
+		if r.Batch == nil {
 			h.ended = true
 			break
 		}
-		if err := h.take(b); err != nil {
+		if err := h.take(r); err != nil {
 			return err
 		}
-		if h.mode == PartialAgg && h.n >= partialGroupsMax {
+		if h.mode == PartialAgg && h.pass.full(h) {
 			break
 		}
 	}
@@ -231,60 +242,76 @@ func (h *hashAgg) fill() error {
 	return err
 }
 
-// take adds the rows of a batch to their groups.
-func (h *hashAgg) take(b *expr.Batch) error {
-	h.any = true
-	if err := h.number(b); err != nil {
-		return err
+// take adds rows to their groups.
+func (h *hashAgg) take(r Raw) error {
+	n := r.Len()
+	if n == 0 {
+		return nil
 	}
+	h.any = true
+	rows := agg.Rows{N: n, Sel: r.Sel}
+	if h.table == nil {
+		h.grow(1)
+	} else {
+		if err := h.number(r, n); err != nil {
+			return err
+		}
+		rows.Groups = h.ids
+	}
+	if h.counter != nil {
+		h.counter.Add(rows)
+	}
+	h.args.forget()
 	for _, a := range h.aggs {
 		var err error
 		if h.mode.mergesStates() {
-			end := a.stateAt + len(a.state)
-			err = a.acc.Merge(h.ids, colvec.OpenAll(b.Cols[a.stateAt:end], a.state))
+			err = a.merge(r, rows)
 		} else {
-			err = a.update(h.ctx, b, h.in.Types(), h.ids)
+			err = a.update(h.ctx, r, rows)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	h.args.forget() // they may be large
 	return h.charge()
 }
 
-// number finds the group of each row of b.
-func (h *hashAgg) number(b *expr.Batch) error {
-	if h.table == nil {
-		h.ids = append(h.ids[:0], make([]int32, b.N)...)
-		h.grow(1)
-		return nil
-	}
-	var vecs []colvec.Vec
-	var err error
-	if h.mode.mergesStates() {
-		vecs = colvec.OpenAll(b.Cols[:len(h.groupBy.types)], h.groupBy.types)
-	} else if vecs, err = h.groupBy.eval(h.ctx, b); err != nil {
-		return err
-	}
-	if h.ids, err = h.table.Insert(vecs, b.N, h.ids[:0]); err != nil {
-		return err
-	}
-	next := int32(h.n)
-	for i, id := range h.ids {
-		if id != next {
-			continue
-		}
-		next++
-		for c := range vecs {
-			h.groups[c].AppendFrom(&vecs[c], i)
+// number finds the groups of n rows.
+func (h *hashAgg) number(r Raw, n int) error {
+	cols, err := r.Cols[:min(len(h.groupBy.types), len(r.Cols))], error(nil)
+	if !h.mode.mergesStates() {
+		if cols, err = h.groupBy.encoded(h.ctx, r); err != nil {
+			return err
 		}
 	}
-	h.grow(h.table.Len())
+	vecs := colvec.OpenAllEncoded(cols, h.groupBy.types)
+	if h.pass.on {
+		h.ids = sized(h.ids, n)
+		err = h.table.insertRuns(vecs, r.Sel, n, h.n, h.ids)
+	} else {
+		h.ids, err = h.table.InsertRows(vecs, r.Sel, n, h.ids[:0])
+		h.pass.probed += h.table.probed
+	}
+	if err != nil {
+		return err
+	}
+	h.fresh = sized(h.fresh, len(h.table.fresh))
+	for j, k := range h.table.fresh {
+		h.fresh[j] = int32(rowAt(r.Sel, int(k)))
+	}
+	for c := range vecs {
+		h.groups[c].AppendSelected(&vecs[c], h.fresh)
+	}
+	h.grow(h.n + len(h.fresh))
 	return nil
 }
 
 func (h *hashAgg) grow(groups int) {
 	h.n = groups
+	if h.counter != nil {
+		h.counter.Grow(groups)
+	}
 	for _, a := range h.aggs {
 		a.acc.Grow(groups)
 	}
@@ -296,6 +323,9 @@ func (h *hashAgg) charge() error {
 	if h.table != nil {
 		n += h.table.Bytes()
 	}
+	if h.counter != nil {
+		n += h.counter.Bytes()
+	}
 	for _, g := range h.groups {
 		n += int64(g.Bytes())
 	}
@@ -306,58 +336,6 @@ func (h *hashAgg) charge() error {
 		}
 	}
 	return h.mem.set(n)
-}
-
-// update takes the rows that pass FILTER and DISTINCT.
-func (a *aggCall) update(ctx *Ctx, b *expr.Batch, in []sqltypes.Type, ids []int32) error {
-	if a.filter != nil {
-		var err error
-		if a.sel, err = a.filter.sel(ctx, b, a.sel[:0]); err != nil || len(a.sel) == 0 {
-			return err
-		}
-		if len(a.sel) < b.N {
-			if b, err = takeBatch(b, in, a.sel); err != nil {
-				return err
-			}
-			a.groups = a.groups[:0]
-			for _, i := range a.sel {
-				a.groups = append(a.groups, ids[i])
-			}
-			ids = a.groups
-		}
-	}
-	vecs, err := a.args.eval(ctx, b)
-	if err != nil {
-		return err
-	}
-	if a.distinct == nil {
-		return a.acc.Update(ids, vecs)
-	}
-	return a.updateDistinct(b, vecs, ids)
-}
-
-// updateDistinct passes on the first row of each group and argument.
-func (a *aggCall) updateDistinct(b *expr.Batch, vecs []colvec.Vec, ids []int32) error {
-	keys := append([]colvec.Vec{{Kind: colvec.Int32, N: b.N, I32: ids}}, vecs...)
-	sel, err := newRows(a.distinct, keys, b.N, &a.ids, nil)
-	if err != nil {
-		return err
-	}
-	groups := make([]int32, len(sel))
-	for i, row := range sel {
-		groups[i] = ids[row]
-	}
-	taken := make([]colvec.Vec, len(vecs))
-	for c := range vecs {
-		bld := colvec.NewBuilder(a.args.types[c], len(sel))
-		bld.AppendSelected(&vecs[c], sel)
-		col, err := bld.Finish()
-		if err != nil {
-			return err
-		}
-		taken[c] = colvec.Open(col, a.args.types[c])
-	}
-	return a.acc.Update(groups, taken)
 }
 
 // emit returns the next of the groups at hand, nil behind the last.
@@ -390,4 +368,46 @@ func (h *hashAgg) emit() (*expr.Batch, error) {
 		keys.Cols = append(keys.Cols, cols...)
 	}
 	return keys, nil
+}
+
+// partialPass decides when a partial aggregation hands on its groups, and
+// whether it looks for groups at all. If almost every key that it looks up is
+// new, the table is of no use: each run of equal keys becomes a group at once,
+// which is handed on soon. After some batches of that it tries again.
+type partialPass struct {
+	on     bool
+	probed int // keys looked up since the last start
+	left   int // flushes until the table is tried again
+}
+
+const (
+	passSample  = 1 << 15 // keys to look at before deciding
+	passFlushes = 256
+)
+
+// full reports whether the groups at hand are to be handed on, and decides what
+// comes then.
+func (p *partialPass) full(h *hashAgg) bool {
+	if h.table == nil {
+		return false
+	}
+	if p.on {
+		if h.n < passGroupsMax {
+			return false
+		}
+		p.left--
+		p.on = p.left > 0
+		p.probed = 0
+		return true
+	}
+	full := h.n >= partialGroupsMax
+	// A sample shows less of what comes again than a full table does.
+	useless := full && h.n/3 > p.probed/4 || p.probed >= passSample && h.n > p.probed-p.probed/32
+	if useless {
+		p.on, p.left = true, passFlushes
+	}
+	if full || useless {
+		p.probed = 0
+	}
+	return full || useless
 }

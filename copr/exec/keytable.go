@@ -29,6 +29,7 @@ type keyTable struct {
 	tags   []uint64   // by id; nil: all are 0
 	hashes []uint64   // by id, to grow and to partition
 	fresh  []int32    // rows of the last Insert (0 .. n-1) that began a new key
+	probed int        // how many of its rows were looked up
 
 	direct    directKeys
 	runs      runFinder
@@ -74,7 +75,7 @@ func (t *keyTable) Insert(cols []colvec.Vec, n int, ids []int32) ([]int32, error
 
 // InsertRows is Insert for the rows sel (nil = all), n in number.
 func (t *keyTable) InsertRows(cols []colvec.Vec, sel []int32, n int, ids []int32) ([]int32, error) {
-	t.fresh = t.fresh[:0]
+	t.fresh, t.probed = t.fresh[:0], 0
 	if n == 0 {
 		return ids, nil
 	}
@@ -142,24 +143,40 @@ func (t *keyTable) insert(cols []colvec.Vec, sel []int32, n int, out []int32) er
 		return err
 	}
 	heads := t.runs.find(t.pack, n)
+	t.probed = n
 	if heads == nil {
 		t.probe(out)
 		return nil
 	}
+	t.probed = len(heads)
 	t.probe(t.runs.ids[:len(heads)])
 	for i, k := range t.fresh {
 		t.fresh[i] = heads[k]
 	}
-	for r, lo := range heads {
-		hi := n
-		if r+1 < len(heads) {
-			hi = int(heads[r+1])
-		}
-		run, id := out[lo:hi], t.runs.ids[r]
-		for k := range run {
-			run[k] = id
-		}
+	t.runs.spread(out)
+	return nil
+}
+
+// insertRuns gives the rows new numbers without a search, one to each run of
+// equal keys: whether a key was there before is not known.
+func (t *keyTable) insertRuns(cols []colvec.Vec, sel []int32, n, first int, out []int32) error {
+	t.fresh = t.fresh[:0]
+	if err := t.pack.pack(cols, sel, n, true); err != nil {
+		return err
 	}
+	heads := t.runs.find(t.pack, n)
+	if heads == nil {
+		for k := range out {
+			out[k] = int32(first + k)
+			t.fresh = append(t.fresh, int32(k))
+		}
+		return nil
+	}
+	for r := range heads {
+		t.runs.ids[r] = int32(first + r)
+	}
+	t.fresh = append(t.fresh, heads...)
+	t.runs.spread(out)
 	return nil
 }
 
@@ -338,6 +355,20 @@ func (r *runFinder) find(p *keyPacker, n int) []int32 {
 	}
 	r.ids = sized(r.ids, len(r.heads))
 	return r.heads
+}
+
+// spread gives all rows of each run the number of its first.
+func (r *runFinder) spread(out []int32) {
+	for i, lo := range r.heads {
+		hi := len(out)
+		if i+1 < len(r.heads) {
+			hi = int(r.heads[i+1])
+		}
+		run, id := out[lo:hi], r.ids[i]
+		for k := range run {
+			run[k] = id
+		}
+	}
 }
 
 func compact(words []uint64, heads []int32) {

@@ -211,8 +211,15 @@ func (b *Builder) AppendFrom(v *Vec, i int) {
 }
 
 // AppendSelected appends the values of v at the given positions; a negative
-// position appends NULL (the missing side of an outer join).
+// position appends NULL (the missing side of an outer join). The column may be
+// encoded.
 func (b *Builder) AppendSelected(v *Vec, sel []int32) {
+	if v.Encoded {
+		if len(sel) > 0 {
+			b.appendEncoded(v, sel)
+		}
+		return
+	}
 	if v.valid == nil {
 		switch b.kind {
 		case Int32, Date:

@@ -325,7 +325,7 @@ func (w *windowOp) aggregate(ctx *exec.Ctx, f *windowCall, b *block, args []colv
 			from, upto = lo, lo
 		}
 		if hi > upto {
-			if err := updateRows(acc, args, types, upto, hi); err != nil {
+			if err := updateRows(acc, args, upto, hi); err != nil {
 				return nil, err
 			}
 			upto = hi
@@ -338,20 +338,10 @@ func (w *windowOp) aggregate(ctx *exec.Ctx, f *windowCall, b *block, args []colv
 }
 
 // updateRows feeds rows [lo, hi) into group 0.
-func updateRows(acc agg.Accumulator, args []colvec.Vec, types []sqltypes.Type, lo, hi int) error {
+func updateRows(acc agg.Accumulator, args []colvec.Vec, lo, hi int) error {
 	sel := make([]int32, hi-lo)
 	for i := range sel {
 		sel[i] = int32(lo + i)
 	}
-	part := make([]colvec.Vec, len(args))
-	for i := range args {
-		bld := colvec.NewBuilder(types[i], len(sel))
-		bld.AppendSelected(&args[i], sel)
-		a, err := bld.Finish()
-		if err != nil {
-			return err
-		}
-		part[i] = colvec.Open(a, types[i])
-	}
-	return acc.Update(make([]int32, len(sel)), part)
+	return acc.Update(agg.Rows{N: len(sel), Sel: sel}, args)
 }

@@ -1,0 +1,249 @@
+package exec
+
+import (
+	"github.com/copradb/copra/copr/agg"
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/colvec"
+	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+// aggCall is one aggregate of a hashAgg.
+type aggCall struct {
+	call    plan.AggCall
+	types   []sqltypes.Type // of the arguments
+	filter  *filterList     // nil = none
+	result  sqltypes.Type
+	state   []sqltypes.Type
+	stateAt int // of states: its first state column
+
+	args    []int // in aggArgs
+	share   *aggArgs
+	counted bool // counts with the hashAgg's counter
+	sumOf   int  // avg: the aggregate whose sum it uses, -1 = none
+
+	acc      agg.Accumulator
+	distinct *keyTable
+	sel      []int32
+	ids      []int32
+	groups   []int32
+}
+
+func newAggCall(c plan.AggCall, mode AggMode) (*aggCall, error) {
+	a := &aggCall{call: c, sumOf: -1, types: make([]sqltypes.Type, len(c.Args))}
+	if c.Distinct && mode != CompleteAgg {
+		return nil, pgerror.New(pgerror.InternalError, "%s(DISTINCT …) cannot be computed in parts", c.Name)
+	}
+	for i, e := range c.Args {
+		a.types[i] = e.Type()
+	}
+	var err error
+	if a.result, a.state, err = agg.Resolve(c.Name, a.types); err != nil {
+		return nil, err
+	}
+	if mode.mergesStates() {
+		return a, nil
+	}
+	if c.Filter != nil {
+		a.filter, err = compileFilter([]expr.Expr{c.Filter})
+	}
+	return a, err
+}
+
+// simple says that the aggregate takes every row.
+func (a *aggCall) simple() bool { return a.filter == nil && !a.call.Distinct }
+
+// aggArgs are the arguments of several aggregates, each evaluated once for the
+// rows at hand: sum(x) and avg(x) have the same x. A choice of rows of one
+// aggregate's own (FILTER) has arguments of its own.
+type aggArgs struct {
+	exprs []expr.Expr
+	list  *exprList
+	vecs  []colvec.Vec // encoded; Kind 0 = not yet evaluated
+	plain []colvec.Vec
+}
+
+// add returns the number of an argument.
+func (g *aggArgs) add(e expr.Expr) int {
+	for i, old := range g.exprs {
+		if expr.Equal(old, e) && !volatile(e) {
+			return i
+		}
+	}
+	g.exprs = append(g.exprs, e)
+	return len(g.exprs) - 1
+}
+
+func (g *aggArgs) compile() error {
+	var err error
+	g.list, err = compileAll(g.exprs)
+	g.vecs, g.plain = make([]colvec.Vec, len(g.exprs)), make([]colvec.Vec, len(g.exprs))
+	return err
+}
+
+// volatile reports whether two values of e may differ; what is evaluated
+// elsewhere counts as such.
+func volatile(e expr.Expr) bool {
+	found := false
+	expr.Walk(e, func(e expr.Expr) bool {
+		if c, ok := e.(*expr.Call); ok && c.Fn.Volatility == expr.Volatile {
+			found = true
+		}
+		if _, ok := e.(expr.External); ok {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// forget says that other rows are at hand now.
+func (g *aggArgs) forget() {
+	clear(g.vecs)
+	clear(g.plain)
+}
+
+// get evaluates argument i for the rows r.
+func (g *aggArgs) get(ctx *Ctx, r Raw, i int, encoded bool) (colvec.Vec, error) {
+	if g.vecs[i].Kind == 0 {
+		a, err := g.list.evals[i].EvalEncoded(ctx.Eval, r.Batch, r.Sel)
+		if err != nil {
+			return colvec.Vec{}, err
+		}
+		g.vecs[i] = colvec.OpenEncoded(a, g.list.types[i])
+		g.plain[i] = g.vecs[i]
+		if g.vecs[i].Encoded {
+			g.plain[i] = colvec.Vec{}
+		}
+	}
+	if encoded || !g.vecs[i].Encoded {
+		return g.vecs[i], nil
+	}
+	if g.plain[i].Kind == 0 {
+		a, err := g.list.evals[i].Eval(ctx.Eval, r.Batch, r.Sel)
+		if err != nil {
+			return colvec.Vec{}, err
+		}
+		g.plain[i] = colvec.Open(a, g.list.types[i])
+	}
+	return g.plain[i], nil
+}
+
+// restart begins with no groups.
+func (a *aggCall) restart() error {
+	acc, err := agg.New(a.call.Name, a.types)
+	if err != nil {
+		return err
+	}
+	a.acc = acc
+	if a.call.Distinct {
+		a.distinct = newKeyTable(append([]sqltypes.Type{sqltypes.Int4}, a.types...))
+	}
+	return nil
+}
+
+// merge takes partial states.
+func (a *aggCall) merge(r Raw, rows agg.Rows) error {
+	cols := r.Cols[a.stateAt : a.stateAt+len(a.state)]
+	if agg.TakesEncoded(a.acc) {
+		return a.acc.Merge(rows, colvec.OpenAllEncoded(cols, a.state))
+	}
+	return a.acc.Merge(rows, colvec.OpenAll(cols, a.state))
+}
+
+// update takes the rows that pass FILTER and DISTINCT.
+func (a *aggCall) update(ctx *Ctx, r Raw, rows agg.Rows) error {
+	if a.filter != nil {
+		var err error
+		if r, rows, err = a.filtered(ctx, r, rows); err != nil || rows.N == 0 {
+			return err
+		}
+	}
+	if !a.simple() {
+		a.share.forget()
+	}
+	vecs := make([]colvec.Vec, len(a.args))
+	encoded := agg.TakesEncoded(a.acc)
+	for c, i := range a.args {
+		var err error
+		if vecs[c], err = a.share.get(ctx, r, i, encoded); err != nil {
+			return err
+		}
+	}
+	if a.distinct != nil {
+		var err error
+		if rows, err = a.unseen(vecs, rows); err != nil {
+			return err
+		}
+	}
+	return a.acc.Update(rows, vecs)
+}
+
+// filtered is the rows that pass FILTER.
+func (a *aggCall) filtered(ctx *Ctx, r Raw, rows agg.Rows) (Raw, agg.Rows, error) {
+	if a.sel == nil {
+		a.sel = make([]int32, 0, rows.N) // nil would be all rows
+	}
+	var err error
+	if a.sel, err = a.filter.selIn(ctx, r.Batch, r.Sel, a.sel[:0]); err != nil {
+		return r, rows, err
+	}
+	out := agg.Rows{N: len(a.sel), Sel: a.sel}
+	if rows.Groups != nil {
+		out.Groups = a.groupsAt(rows, a.sel)
+	}
+	return Raw{r.Batch, a.sel}, out, nil
+}
+
+// groupsAt is the groups of rows at the positions sel, which are among them.
+func (a *aggCall) groupsAt(rows agg.Rows, sel []int32) []int32 {
+	a.groups = sized(a.groups, len(sel))
+	if rows.Sel == nil {
+		for k, i := range sel {
+			a.groups[k] = rows.Groups[i]
+		}
+		return a.groups
+	}
+	at := 0
+	for k, i := range sel {
+		for rows.Sel[at] != i {
+			at++
+		}
+		a.groups[k] = rows.Groups[at]
+	}
+	return a.groups
+}
+
+// unseen is the rows that are the first of their group with their arguments.
+func (a *aggCall) unseen(vecs []colvec.Vec, rows agg.Rows) (agg.Rows, error) {
+	// The table wants columns by position.
+	group := colvec.Vec{Kind: colvec.Int32, I32: rows.Groups}
+	switch {
+	case rows.Groups == nil:
+		group.I32 = make([]int32, vecs[0].N)
+	case rows.Sel != nil:
+		group.I32 = make([]int32, vecs[0].N)
+		for k, i := range rows.Sel {
+			group.I32[i] = rows.Groups[k]
+		}
+	}
+	group.N = len(group.I32)
+	var err error
+	keys := append([]colvec.Vec{group}, vecs...)
+	if a.ids, err = a.distinct.InsertRows(keys, rows.Sel, rows.N, a.ids[:0]); err != nil {
+		return rows, err
+	}
+	fresh := a.distinct.fresh
+	out := agg.Rows{N: len(fresh), Sel: make([]int32, len(fresh))}
+	if rows.Groups != nil {
+		out.Groups = make([]int32, len(fresh))
+	}
+	for j, k := range fresh {
+		out.Sel[j] = int32(rowAt(rows.Sel, int(k)))
+		if rows.Groups != nil {
+			out.Groups[j] = rows.Groups[k]
+		}
+	}
+	return out, nil
+}
