@@ -19,7 +19,10 @@ type HashJoinSpec struct {
 
 // NewHashJoin keeps the right side in a JoinTable of its own and probes it with
 // the left one.
-func NewHashJoin(s HashJoinSpec) (Operator, error) {
+func NewHashJoin(s HashJoinSpec) (Operator, error) { return newHashJoin(s, 0) }
+
+// newHashJoin makes a join of rows that were divided depth times.
+func newHashJoin(s HashJoinSpec, depth int) (Operator, error) {
 	t, err := NewJoinTable(JoinTableSpec{
 		Kind: s.Kind, Right: s.Right, LeftTypes: s.Left.Types(), LeftKeys: s.LeftKeys, RightKeys: s.RightKeys,
 		Residual: s.Residual, NullAware: s.NullAware, Out: s.Out,
@@ -27,6 +30,7 @@ func NewHashJoin(s HashJoinSpec) (Operator, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.depth = depth
 	t.probes++
 	p := newProbe(s.Left, t)
 	p.own = true

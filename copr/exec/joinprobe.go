@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -39,6 +40,7 @@ type hashProbe struct {
 	tailing bool   // this probe returns the right rows without a match
 	l, r    []int32
 	sel     []int32
+	disk    spilledProbe // if the table is on disk
 }
 
 // NewHashProbe joins the rows of left with those of a table. Matches keep the
@@ -69,18 +71,25 @@ func (p *hashProbe) openInputs(ctx *Ctx) error {
 func (p *hashProbe) open(ctx *Ctx) error {
 	p.ctx, p.cur, p.rest, p.drained, p.tail, p.tailing = ctx, Raw{}, false, false, 0, false
 	p.find = probeKeys{keys: p.t.keys}
+	p.disk = spilledProbe{s: p.t.spilled}
 	return nil
 }
+
+func (p *hashProbe) spillStats() SpillStats { return p.disk.stats }
 
 func (p *hashProbe) close() error {
 	p.cur, p.find, p.hits = Raw{}, probeKeys{}, joinHits{}
+	err := p.closeSpilled()
 	if p.own {
-		return p.t.close()
+		return errors.Join(err, p.t.close())
 	}
-	return nil
+	return err
 }
 
 func (p *hashProbe) nextRaw() (Raw, error) {
+	if p.disk.s != nil {
+		return p.nextSpilled()
+	}
 	for !p.drained {
 		if p.cur.Batch == nil {
 			ok, err := p.nextLeft()

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"github.com/copradb/copra/copr/exec"
@@ -130,8 +131,7 @@ func codesOf(v *colvec.Vec, dict arrow.Array, typ sqltypes.Type, codes []int32) 
 
 // runProbes runs several probes of one table, each by a goroutine, and collects
 // what all of them return.
-func runProbes(t *rapid.T, probes []exec.Operator, done func()) []string {
-	c := ctx()
+func runProbes(t *rapid.T, c *exec.Ctx, probes []exec.Operator, done func()) []string {
 	outs, errs := make([][]string, len(probes)), make([]error, len(probes))
 	var wg sync.WaitGroup
 	for i, p := range probes {
@@ -228,13 +228,16 @@ func TestHashJoinOfRawRows(t *testing.T) {
 			probes = append(probes, exec.NewHashProbe(part.raw(t), table))
 		}
 		want := sorted(naiveJoinOut(kind, l, r, spec.NullAware, match, out))
-		for range 2 { // a table can be built again
-			got := runProbes(t, probes, func() {
+		d := newDisk(t, vfs.NewMem(), 0)
+		defer d.close(t)
+		for i, c := range []*exec.Ctx{ctx(), d.tiny(rapid.Int64Range(8, 3000).Draw(t, "memory")), ctx()} { // a table can be built again
+			what := fmt.Sprintf("hash join %d by %d probes, run %d", kind, n, i)
+			got := runProbes(t, c, probes, func() {
 				if err := table.Close(); err != nil {
 					t.Fatal(err)
 				}
 			})
-			equal(t, fmt.Sprintf("hash join %d by %d probes", kind, n), sorted(got), want)
+			equal(t, what, sorted(got), want)
 		}
 	})
 }

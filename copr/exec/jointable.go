@@ -61,6 +61,8 @@ type JoinTable struct {
 	building chan struct{}   // closed when the table is built
 	err      error           // why it could not be
 	mem      memUser
+	depth    int        // how often its rows were divided on disk; see joinSpill
+	spilled  *joinSpill // nil = they are in memory
 
 	// What is built.
 	keys    *joinKeys
@@ -189,7 +191,9 @@ func (t *JoinTable) close() error {
 	t.building, t.err = nil, nil
 	t.ended.Store(0)
 	t.drop()
-	return t.spec.Right.Close()
+	err := t.spilled.free()
+	t.spilled = nil
+	return errors.Join(err, t.spec.Right.Close())
 }
 
 func (t *JoinTable) drop() {
@@ -223,6 +227,9 @@ func (t *JoinTable) build(ctx *Ctx) (err error) {
 		}
 		if err := b.add(r); err != nil {
 			return err
+		}
+		if b.tooLarge() {
+			return b.spill(in)
 		}
 	}
 	return b.finish()
@@ -275,12 +282,19 @@ func (b *joinBuilder) add(r Raw) error {
 		}
 	}
 	b.rows += n
-	if len(t.keep) > 0 {
+	if len(t.keep) > 0 || t.spillable(b.ctx) { // to keep them, or to write them if need be
 		r.Sel = slices.Clone(r.Sel)
 		b.parts = append(b.parts, r)
 		b.held += partBytes(r, t.keep)
+		if len(t.keep) == 0 {
+			b.held += partBytes(r, columnsUpTo(len(r.Cols)))
+		}
 	}
-	return t.mem.set(b.held + int64(8*len(b.codes)*cap(b.codes[0])) + t.keys.bytes())
+	need := b.held + int64(8*len(b.codes)*cap(b.codes[0])) + t.keys.bytes()
+	if t.spillable(b.ctx) {
+		return t.mem.setAnyway(need)
+	}
+	return t.mem.set(need)
 }
 
 // number notes the rows of those that have keys.
@@ -307,6 +321,14 @@ func (b *joinBuilder) at(r Raw, i int) int {
 	}
 	k, _ := slices.BinarySearch(r.Sel, int32(i))
 	return k
+}
+
+func columnsUpTo(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
 }
 
 // partBytes is about the memory of the columns cols of the rows of r.

@@ -66,6 +66,17 @@ func (m *MemAccount) spillMin() int64 {
 	return least
 }
 
+// spillRoom is how many bytes operators may keep before they spill.
+func (m *MemAccount) spillRoom() int64 {
+	room := int64(0)
+	for a := m; a != nil; a = a.parent {
+		if a.spillAt > 0 && (room == 0 || a.spillAt < room) {
+			room = a.spillAt
+		}
+	}
+	return room
+}
+
 // overdraw charges bytes whatever the limit.
 func (m *MemAccount) overdraw(bytes int64) {
 	for a := m; a != nil; a = a.parent {

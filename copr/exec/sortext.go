@@ -167,12 +167,7 @@ func (s *extSorter) fanIn() int {
 	for _, r := range s.runs {
 		most = max(most, readerBytes(r))
 	}
-	room := int64(0)
-	for a := s.ctx.Mem; a != nil; a = a.parent {
-		if a.spillAt > 0 && (room == 0 || a.spillAt < room) {
-			room = a.spillAt
-		}
-	}
+	room := s.ctx.Mem.spillRoom()
 	if room == 0 {
 		return mergeRunsMax
 	}

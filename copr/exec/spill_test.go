@@ -161,6 +161,10 @@ func spillers(t testing.TB) map[string]func() exec.Operator {
 		"top-n": func() exec.Operator {
 			return mustOp(t)(exec.NewTopN(in(), []plan.SortKey{{Expr: tb.col(0)}}, 15_000, 0))
 		},
+		"hash join": func() exec.Operator {
+			return mustOp(t)(exec.NewHashJoin(exec.HashJoinSpec{Kind: exec.FullJoin, Left: in(), Right: in(),
+				LeftKeys: []expr.Expr{tb.col(0)}, RightKeys: []expr.Expr{tb.col(0)}}))
+		},
 	}
 }
 
