@@ -75,11 +75,17 @@ func (s *session) tempSpace() *spill.Space {
 // open builds a plan and opens it. The caller closes op.
 func (s *session) open(ctx context.Context, p *plan.Physical, st *storage, eval *expr.Ctx) (*running, error) {
 	temp := s.tempSpace()
-	op, err := plan.Build(p, &plan.ExecEnv{Eval: eval, Storage: st, Mem: st.mem, Spill: temp, Workers: st.workers()})
+	env, ectx := &plan.ExecEnv{Eval: eval, Storage: st, Mem: st.mem, Spill: temp, Workers: st.workers()},
+		&exec.Ctx{Context: ctx, Eval: eval, Mem: st.mem, Spill: temp}
+	if env.Workers > 1 && !p.SinglePoint() {
+		c := &cores{ts: st.ts}
+		ectx.Cores, env.Closed = c.worker, c.close
+	}
+	op, err := plan.Build(p, env)
 	if err != nil {
 		return nil, err
 	}
-	r := &running{op: op, mem: st.mem, ctx: &exec.Ctx{Context: ctx, Eval: eval, Mem: st.mem, Spill: temp}}
+	r := &running{op: op, mem: st.mem, ctx: ectx}
 	st.costs.spills(op)
 	if err := op.Open(r.ctx); err != nil {
 		return nil, errors.Join(kvError(ctx, err, nil), op.Close())

@@ -1,9 +1,11 @@
 package sqlfront
 
 import (
-	"runtime"
 	"strconv"
+	"sync"
 
+	"github.com/copradb/copra/copr/exec"
+	"github.com/copradb/copra/internal/cpusched"
 	"github.com/copradb/copra/sqlfront/plan"
 )
 
@@ -16,10 +18,37 @@ func (st *storage) workers() int {
 	}
 	n, err := strconv.Atoi(st.s.settings.Text("copra.parallel_workers"))
 	if err != nil || n <= 0 {
-		n = runtime.GOMAXPROCS(0)
+		n = cpusched.Default().Cores()
 	}
 	if n = min(n, plan.WorkersMax); n > 1 {
 		st.txn = nil // nor is what it writes while workers read
 	}
 	return n
+}
+
+// cores is the statement's share of the process's cores, which it has in common
+// with its scans on stores of this process. It is taken when the first worker
+// needs it.
+type cores struct {
+	ts    uint64
+	mu    sync.Mutex
+	group *cpusched.Group
+}
+
+func (c *cores) worker() exec.Core {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.group == nil {
+		c.group = cpusched.Default().Group(c.ts)
+	}
+	return c.group.Worker()
+}
+
+func (c *cores) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.group != nil {
+		c.group.Close()
+		c.group = nil
+	}
 }

@@ -53,7 +53,8 @@ type Pipelines struct {
 	Shared []SharedInput
 }
 
-// SharedInput is an input of several pipelines: *Shared or *Repartition.
+// SharedInput is an input of several pipelines: *Shared, *Repartition or
+// *JoinTable.
 type SharedInput interface{ close() error }
 
 // crew runs pipelines, each by a goroutine. The first error ends all of them.
@@ -82,13 +83,22 @@ func startCrew(ctx *Ctx, p Pipelines, emit func(w *worker, i int, r Raw) error, 
 	own := *ctx
 	own.Context, own.worker = inner, nil
 	c.ctx = &own
+	var building sync.WaitGroup
+	for _, s := range p.Shared {
+		if t, ok := s.(*JoinTable); ok { // all at the same time; the probes wait
+			building.Go(func() { c.fail(c.guard(func() error { return t.open(&own) })) })
+		}
+	}
 	var left atomic.Int32
 	left.Store(int32(len(p.Pipes)))
 	for i, pipe := range p.Pipes {
 		c.wg.Go(func() {
-			c.fail(c.run(pipe, func(w *worker, r Raw) error { return emit(w, i, r) }))
+			c.fail(c.guard(func() error {
+				return c.run(pipe, func(w *worker, r Raw) error { return emit(w, i, r) })
+			}))
 			last := left.Add(-1) == 0
 			if last {
+				building.Wait()
 				for _, s := range p.Shared {
 					c.fail(s.close())
 				}
@@ -99,7 +109,8 @@ func startCrew(ctx *Ctx, p Pipelines, emit func(w *worker, i int, r Raw) error, 
 	return c
 }
 
-func (c *crew) run(pipe Operator, emit func(*worker, Raw) error) (err error) {
+// guard makes an error of a panic, as the statement's own goroutine would.
+func (c *crew) guard(f func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -109,6 +120,10 @@ func (c *crew) run(pipe Operator, emit func(*worker, Raw) error) (err error) {
 			err = c.breakdown(p)
 		}
 	}()
+	return f()
+}
+
+func (c *crew) run(pipe Operator, emit func(*worker, Raw) error) (err error) {
 	ctx := *c.ctx
 	w := &worker{ctx: ctx.Context}
 	if ctx.Cores != nil {

@@ -21,10 +21,11 @@ type builder struct {
 	trace *trace
 	// workers run a pipeline where that is worth while; 1 = nowhere.
 	workers int
-	// copy is the number of the worker that is being built for, and given what
-	// its pipeline begins with.
-	copy  int
-	given map[physNode]exec.Operator
+	// copy is the number of the worker that is being built for, given what its
+	// pipeline begins with, tables what its hash joins probe.
+	copy   int
+	given  map[physNode]exec.Operator
+	tables map[physNode]*exec.JoinTable
 }
 
 // Running is a built statement: its root operator, and what EXPLAIN ANALYZE
@@ -37,7 +38,11 @@ type Running struct {
 
 // Close closes the operators and removes what the statement has on disk.
 func (r *Running) Close() error {
-	return errors.Join(r.Operator.Close(), r.env.Spill.Close())
+	err := errors.Join(r.Operator.Close(), r.env.Spill.Close())
+	if r.env.Closed != nil {
+		r.env.Closed()
+	}
+	return err
 }
 
 // Spilled is what the statement has written to disk so far.
@@ -275,21 +280,48 @@ func (n *physProject) build(b *builder) (exec.Operator, error) {
 }
 
 func (n *physHashJoin) build(b *builder) (exec.Operator, error) {
+	if t := b.tables[n]; t != nil {
+		l, err := b.build(n.l)
+		if err != nil {
+			return nil, err
+		}
+		return exec.NewHashProbe(l, t), nil
+	}
 	l, r, err := b.two(n.l, n.r)
 	if err != nil {
 		return nil, err
 	}
-	spec := exec.HashJoinSpec{Kind: n.kind, Left: l, Right: r, NullAware: n.nullAware}
-	if spec.LeftKeys, err = b.readyAll(n.lkeys); err != nil {
+	spec, err := n.spec(b, r)
+	if err != nil {
 		return nil, err
+	}
+	return exec.NewHashJoin(exec.HashJoinSpec{Kind: spec.Kind, Left: l, Right: r, LeftKeys: spec.LeftKeys, RightKeys: spec.RightKeys,
+		Residual: spec.Residual, NullAware: spec.NullAware, Out: spec.Out})
+}
+
+// table makes the right side, for several probes.
+func (n *physHashJoin) table(b *builder) (*exec.JoinTable, error) {
+	r, err := b.any(n.r)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := n.spec(b, r)
+	if err != nil {
+		return nil, err
+	}
+	return exec.NewJoinTable(spec)
+}
+
+func (n *physHashJoin) spec(b *builder, r exec.Operator) (spec exec.JoinTableSpec, err error) {
+	spec = exec.JoinTableSpec{Kind: n.kind, Right: r, LeftTypes: n.l.base().types, NullAware: n.nullAware, Out: n.out}
+	if spec.LeftKeys, err = b.readyAll(n.lkeys); err != nil {
+		return spec, err
 	}
 	if spec.RightKeys, err = b.readyAll(n.rkeys); err != nil {
-		return nil, err
+		return spec, err
 	}
-	if spec.Residual, err = b.readyAll(n.residual); err != nil {
-		return nil, err
-	}
-	return exec.NewHashJoin(spec)
+	spec.Residual, err = b.readyAll(n.residual)
+	return spec, err
 }
 
 func (n *physNLJoin) build(b *builder) (exec.Operator, error) {

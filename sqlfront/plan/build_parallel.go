@@ -70,6 +70,10 @@ func streamed(n physNode) physNode {
 		}
 	case *physRows:
 		return x.in
+	case *physHashJoin:
+		if cloneable(x.lkeys, x.residual) {
+			return x.l
+		}
 	case *physLookup:
 		if cloneable(x.keys, x.filter, x.lkeys, x.rkeys, x.residual) {
 			return x.outer
@@ -136,9 +140,20 @@ func (b *builder) copies(p pipeline, top func(b *builder, in exec.Operator) (exe
 	if len(p.steps) > 0 {
 		first = p.steps[0]
 	}
+	tables := map[physNode]*exec.JoinTable{}
+	for _, n := range p.steps {
+		if j, ok := n.(*physHashJoin); ok {
+			t, err := j.table(b)
+			if err != nil {
+				return out, err
+			}
+			tables[n] = t
+			out.Shared = append(out.Shared, t)
+		}
+	}
 	for w, leaf := range out.Pipes {
 		c := *b
-		c.workers, c.copy, c.given = 1, w, map[physNode]exec.Operator{p.leaf: leaf}
+		c.workers, c.copy, c.given, c.tables = 1, w, map[physNode]exec.Operator{p.leaf: leaf}, tables
 		op, err := c.build(first)
 		if err == nil && top != nil {
 			op, err = top(&c, op)

@@ -22,6 +22,8 @@ type ExecEnv struct {
 	// Workers is how many goroutines may run a pipeline; 0 or 1 = only the
 	// statement's own. Storage is used by several at a time then.
 	Workers int
+	// Closed is called when the Running is closed; may be nil.
+	Closed func()
 	// workerRowsMin replaces parallelRowsMin and parallelGroupsMin; 0 = it does
 	// not.
 	workerRowsMin float64

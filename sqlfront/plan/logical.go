@@ -156,6 +156,8 @@ type (
 		lateral bool
 		// nullAware makes an anti join NOT IN: its one equality may be unknown.
 		nullAware bool
+		// need are the columns that the nodes above use; nil = not known.
+		need colSet
 		// est is the rows that join ordering estimated, 0 = not ordered.
 		est float64
 	}

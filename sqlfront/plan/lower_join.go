@@ -40,6 +40,7 @@ func (lw *lowerer) lowerJoin(x *joinNode) physNode {
 		}
 	}
 	if len(h.lkeys) > 0 {
+		h.narrow(x.need)
 		return h
 	}
 	return &physNLJoin{physBase: base, kind: kind, l: l, r: r, conds: h.residual}
@@ -78,6 +79,28 @@ func (lw *lowerer) joinBase(x *joinNode, l, r physNode) physBase {
 		cols = append(cols, r.base().cols...)
 	}
 	return lw.basis(x, cols)
+}
+
+// narrow drops the columns that nobody above needs; nil = all are needed.
+func (n *physHashJoin) narrow(need colSet) {
+	if need == nil {
+		return
+	}
+	first := 0 // of the columns that the join has
+	if n.kind == exec.RightSemiJoin || n.kind == exec.RightAntiJoin {
+		first = len(n.l.base().cols)
+	}
+	var cols []ColID
+	var types []sqltypes.Type
+	out := []int{}
+	for i, c := range n.cols {
+		if need.has(c) {
+			cols, types, out = append(cols, c), append(types, n.types[i]), append(out, first+i)
+		}
+	}
+	if len(cols) < len(n.cols) {
+		n.cols, n.types, n.out = cols, types, out
+	}
 }
 
 // hashKeys recognises an equality between an expression over each side, in

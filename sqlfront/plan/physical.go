@@ -115,6 +115,9 @@ type (
 		lkeys, rkeys []expr.Expr
 		residual     []expr.Expr
 		nullAware    bool
+		// out are the positions that are returned, of the left columns followed by
+		// the right ones; nil = all.
+		out []int
 	}
 	physNLJoin struct {
 		physBase

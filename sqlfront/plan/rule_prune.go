@@ -62,8 +62,13 @@ func (o *optimizer) pruneInputs(n node, need colSet) node {
 	all := colSet{}
 	all.addAll(need)
 	nodeExprs(n, func(e expr.Expr) { exprCols(e, all) })
-	if j, ok := n.(*joinNode); ok && j.lateral {
-		all.addAll(freeCols(j.r))
+	if j, ok := n.(*joinNode); ok {
+		if j.lateral {
+			all.addAll(freeCols(j.r))
+		}
+		c := *j
+		c.need = need
+		n = &c
 	}
 	return mapInputs(n, func(c node) node { return o.prune(c, all) })
 }
