@@ -1,0 +1,159 @@
+package exec_test
+
+import (
+	"math/rand"
+	"testing"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/cockroachdb/apd/v3"
+
+	"github.com/copradb/copra/copr/exec"
+	"github.com/copradb/copra/copr/expr"
+	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/colvec"
+	"github.com/copradb/copra/internal/sqltypes"
+)
+
+// The kernels beside a loop that was written for one query, over the same
+// arrays: what TPC-H's lineitem has, as the columnar cache holds it.
+
+// lineitem is columns of TPC-H's lineitem.
+type lineitem struct {
+	quantity, price, discount, tax []int64 // of scale 2
+	ship                           []int32
+	flag, status                   []int32 // codes
+}
+
+const (
+	kernelRows   = 1 << 20
+	shipDayFirst = 8036  // 1992-01-02
+	shipDayLast  = 10561 // 1998-12-01
+	day1994      = 8766
+	day1995      = 9131
+)
+
+func newLineitem() *lineitem {
+	r := rand.New(rand.NewSource(1))
+	l := &lineitem{}
+	for range kernelRows {
+		quantity := 100 * (1 + r.Int63n(50))
+		l.quantity = append(l.quantity, quantity)
+		l.price = append(l.price, quantity/100*(90000+r.Int63n(110000)))
+		l.discount = append(l.discount, r.Int63n(11))
+		l.tax = append(l.tax, r.Int63n(9))
+		day := shipDayFirst + r.Int31n(shipDayLast-shipDayFirst+1)
+		l.ship = append(l.ship, day)
+		flag, status := int32(2), int32(1) // N O
+		if day < 9298 {
+			flag, status = r.Int31n(2), 0 // A or R, F
+		}
+		l.flag, l.status = append(l.flag, flag), append(l.status, status)
+	}
+	return l
+}
+
+var lineitemTypes = []sqltypes.Type{
+	sqltypes.NumericOf(15, 2), sqltypes.NumericOf(15, 2), sqltypes.NumericOf(15, 2), sqltypes.NumericOf(15, 2),
+	sqltypes.Date, {OID: sqltypes.OIDBpchar, Precision: 1}, {OID: sqltypes.OIDBpchar, Precision: 1},
+}
+
+// batches are the rows in batches of the engine's size, encoded.
+func (l *lineitem) batches() []*expr.Batch {
+	texts := func(s ...string) arrow.Array {
+		d := make([]sqltypes.Datum, len(s))
+		for i := range s {
+			d[i] = sqltypes.NewString(s[i])
+		}
+		return sqltypes.ArrayOf(lineitemTypes[5], d)
+	}
+	flags, status := texts("A", "R", "N"), texts("F", "O")
+	days := colvec.NewBuilder(sqltypes.Date, kernelRows)
+	for _, d := range l.ship {
+		days.AppendInt32(d)
+	}
+	ship, err := days.Finish()
+	if err != nil {
+		panic(err)
+	}
+	var out []*expr.Batch
+	for lo := 0; lo < kernelRows; lo += exec.BatchRowsMax {
+		hi := lo + exec.BatchRowsMax
+		dec := func(v []int64) arrow.Array { return colvec.NewDec64(v[lo:hi], nil, 0) }
+		out = append(out, &expr.Batch{N: exec.BatchRowsMax, Cols: []arrow.Array{
+			dec(l.quantity), dec(l.price), dec(l.discount), dec(l.tax), array.NewSlice(ship, int64(lo), int64(hi)),
+			colvec.NewDict(flags, l.flag[lo:hi], nil, 0), colvec.NewDict(status, l.status[lo:hi], nil, 0),
+		}})
+	}
+	return out
+}
+
+func lineitemCol(i int) expr.Expr { return &expr.Column{Index: i, Typ: lineitemTypes[i]} }
+
+func num(s string) expr.Expr {
+	d, _, err := apd.NewFromString(s)
+	if err != nil {
+		panic(err)
+	}
+	return &expr.Const{Value: sqltypes.NewDecimal(d), Typ: sqltypes.NumericOf(0, sqltypes.NumericScale(d))}
+}
+
+// q6 is TPC-H's query 6, as a region computes it.
+func q6(b testing.TB, batches []*expr.Batch) exec.Operator {
+	date := func(d int64) expr.Expr { return &expr.Const{Value: sqltypes.NewInt(d), Typ: sqltypes.Date} }
+	scan := exec.NewBatches(lineitemTypes, batches...)
+	filter := mustOp(b)(exec.NewFilter(scan, []expr.Expr{
+		call(b, ">=", lineitemCol(4), date(day1994)), call(b, "<", lineitemCol(4), date(day1995)),
+		call(b, ">=", lineitemCol(2), num("0.05")), call(b, "<=", lineitemCol(2), num("0.07")),
+		call(b, "<", lineitemCol(0), num("24")),
+	}))
+	revenue := call(b, "*", lineitemCol(1), lineitemCol(2))
+	return mustOp(b)(exec.NewHashAgg(filter, exec.CompleteAgg, nil, []plan.AggCall{{Name: "sum", Args: []expr.Expr{revenue}}}))
+}
+
+func (l *lineitem) q6() (sum int64) {
+	quantity, price, discount := l.quantity, l.price, l.discount
+	for i, day := range l.ship {
+		if day >= day1994 && day < day1995 && discount[i] >= 5 && discount[i] <= 7 && quantity[i] < 2400 {
+			sum += price[i] * discount[i]
+		}
+	}
+	return sum
+}
+
+func perKernelRow(b *testing.B) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/kernelRows, "ns/row")
+}
+
+func BenchmarkKernelsQ6(b *testing.B) {
+	l := newLineitem()
+	batches := l.batches()
+	b.Run("loop", func(b *testing.B) {
+		for b.Loop() {
+			l.q6()
+		}
+		perKernelRow(b)
+	})
+	b.Run("operators", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := exec.Collect(ctx(), q6(b, batches)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perKernelRow(b)
+	})
+}
+
+// TestKernelsQ6: operators and loop agree.
+func TestKernelsQ6(t *testing.T) {
+	l := newLineitem()
+	out, err := exec.Collect(ctx(), q6(t, l.batches()))
+	if err != nil || len(out) != 1 {
+		t.Fatal(out, err)
+	}
+	got := sqltypes.DatumAt(sqltypes.NumericOf(0, 4), out[0].Cols[0], 0).Decimal()
+	if want := apd.New(l.q6(), -4); sqltypes.NumericCmp(got, want) != 0 {
+		t.Errorf("sum %s, want %s", got, want)
+	}
+}
