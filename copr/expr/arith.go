@@ -3,6 +3,7 @@ package expr
 import (
 	"math"
 	"math/bits"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
@@ -127,23 +128,38 @@ func subInts[T integer](a, b []T, ma, mb int, out []T, sel []int32) bool {
 	return flag < 0
 }
 
+// mulInts looks at the sizes of the factors only, so that what it calls an
+// overflow may be none.
 func mulInts[T integer](a, b []T, ma, mb int, out []T, sel []int32) bool {
-	over := false
-	one := func(i int) {
-		p := mul64(int64(a[i&ma]), int64(b[i&mb]))
-		v := int64(p.LowBits())
-		out[i] = T(v)
-		over = over || !fits64(p) || int64(T(v)) != v
-	}
+	var sa, sb uint64
 	if sel == nil {
 		for i := range out {
-			one(i)
+			x, y := a[i&ma], b[i&mb]
+			sa |= size(int64(x))
+			sb |= size(int64(y))
+			out[i] = x * y
 		}
-		return over
+	} else {
+		for _, i := range sel {
+			x, y := a[int(i)&ma], b[int(i)&mb]
+			sa |= size(int64(x))
+			sb |= size(int64(y))
+			out[i] = x * y
+		}
 	}
-	for _, i := range sel {
-		one(int(i))
+	return bits.Len64(sa)+bits.Len64(sb) > 8*int(unsafe.Sizeof(out[0]))-2
+}
+
+// mulIntsExact is mulInts that is right about overflows.
+func mulIntsExact[T integer](a, b []T, ma, mb int, out []T, sel []int32) bool {
+	if !mulInts(a, b, ma, mb, out, sel) {
+		return false
 	}
+	over := false
+	rowsOf(len(out), sel, func(i int) {
+		p := mul64(int64(a[i&ma]), int64(b[i&mb]))
+		over = over || !fits64(p) || int64(T(p.LowBits())) != int64(p.LowBits())
+	})
 	return over
 }
 
@@ -259,7 +275,7 @@ func intOps[T integer](name string, lowest T, oid uint32) {
 	one := "(" + name + ") " + name
 	def("+"+two, intOp(addInts[T], oid))
 	def("-"+two, intOp(subInts[T], oid))
-	def("*"+two, intOp(mulInts[T], oid))
+	def("*"+two, intOp(mulIntsExact[T], oid))
 	def("/"+two, fn2(divInt(lowest, oid)))
 	def("%"+two, fn2(modInt[T]))
 	def("mod"+two, fn2(modInt[T]))

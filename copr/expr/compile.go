@@ -145,6 +145,9 @@ func compileNode(e Expr, depth int, compile func(Expr, int) (node, error)) (node
 	case *Param:
 		return paramNode{e}, nil
 	case *Call:
+		if x, ok := negated(e); ok {
+			return compileNode(x, depth+1, compile)
+		}
 		args, err := sub(e.Args)
 		if err != nil {
 			return nil, err

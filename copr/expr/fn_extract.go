@@ -315,9 +315,15 @@ func extractors(t sqltypes.Type, make func(cc *call, field string, v vec) func(i
 		if cst && (args[0].nullConst() || args[1].nullConst()) {
 			return nullVec(cc.typ), nil
 		}
+		if v, ok := extractDateParts(cc, args, n, sel); ok {
+			return v, nil
+		}
 		return liftInto(cc, args, n, sel, cst, stringSink(cc.typ, n, appendExtracted), get(cc, args))
 	}, opts...)
 	def("date_part(text,"+t.PgName()+") float8", func(cc *call, args []vec, n int, sel []int32) (vec, error) {
+		if v, ok := extractDateParts(cc, args, n, sel); ok {
+			return v, nil
+		}
 		g := get(cc, args)
 		return lift(cc, args, n, sel, func(i int) (float64, bool, error) {
 			e, ok, err := g(i)

@@ -2,6 +2,7 @@ package expr
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -54,7 +55,53 @@ func FuzzLike(f *testing.F) {
 		if err != nil || got != re.MatchString(s) {
 			t.Fatalf("%q LIKE %q = %v, %v; by regexp %v", s, p, got, err, re.MatchString(s))
 		}
+		if scan := compileLike(p, false).scan(); scan != nil {
+			checkLikeScan(t, scan, re, s)
+		}
 	})
+}
+
+// checkLikeScan looks for the pattern in a column of pieces of s.
+func checkLikeScan(t *testing.T, scan *likeScan, re *regexp.Regexp, s string) {
+	col := strs{offs: []int32{1}, data: []byte("x")}
+	var texts []string
+	for i := range s + "." {
+		for _, x := range []string{s[:min(i, len(s))], s, s[min(i, len(s)):]} {
+			texts = append(texts, x)
+			col.data = append(col.data, x...)
+			col.offs = append(col.offs, int32(len(col.data)))
+		}
+		if i > 20 {
+			break
+		}
+	}
+	var rows, sel, want, wantNot []int32
+	for i, x := range texts {
+		if re.MatchString(x) {
+			rows = append(rows, int32(i))
+		}
+		if i%3 != 1 {
+			sel = append(sel, int32(i))
+			if re.MatchString(x) {
+				want = append(want, int32(i))
+			} else {
+				wantNot = append(wantNot, int32(i))
+			}
+		}
+	}
+	n := len(texts)
+	if got := scan.filter(col, n, false, nil, nil); !slices.Equal(got, rows) {
+		t.Fatalf("%q in %q: rows %v, want %v", scan.piece, texts, got, rows)
+	}
+	if got := scan.filter(col, n, true, nil, nil); !slices.Equal(got, minusRows(n, nil, rows, nil)) {
+		t.Fatalf("not %q in %q: rows %v, without %v", scan.piece, texts, got, rows)
+	}
+	if got := scan.filter(col, n, false, sel, nil); !slices.Equal(got, want) {
+		t.Fatalf("%q in %q of %v: rows %v, want %v", scan.piece, texts, sel, got, want)
+	}
+	if got := scan.filter(col, n, true, sel, slices.Clone(sel)[:0]); !slices.Equal(got, wantNot) {
+		t.Fatalf("not %q in %q of %v: rows %v, want %v", scan.piece, texts, sel, got, wantNot)
+	}
 }
 
 // FuzzTemplates: no template, pattern or text makes the formatters panic.

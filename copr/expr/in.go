@@ -16,6 +16,8 @@ type inNode struct {
 	not     bool
 	hasNull bool // a NULL among the values: what isn't found is unknown
 	empty   bool
+	typ     sqltypes.Type // of x
+	set     *intSet       // of integers and decimals; nil: none
 	// member makes the test for a column.
 	member func(arr arrow.Array) func(i int) bool
 }
@@ -25,7 +27,7 @@ type inNode struct {
 const inLinearMax = 8
 
 func newInNode(e *In, x node) node {
-	n := inNode{x: x, not: e.Not, empty: len(e.Values) == 0}
+	n := inNode{x: x, not: e.Not, empty: len(e.Values) == 0, typ: e.X.Type()}
 	vals := make([]sqltypes.Datum, 0, len(e.Values))
 	for _, v := range e.Values {
 		if v.IsNull() {
@@ -34,7 +36,8 @@ func newInNode(e *In, x node) node {
 			vals = append(vals, v)
 		}
 	}
-	n.member = memberTest(e.X.Type(), vals)
+	n.set = intSetOf(n.typ, vals)
+	n.member = memberTest(n.typ, vals)
 	return n
 }
 
@@ -170,10 +173,19 @@ func (x inNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) {
 		}
 		return out, nil
 	}
-	v, err := x.x.eval(ctx, b, sel)
-	if err != nil || x.not && x.hasNull || v.nullConst() {
+	e, err := evalEnc(x.x, ctx, b, sel)
+	if err != nil {
 		return out, err
 	}
+	if x.not && x.hasNull || e.isNullConst() {
+		e.release()
+		return out, nil
+	}
+	if rows, ok := x.filterInts(e, sel, out); ok {
+		e.release()
+		return rows, nil
+	}
+	v := e.plain(x.typ, b.N, sel)
 	in := x.member(v.arr)
 	start := len(out)
 	if v.cst {

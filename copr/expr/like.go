@@ -302,12 +302,14 @@ type likeNode struct {
 	callNode
 	not     bool
 	pattern *likePattern // of a constant, compiled
+	scan    *likeScan
 }
 
 func newLikeNode(c callNode) likeNode {
 	l := likeNode{callNode: c, not: c.fn.Sig[0] == '!'}
 	if p, ok := c.args[1].(constNode); ok && !p.v.nullConst() {
 		l.pattern = compileLike(stringsOf(p.v.arr).get(0), false)
+		l.scan = l.pattern.scan()
 	}
 	return l
 }
@@ -331,6 +333,10 @@ func (l likeNode) filter(ctx *Ctx, b *Batch, sel, out []int32) ([]int32, error) 
 			return out, err
 		}
 		return trueRows(v, b.N, sel, out), nil
+	}
+	if l.scan != nil && 8*restLen(b.N, sel) >= scanShare*b.N {
+		start := len(out)
+		return dropNulls(l.scan.filter(stringsOf(args[0].arr), b.N, l.not, sel, out), start, args[0]), nil
 	}
 	if special := l.specialTest(args); special != nil {
 		start, not := len(out), l.not
