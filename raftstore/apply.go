@@ -71,16 +71,19 @@ type applier struct {
 	held    atomic.Bool               // by a sourceStop
 	reached *sourceStop               // which it came to in this round
 	ran     bool                      // in this round
+	cut     bool                      // this round: the next entry needs one of its own
 	began   int64                     // it, on the store's clock
 	times   commitTimes               // of the task being applied
 
 	out     applyDone
 	results []applyResult
 	writes  []*raftpb.Entry // of this round that took effect, for the observer
-	count   int             // entries of this round
-	settled int64           // bytes of them, as backlog counts
-	bytes   int
-	keys    int
+	// ingested: an ingestion of this round took effect.
+	ingested bool
+	count    int   // entries of this round
+	settled  int64 // bytes of them, as backlog counts
+	bytes    int
+	keys     int
 }
 
 type applyResult struct {
@@ -194,7 +197,7 @@ func (a *applier) round(batch *engine.Batch) {
 
 // roundEnds reports whether the last entry must be visible, and nothing behind
 // it, before more is applied.
-func (a *applier) roundEnds() bool { return a.out.merge != nil || a.out.hash != nil }
+func (a *applier) roundEnds() bool { return a.out.merge != nil || a.out.hash != nil || a.cut }
 
 // ready reports whether there is something that can be applied.
 func (a *applier) ready() bool { return !a.held.Load() && !a.paused() && a.waiting() }
@@ -215,7 +218,7 @@ func (a *applier) run(batch *engine.Batch, t *applyTask) {
 	}
 	a.times = t.times
 	for i, e := range t.entries {
-		if a.mustWait(e) || a.roundEnds() {
+		if a.mustWait(e) || a.roundEnds() || isIngest(e) && !a.ingest(e) {
 			a.putBack(&applyTask{entries: t.entries[i:], responses: t.responses, times: t.times})
 			return
 		}
@@ -272,6 +275,8 @@ func (a *applier) applyCommand(batch *engine.Batch, e *raftpb.Entry) {
 		}
 		a.keys += batch.Len() - count
 		a.writes = append(a.writes, e)
+	case h.kind == entryKindIngest:
+		err = a.applyIngest(e)
 	default:
 		err = a.applyAdmin(batch, e, &h, rest)
 	}
@@ -401,6 +406,7 @@ func (a *applier) finish() {
 	if len(a.writes) > 0 {
 		p.store.observer.Applied(p.regionID, a.writes)
 	}
+	a.tellIngested()
 	if from := p.applied.Load(); p.store.follower != nil && from < a.state.index {
 		p.store.follower.Advanced(p.regionID, from, a.state.index, a.writes)
 	}

@@ -12,13 +12,16 @@ import (
 //
 //	version(1) kind(1) uvarint{peer, seq, conf_ver, version} rest
 //
-// rest is a kv.Batch's bytes, or a raft_cmdpb.AdminRequest. A membership
+// rest is a kv.Batch's bytes, a raft_cmdpb.AdminRequest, or the tables of an
+// ingestion (ingest.go). A membership
 // change's entry is Raft's own; its context is an entry of kind admin. Raft
 // itself appends empty entries.
 const (
 	entryVersion   = 1
 	entryKindWrite = 1
 	entryKindAdmin = 2
+	// entryKindIngest names tables that every peer has (ingest.go).
+	entryKindIngest = 3
 )
 
 // proposalID names a proposal: the peer that made it, and a number that it
@@ -44,7 +47,7 @@ func (h *entryHeader) appendTo(buf []byte) []byte {
 }
 
 func decodeEntry(data []byte) (h entryHeader, rest []byte, err error) {
-	if len(data) < 2 || data[0] != entryVersion || (data[1] != entryKindWrite && data[1] != entryKindAdmin) {
+	if len(data) < 2 || data[0] != entryVersion || data[1] < entryKindWrite || data[1] > entryKindIngest {
 		return h, nil, fmt.Errorf("raftstore: log entry of %d bytes has an unknown format; was it written by a newer release?", len(data))
 	}
 	d := decoder{rest: data[2:]}

@@ -25,6 +25,9 @@ func (s *Store) load() error {
 			return fmt.Errorf("raftstore: clear %s: %w", dir, err)
 		}
 	}
+	if err := s.openImport(); err != nil {
+		return err
+	}
 	err := s.raftLog.ScanMeta([]byte{tombstoneKind}, func(key, value []byte) error {
 		id, ok := decodeUvarint(value)
 		if !ok || len(key) != 9 {
@@ -51,6 +54,7 @@ func (s *Store) load() error {
 			return err
 		}
 	}
+	s.sweepStagedNow(true)
 	s.log.Info("regions loaded", slog.Int("regions", int(s.countRegions())), slog.Int("states", len(found.states)))
 	return nil
 }

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"iter"
 
+	"github.com/copradb/copra/internal/kv"
 	"github.com/pingcap/kvproto/pkg/metapb"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -31,7 +32,12 @@ type DataObserver interface {
 	// of the call before, unless the data was replaced by a snapshot of Raft's, or
 	// the observer's store was started in between. The call comes before the applied
 	// index is told to anybody, but a snapshot may have the step a moment earlier.
+	// A step with an ingestion in it is told to Ingested before.
 	Advanced(regionID, from, to uint64, entries []*raftpb.Entry)
+	// Ingested: tables were added to a region; r is its range. What was known of
+	// the data in it may not hold any more. The call comes behind the change and
+	// before its applied index is told to anybody.
+	Ingested(r kv.KeyRange)
 }
 
 // DecodeWrite returns the kv.Batch bytes of an entry that Applied was given. ok

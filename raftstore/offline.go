@@ -195,6 +195,14 @@ func describeEntry(e *raftpb.Entry) OfflineEntry {
 		out.Kind, out.Detail = "write", describeWrite(rest)
 		return out
 	}
+	if h.kind == entryKindIngest {
+		tables, err := decodeIngest(rest)
+		out.Kind, out.Detail = "ingest", fmt.Sprint(tables)
+		if err != nil {
+			out.Detail = err.Error()
+		}
+		return out
+	}
 	req, err := decodeAdmin(rest)
 	if err != nil {
 		out.Detail = err.Error()

@@ -28,7 +28,8 @@ type Options struct {
 	Transport Transport
 	PD        PD
 	// SnapDir holds snapshots on their way; it is emptied at start. It must be
-	// on FS and on the same file system as the engine's directory.
+	// on FS and on the same file system as the engine's directory. Beside it is
+	// "import", for ingestion; what is there must be kept.
 	SnapDir string
 	FS      vfs.FS // the operating system's if nil
 	Config  Config
@@ -88,12 +89,14 @@ type Store struct {
 	readIDs   atomic.Uint64
 	snapSeq   atomic.Uint64
 	lastFlush atomic.Int64
-	received  atomic.Int64 // bytes of messages not yet stepped
-	awake     awakeSet
-	live      *liveness
-	patrol    patrol // owned by the ticker
-	reportAll atomic.Bool
-	stopping  atomic.Uint64 // 1: HandOver was called
+	// lastStagedSweep is when staged tables were last looked through.
+	lastStagedSweep atomic.Int64
+	received        atomic.Int64 // bytes of messages not yet stepped
+	awake           awakeSet
+	live            *liveness
+	patrol          patrol // owned by the ticker
+	reportAll       atomic.Bool
+	stopping        atomic.Uint64 // 1: HandOver was called
 	// incarnation tells one start of the store from the next.
 	incarnation uint64
 	// proposalBytes are the writes that wait for consensus.

@@ -88,10 +88,18 @@ func (c *copyIn) load(r io.Reader) error {
 	if _, err := t.store(ts); err != nil {
 		return err
 	}
+	if err := c.s.awaitFence(c.ctx, c.table, ts); err != nil {
+		return kvError(c.ctx, err, nil)
+	}
 	sink := &copySink{c: c, txn: t, table: t.table(c.table), spill: true}
+	defer sink.close()
 	err = sink.run(r)
 	if err == nil {
 		err = sink.settle()
+	}
+	if err == nil && sink.bulk != nil {
+		c.rows = sink.rows
+		return nil
 	}
 	if err != nil {
 		return kvError(c.ctx, err, t.tables())
@@ -116,6 +124,9 @@ func (c *copyIn) loadInTxn(t *txn, r io.Reader) error {
 	tx, err := t.store(ts)
 	if err != nil {
 		return err
+	}
+	if err := c.s.awaitFence(c.ctx, c.table, ts); err != nil {
+		return kvError(c.ctx, err, nil)
 	}
 	stage := tx.GetMemBuffer().Staging()
 	sink := &copySink{c: c, txn: t, table: t.table(c.table)}
@@ -154,13 +165,62 @@ type copySink struct {
 	spill bool
 	rows  int64
 	locks [][]byte
+	// held is what a COPY of its own has so far, while it may yet become a bulk load.
+	held      [][]entry
+	heldBytes int
+	decided   bool
+	bulk      *bulkCopy
 	// last are the greatest unique keys written, by key space: keys that ascend
 	// cannot meet one that is flushed already.
 	last map[string][]byte
 }
 
-// write applies one chunk's keys.
+// write takes one chunk's keys. Those of a COPY of its own are held until it is
+// so large that it is a bulk load, if it can be one, or ends.
 func (k *copySink) write(list []entry) error {
+	switch {
+	case k.bulk != nil:
+		return k.bulk.add(list)
+	case !k.spill || k.decided:
+		return k.writeTxn(list)
+	}
+	k.held = append(k.held, list)
+	for i := range list {
+		k.heldBytes += len(list[i].key) + len(list[i].value)
+	}
+	if k.heldBytes < k.c.s.bulkLoadBytes() {
+		return nil
+	}
+	k.decided = true
+	var err error
+	if k.bulk, err = k.startBulk(); err != nil {
+		return err
+	}
+	return k.release()
+}
+
+// release hands on what was held.
+func (k *copySink) release() error {
+	k.decided = true
+	held := k.held
+	k.held = nil
+	for _, list := range held {
+		if err := k.write(list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close frees what the sink has beside its transaction.
+func (k *copySink) close() {
+	if k.bulk != nil {
+		k.bulk.close()
+	}
+}
+
+// writeTxn writes one chunk's keys into the transaction.
+func (k *copySink) writeTxn(list []entry) error {
 	if err := k.checkFlushed(list); err != nil {
 		return err
 	}
@@ -269,7 +329,14 @@ func (k *copySink) splitOff() {
 }
 
 // settle waits until everything is flushed: up to then a COPY can be cancelled.
+// A bulk load it ends.
 func (k *copySink) settle() error {
+	if k.bulk != nil {
+		return k.bulk.finish(k.rows)
+	}
+	if err := k.release(); err != nil {
+		return err
+	}
 	if !k.txn.kv.IsPipelined() {
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/copradb/copra/copr/client"
 	"github.com/copradb/copra/copr/exec"
+	"github.com/copradb/copra/internal/bulkload"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/slowlog"
 	"github.com/copradb/copra/internal/spill"
@@ -63,6 +64,10 @@ type Options struct {
 	// Copr runs plans in the regions. Nil runs them here, over rows read through
 	// KV.
 	Copr *client.Client
+	// Bulk loads large COPYs around the log; nil: they are transactions.
+	Bulk bulkload.Loader
+	// BulkRunBytes overrides bulkRunBytes, for tests, where not 0.
+	BulkRunBytes int64
 	// Virtuals are the system tables; nil means none.
 	Virtuals   catalog.Virtuals
 	Logger     *slog.Logger
@@ -212,10 +217,6 @@ func (db *DB) sweep() {
 // the transaction safe point has passed their drop, and returns how many there
 // were.
 func (db *DB) SweepDropped(ctx context.Context) (int, error) {
-	queue, err := db.catalog.DropRanges(ctx)
-	if err != nil || len(queue) == 0 {
-		return 0, err
-	}
 	safe := uint64(math.MaxUint64)
 	if !db.o.DropAtOnce {
 		st, err := db.gc.GetGCState(ctx)
@@ -223,6 +224,12 @@ func (db *DB) SweepDropped(ctx context.Context) (int, error) {
 			return 0, fmt.Errorf("get the GC safe points: %w", err)
 		}
 		safe = st.TxnSafePoint
+	}
+	// Behind the safe point: what a bulk load takes off the queue before it
+	// passes must not be in an older list.
+	queue, err := db.catalog.DropRanges(ctx)
+	if err != nil || len(queue) == 0 {
+		return 0, err
 	}
 	done := 0
 	for _, r := range queue {

@@ -213,10 +213,11 @@ func (s *session) runDML(ctx context.Context, p *prepared, params []sqltypes.Dat
 	return newBuffered(p.columns, last.returned, tag), nil
 }
 
-// needTable refuses writing a table that is being dropped.
-func needTable(t *catalog.Table) error {
+// needTable refuses writing a table that is being dropped, and waits for one that
+// is being loaded.
+func (w *writing) needTable(t *catalog.Table) error {
 	if t.State != catalog.StatePublic {
 		return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "table \"%s\" is being changed", t.Name)
 	}
-	return nil
+	return w.s.awaitFence(w.ctx, t, w.ts)
 }

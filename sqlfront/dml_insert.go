@@ -9,7 +9,7 @@ import (
 
 // insert runs an INSERT.
 func (w *writing) insert(p *plan.InsertPlan, params []sqltypes.Datum) (*execution, error) {
-	if err := needTable(p.Table); err != nil {
+	if err := w.needTable(p.Table); err != nil {
 		return nil, err
 	}
 	e, err := w.newExecution(p.Table, params, p.Returning)

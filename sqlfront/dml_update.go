@@ -9,7 +9,7 @@ import (
 
 // update runs an UPDATE: all rows are read before the first is written.
 func (w *writing) update(p *plan.UpdatePlan, params []sqltypes.Datum) (*execution, error) {
-	if err := needTable(p.Table); err != nil {
+	if err := w.needTable(p.Table); err != nil {
 		return nil, err
 	}
 	e, err := w.newExecution(p.Table, params, p.Returning)
@@ -52,7 +52,7 @@ func (w *writing) update(p *plan.UpdatePlan, params []sqltypes.Datum) (*executio
 
 // delete runs a DELETE.
 func (w *writing) delete(p *plan.DeletePlan, params []sqltypes.Datum) (*execution, error) {
-	if err := needTable(p.Table); err != nil {
+	if err := w.needTable(p.Table); err != nil {
 		return nil, err
 	}
 	e, err := w.newExecution(p.Table, params, p.Returning)

@@ -10,6 +10,7 @@ type metrics struct {
 	rowWaits   prometheus.Counter
 	commits    *prometheus.CounterVec
 	copyRows   prometheus.Counter
+	bulkLoads  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -20,9 +21,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rowWaits:   prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_row_waits_total", Help: "Statements that waited for another one of the node to write the same row."}),
 		commits:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_commits_total", Help: "Transactions that wrote, by outcome."}, []string{"outcome"}),
 		copyRows:   prometheus.NewCounter(prometheus.CounterOpts{Name: "copra_sql_copy_rows_total", Help: "Rows loaded by COPY."}),
+		bulkLoads:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_bulk_loads_total", Help: "COPYs that were bulk loads, by outcome."}, []string{"outcome"}),
 	}
 	if r != nil {
-		r.MustRegister(m.sessions, m.statements, m.retries, m.rowWaits, m.commits, m.copyRows)
+		r.MustRegister(m.sessions, m.statements, m.retries, m.rowWaits, m.commits, m.copyRows, m.bulkLoads)
 	}
 	return m
 }

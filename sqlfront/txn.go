@@ -60,6 +60,9 @@ type txn struct {
 	row     []byte
 	hasTurn bool
 
+	// commitBefore, if not 0, is above every timestamp at which it may commit.
+	commitBefore uint64
+
 	takesRoom  bool // a statement was none of those that free room
 	savepoints []savepoint
 	onCommit   []func()
@@ -199,7 +202,10 @@ func (v schemaVersion) SchemaMetaVersion() int64 { return int64(v) }
 type schemaChecker struct{ t *txn }
 
 // CheckBySchemaVer implements client-go's SchemaLeaseChecker.
-func (c schemaChecker) CheckBySchemaVer(uint64, transaction.SchemaVer) (*transaction.RelatedSchemaChange, error) {
+func (c schemaChecker) CheckBySchemaVer(ts uint64, _ transaction.SchemaVer) (*transaction.RelatedSchemaChange, error) {
+	if c.t.commitBefore != 0 && ts >= c.t.commitBefore {
+		return nil, errFenceOver
+	}
 	if c.t.change != nil {
 		return nil, c.t.unchangedSince(c.t.change.Base(), true)
 	}
@@ -218,7 +224,7 @@ func (t *txn) unchangedSince(now *catalog.Snapshot, own bool) error {
 		if own && (is == nil || is.Version < w.Desc.Version) {
 			continue
 		}
-		if is == nil || is.Version != w.Desc.Version {
+		if is == nil || is.Version != w.Desc.Version || t.kv != nil && t.kv.StartTS() < is.FencedUntil {
 			return &errSchemaChanged{w.Desc.Name}
 		}
 	}

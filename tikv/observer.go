@@ -137,6 +137,13 @@ func (o *observer) Advanced(regionID, from, to uint64, entries []*raftpb.Entry) 
 	}
 }
 
+// Ingested implements raftstore.DataObserver.
+func (o *observer) Ingested(r kv.KeyRange) {
+	if c := o.n.cfg.Columns; c != nil {
+		c.DropRange(r.Start, r.End)
+	}
+}
+
 // maxTSRetry is the pause after a failed synchronisation.
 const maxTSRetry = 100 * time.Millisecond
 

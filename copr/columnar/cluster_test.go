@@ -22,6 +22,7 @@ import (
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/server"
 	"github.com/copradb/copra/internal/codec"
+	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/proto/coprpb"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/rafttest"
@@ -51,6 +52,8 @@ func (n *node) Advanced(region, from, to uint64, entries []*raftpb.Entry) {
 		panic(err)
 	}
 }
+
+func (n *node) Ingested(r kv.KeyRange) { n.cache.DropRange(r.Start, r.End) }
 
 func (n *node) stop() {
 	n.mu.Lock()

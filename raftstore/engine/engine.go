@@ -111,17 +111,13 @@ func Open(o Options) (*Engine, error) {
 }
 
 func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.Options {
-	schema := colblk.DefaultKeySchema(Comparer, keyPrefixBundle)
 	po := &pebble.Options{
 		Cache:                       o.Cache,
-		Comparer:                    Comparer,
 		DisableWAL:                  true,
 		EventListener:               disk.Events(o.Logger, fatal, metrics),
 		FlushDelayDeleteRange:       rangeDeleteFlushDelayMax,
 		FormatMajorVersion:          pebble.FormatNewest,
 		FS:                          o.FS,
-		KeySchema:                   schema.Name,
-		KeySchemas:                  sstable.MakeKeySchemas(&schema),
 		L0CompactionThreshold:       l0SublevelsCompaction,
 		L0StopWritesThreshold:       l0SublevelsStopWrites,
 		LBaseMaxBytes:               baseLevelBytesMax,
@@ -135,6 +131,14 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 	// and return before it is durable: without a WAL a crash would lose it, and
 	// the ingested files are gone by then.
 	po.Experimental.DisableIngestAsFlushable = func() bool { return true }
+	setTableOptions(po)
+	return po
+}
+
+// setTableOptions sets what tables look like.
+func setTableOptions(po *pebble.Options) {
+	schema := colblk.DefaultKeySchema(Comparer, keyPrefixBundle)
+	po.Comparer, po.KeySchema, po.KeySchemas = Comparer, schema.Name, sstable.MakeKeySchemas(&schema)
 	for i := range po.Levels {
 		po.Levels[i].BlockSize = blockBytes
 		po.Levels[i].IndexBlockSize = indexBlockBytes
@@ -145,7 +149,6 @@ func pebbleOptions(o Options, fatal *disk.Fatal, metrics *disk.Metrics) *pebble.
 		s.Levels[0] = block.NoCompression // soon compacted: not worth the time
 		return s
 	})
-	return po
 }
 
 // closeFlushMax bounds the flush of Close: a full disk may never take it, and

@@ -549,6 +549,15 @@ func (r *Recorder) Advanced(regionID, from, to uint64, entries []*raftpb.Entry) 
 	}
 }
 
+// Ingested implements raftstore.DataObserver.
+func (r *Recorder) Ingested(k kv.KeyRange) {
+	if next := r.next.Load(); next != nil {
+		if d, ok := (*next).(raftstore.DataObserver); ok {
+			d.Ingested(k)
+		}
+	}
+}
+
 // RoleChanged implements raftstore.Observer.
 func (r *Recorder) RoleChanged(regionID uint64, leader bool, term uint64) {
 	if next := r.next.Load(); next != nil {

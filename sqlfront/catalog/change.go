@@ -152,14 +152,40 @@ func (c *Change) PutStats(tableID int64, st Stats) error {
 
 // AddDropRange queues a range for deletion, see DropRange.
 func (c *Change) AddDropRange(r DropRange) error {
+	_, err := c.QueueDropRange(r)
+	return err
+}
+
+// QueueDropRange is AddDropRange, and returns what was queued.
+func (c *Change) QueueDropRange(r DropRange) (DropRange, error) {
 	id, err := c.NewID()
 	if err != nil {
-		return err
+		return r, err
 	}
 	r.ID, r.QueuedTS = id, c.txn.StartTS()
 	data, err := encode(r)
 	if err != nil {
+		return r, err
+	}
+	return r, c.txn.Set(r.Key(), data)
+}
+
+// TakeBack takes a range off the queue that is to stay after all. Its key must
+// be locked. It is an error if it is not queued any more: its data is gone.
+func (c *Change) TakeBack(ctx context.Context, r DropRange) error {
+	if _, err := c.txn.Get(ctx, r.Key()); isNotFound(err) {
+		return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "the range of %s was deleted meanwhile", r.What)
+	} else if err != nil {
 		return err
 	}
-	return c.txn.Set(idKey(dropPrefix, id), data)
+	return c.txn.Delete(r.Key())
+}
+
+// CopyRowIDs lets a table's row ids go on behind those of another one.
+func (c *Change) CopyRowIDs(ctx context.Context, from, to int64) error {
+	next, err := readCounterIn(ctx, c.txn, idKey(rowIDPrefix, from), 1)
+	if err != nil || next == 1 {
+		return err
+	}
+	return c.txn.Set(idKey(rowIDPrefix, to), encodeInt(next))
 }

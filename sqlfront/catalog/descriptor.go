@@ -49,6 +49,9 @@ type Table struct {
 	NextIndexID  int64
 	State        State
 	Comment      string
+	// FencedUntil, if not 0, is a timestamp: no transaction that began before it
+	// may write the table any more, see sqlfront's bulk load.
+	FencedUntil uint64 `json:",omitempty"`
 	// Version is the schema version that last changed this descriptor.
 	Version int64
 }

@@ -24,6 +24,9 @@ type DropRange struct {
 	What     string // for logs
 }
 
+// Key is where the queue has it.
+func (r DropRange) Key() []byte { return idKey(dropPrefix, r.ID) }
+
 // DropRanges lists the queue.
 func (s *Store) DropRanges(ctx context.Context) ([]DropRange, error) {
 	ts, err := s.kv.CurrentTimestamp("global")

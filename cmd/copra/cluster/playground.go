@@ -20,6 +20,7 @@ import (
 	"github.com/copradb/copra/raftstore/transport"
 	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/tikv"
+	"github.com/copradb/copra/tikv/importer"
 )
 
 // storeHeartbeatInterval is shorter than a dedicated store's, because three
@@ -43,6 +44,7 @@ type PlaygroundOptions struct {
 	SQLMemoryBytes                  int64
 	TempDir                         string           // of SQL; "" is in DataDir
 	TempBytesMax                    int64            // 0 = no limit
+	SQLBulkRunBytes                 int64            // see sqlfront.Options
 	Columnar                        columnar.Options // of each store; BytesMax is of all together
 	Logger                          *slog.Logger
 }
@@ -72,7 +74,7 @@ func (p *Playground) start(ctx context.Context, o PlaygroundOptions) (err error)
 	if err := p.startPDs(ctx, o, registry); err != nil {
 		return err
 	}
-	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil), Timestamps: p.timestamp}
+	locals := &Locals{KV: kvclient.NewLocal(), Copr: client.NewLocal(nil), Import: &importer.Local{}, Timestamps: p.timestamp}
 	if err := p.startStores(ctx, o, locals, registry); err != nil {
 		return err
 	}
@@ -81,7 +83,7 @@ func (p *Playground) start(ctx context.Context, o PlaygroundOptions) (err error)
 	}
 	p.sql, err = StartSQL(ctx, SQLOptions{
 		Version: o.Version, PDEndpoints: o.PDClientAddrs, Addr: o.SQLAddr, FlightAddr: o.FlightAddr, StatusAddr: o.StatusAddr,
-		MemoryBytesMax: o.SQLMemoryBytes, TempDir: o.TempDir, TempBytesMax: o.TempBytesMax, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
+		MemoryBytesMax: o.SQLMemoryBytes, BulkRunBytes: o.SQLBulkRunBytes, TempDir: o.TempDir, TempBytesMax: o.TempBytesMax, Locals: locals, Stores: p.storeInfos, Logger: o.Logger, Registry: registry,
 	})
 	if err != nil {
 		return fmt.Errorf("start SQL: %w", err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/copradb/copra/arrowflight"
 	"github.com/copradb/copra/copr/client"
+	"github.com/copradb/copra/internal/bulkload"
 	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/zaplog"
 	"github.com/copradb/copra/pgwire"
@@ -36,6 +37,7 @@ type SQLOptions struct {
 	MemoryBytesMax               int64
 	TempDir                      string        // of temporary files; "" is the system's
 	TempBytesMax                 int64         // of all of them together, 0 = no limit
+	BulkRunBytes                 int64         // see sqlfront.Options
 	SlowQueryThreshold           time.Duration // see sqlfront.Options
 	Locals                       *Locals       // stores of this process, may be nil
 	Stores                       func() []storeInfo
@@ -77,7 +79,9 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 		return nil, err
 	}
 	var points *kvclient.PointReader
+	var bulk bulkload.Loader
 	if options.Local != nil {
+		bulk = o.Locals.Import
 		if points, err = kvclient.NewPointReader(n.kv, options.Local); err != nil {
 			return nil, err
 		}
@@ -93,7 +97,7 @@ func StartSQL(ctx context.Context, o SQLOptions) (node *SQLNode, err error) {
 		return nil, err
 	}
 	n.db, err = sqlfront.Open(ctx, sqlfront.Options{
-		KV: n.kv, Points: points, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
+		KV: n.kv, Points: points, Bulk: bulk, BulkRunBytes: o.BulkRunBytes, Copr: copr, Virtuals: pgcatalog.Virtuals{}, Logger: o.Logger, Registerer: o.Registry, NodeBytesMax: o.MemoryBytesMax,
 		SlowQueryThreshold: o.SlowQueryThreshold, Temp: n.temp,
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/copradb/copra/copr/server"
 	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/tikv"
+	"github.com/copradb/copra/tikv/importer"
 )
 
 // Locals are the ways around gRPC to the stores and placement drivers of this
@@ -17,6 +18,8 @@ import (
 type Locals struct {
 	KV   *kvclient.Local
 	Copr *client.Local
+	// Import hands the files of bulk loads to stores.
+	Import *importer.Local
 	// Timestamps asks the placement drivers of this process.
 	Timestamps kvclient.TimestampFunc
 }
@@ -52,6 +55,7 @@ func StartStore(ctx context.Context, cfg tikv.Config, locals *Locals) (*Store, e
 	if locals != nil {
 		locals.KV.Add(node.Addr(), node.Service())
 		locals.Copr.Set(node.Addr(), s.copr)
+		locals.Import.Add(node.StoreID(), node.Raftstore())
 	}
 	return s, nil
 }
@@ -61,6 +65,7 @@ func (s *Store) Stop() {
 	if s.locals != nil {
 		s.locals.KV.Remove(s.Addr())
 		s.locals.Copr.Set(s.Addr(), nil)
+		s.locals.Import.Remove(s.StoreID())
 	}
 	s.copr.Close()
 	s.Node.Stop()
