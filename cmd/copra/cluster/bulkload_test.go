@@ -27,7 +27,7 @@ type bulkCluster struct {
 func startBulkCluster(t *testing.T, dir string) (*bulkCluster, *Playground) {
 	o := PlaygroundOptions{
 		DataDir: dir, Stores: 3, PDs: 1, RegionSplitBytes: 96 << 20, CacheBytes: 32 << 20, SQLMemoryBytes: 64 << 20, SQLBulkRunBytes: 16 << 10,
-		Columnar: columnar.Options{BytesMax: 64 << 20, BuildRowsMin: -1, BuildScansMin: -1},
+		Columnar: columnar.Options{BytesMax: 64 << 20, BuildRowsMin: -1},
 		Logger:   slog.New(slog.DiscardHandler), SQLAddr: freeAddrs(t, 1)[0], FlightAddr: "127.0.0.1:0", StatusAddr: "127.0.0.1:0",
 		PDClientAddrs: freeAddrs(t, 1), PDPeerAddrs: freeAddrs(t, 1), StoreAddrs: freeAddrs(t, 3), StoreStatusAddrs: freeAddrs(t, 3),
 	}
