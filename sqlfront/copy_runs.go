@@ -25,6 +25,9 @@ const removedStore = metapb.NodeState_Removed
 // in before it gives up.
 const bulkIngestStall = time.Minute
 
+// errRegionUnknown: a region has just split, and PD has not heard of all parts.
+var errRegionUnknown = errors.New("PD knows no region for a key of a table")
+
 // sortRun sorts a run by key; of equal keys the first in the input comes first.
 func sortRun(run []entry) {
 	slices.SortStableFunc(run, func(a, b entry) int { return bytes.Compare(a.key, b.key) })
@@ -176,7 +179,7 @@ func (b *bulkCopy) ingest(tables []bulkload.Table) error {
 		switch {
 		case err == nil && len(left) < len(tables):
 			moved, try = time.Now(), 0
-		case err != nil && kv.AsRegionError(err) == nil:
+		case err != nil && kv.AsRegionError(err) == nil && !errors.Is(err, errRegionUnknown):
 			return err
 		case time.Since(moved) > bulkIngestStall:
 			return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "COPY could not load into its regions for %s: %v", bulkIngestStall, err).
@@ -244,7 +247,7 @@ func (b *bulkCopy) locate(tables []bulkload.Table) (out []regionTables, err erro
 			return nil, err
 		}
 		if r == nil || r.Meta == nil {
-			return nil, errors.New("PD knows no region for a key of a table")
+			return nil, errRegionUnknown
 		}
 		end := r.Meta.GetEndKey()
 		fits := 0

@@ -142,17 +142,17 @@ func (c *bulkCluster) testContent() {
 				}
 			}
 		}
-		for q, want := range map[string]string{
-			"SELECT id, n FROM " + tc.name + " WHERE s = 'name 1234'":                          `["1234" "70"]`,
-			"SELECT count(*), min(id), max(id) FROM " + tc.name + " WHERE n = 5":               `["31" "5" "2915"]`,
-			"SELECT length(long) FROM " + tc.name + " WHERE id = 599":                          `["599"]`,
-			"SELECT count(*) FROM " + tc.name:                                                  `["3000"]`,
-			"UPDATE " + tc.name + " SET n = n + 1, s = 'other' WHERE s = 'name 7' RETURNING n": `["8"]`,
-			"DELETE FROM " + tc.name + " WHERE id = 8 RETURNING s":                             `["name 8"]`,
-			"INSERT INTO " + tc.name + " VALUES (-1, 1, 'new', '') RETURNING id":               `["-1"]`,
+		for _, q := range [][2]string{
+			{"SELECT id, n FROM " + tc.name + " WHERE s = 'name 1234'", `["1234" "70"]`},
+			{"SELECT count(*), min(id), max(id) FROM " + tc.name + " WHERE n = 5", `["31" "5" "2915"]`},
+			{"SELECT length(long) FROM " + tc.name + " WHERE id = 599", `["599"]`},
+			{"SELECT count(*) FROM " + tc.name, `["3000"]`},
+			{"UPDATE " + tc.name + " SET n = n + 1, s = 'other' WHERE s = 'name 7' RETURNING n", `["8"]`},
+			{"DELETE FROM " + tc.name + " WHERE id = 8 RETURNING s", `["name 8"]`},
+			{"INSERT INTO " + tc.name + " VALUES (-1, 1, 'new', '') RETURNING id", `["-1"]`},
 		} {
-			if got := c.exec(conn, q); !strings.HasPrefix(got, want) {
-				c.t.Errorf("%s: %s, want %s", q, got, want)
+			if got := c.exec(conn, q[0]); !strings.HasPrefix(got, q[1]) {
+				c.t.Errorf("%s: %s, want %s", q[0], got, q[1])
 			}
 		}
 		if got := answerOf(c.t, conn, "INSERT INTO "+tc.name+" VALUES (-2, 1, 'name 9', '')"); !strings.Contains(got, "23505") {
