@@ -133,6 +133,15 @@ func (p *keyPacker) Bytes() int64 {
 // them. With insert false, strings that the packer does not know stay unknown:
 // their words are those of no key.
 func (p *keyPacker) pack(cols []colvec.Vec, sel []int32, n int, insert bool) error {
+	if err := p.layOut(cols, sel, n, insert); err != nil {
+		return err
+	}
+	p.hash(n)
+	return nil
+}
+
+// layOut is pack without the hashes.
+func (p *keyPacker) layOut(cols []colvec.Vec, sel []int32, n int, insert bool) error {
 	for w := range p.words {
 		p.words[w], p.hashed[w] = sized(p.words[w], n), nil
 	}
@@ -142,7 +151,6 @@ func (p *keyPacker) pack(cols []colvec.Vec, sel []int32, n int, insert bool) err
 			return err
 		}
 	}
-	p.hash(n)
 	return nil
 }
 
@@ -365,7 +373,7 @@ func (p *keyPacker) hash(n int) {
 		}
 	}
 	if p.tags != nil {
-		for k, tag := range p.tags {
+		for k, tag := range p.tags[:n] {
 			if tag != 0 {
 				h[k] = hashWord(h[k] + hashStep ^ tag)
 			}

@@ -20,16 +20,19 @@ const KeysMax = 1 << 30
 // different rows overlap; what is left over (new keys, collisions) is handled
 // row by row. In front of that are two shortcuts: equal neighbours are looked
 // up once, and keys of few possible values go through an array (directKeys).
+// As long as keys of one word only ascend, as in the order of a scan, a key is
+// new if it is above the last one, and the slots are not even made.
 type keyTable struct {
-	pack   *keyPacker
-	slots  []slot
-	mask   uint64
-	n      int32
-	keys   [][]uint64 // by word: of key id
-	tags   []uint64   // by id; nil: all are 0
-	hashes []uint64   // by id, to grow and to partition
-	fresh  []int32    // rows of the last Insert (0 .. n-1) that began a new key
-	probed int        // how many of its rows were looked up
+	pack    *keyPacker
+	slots   []slot
+	mask    uint64
+	n       int32
+	keys    [][]uint64 // by word: of key id
+	tags    []uint64   // by id; nil: all are 0
+	hashes  []uint64   // by id, to grow and to partition
+	fresh   []int32    // rows of the last Insert (0 .. n-1) that began a new key
+	probed  int        // how many of its rows were looked up
+	ordered bool       // keys ascended so far; slots and hashes are not made yet
 
 	direct    directKeys
 	runs      runFinder
@@ -47,7 +50,10 @@ const slotsMin = 64
 func newKeyTable(types []sqltypes.Type) *keyTable {
 	t := &keyTable{pack: newKeyPacker(types)}
 	t.keys = make([][]uint64, t.pack.width)
-	t.resize(slotsMin)
+	t.ordered = t.pack.width == 1
+	if !t.ordered {
+		t.resize(slotsMin)
+	}
 	return t
 }
 
@@ -56,8 +62,11 @@ func (t *keyTable) Len() int { return int(t.n) }
 
 // Bytes is about how much memory the table takes.
 func (t *keyTable) Bytes() int64 {
-	words := len(t.keys) + 1
-	return int64(cap(t.slots))*8 + int64(words*cap(t.hashes))*8 + int64(cap(t.tags))*8 + t.pack.Bytes() + t.direct.Bytes()
+	words := cap(t.hashes)
+	for _, k := range t.keys {
+		words += cap(k)
+	}
+	return int64(cap(t.slots))*8 + int64(words)*8 + int64(cap(t.tags))*8 + t.pack.Bytes() + t.direct.Bytes()
 }
 
 func (t *keyTable) resize(slots int) {
@@ -122,6 +131,7 @@ func (t *keyTable) FindRows(cols []colvec.Vec, sel []int32, n int, ids []int32) 
 	if n == 0 {
 		return ids, nil
 	}
+	t.unorder()
 	if err := t.pack.pack(cols, sel, n, false); err != nil {
 		return ids, err
 	}
@@ -139,17 +149,17 @@ func (t *keyTable) FindRows(cols []colvec.Vec, sel []int32, n int, ids []int32) 
 
 // insert numbers rows into out.
 func (t *keyTable) insert(cols []colvec.Vec, sel []int32, n int, out []int32) error {
-	if err := t.pack.pack(cols, sel, n, true); err != nil {
+	if err := t.pack.layOut(cols, sel, n, true); err != nil {
 		return err
 	}
 	heads := t.runs.find(t.pack, n)
 	t.probed = n
 	if heads == nil {
-		t.probe(out)
+		t.number(out)
 		return nil
 	}
 	t.probed = len(heads)
-	t.probe(t.runs.ids[:len(heads)])
+	t.number(t.runs.ids[:len(heads)])
 	for i, k := range t.fresh {
 		t.fresh[i] = heads[k]
 	}
@@ -161,7 +171,7 @@ func (t *keyTable) insert(cols []colvec.Vec, sel []int32, n int, out []int32) er
 // equal keys: whether a key was there before is not known.
 func (t *keyTable) insertRuns(cols []colvec.Vec, sel []int32, n, first int, out []int32) error {
 	t.fresh = t.fresh[:0]
-	if err := t.pack.pack(cols, sel, n, true); err != nil {
+	if err := t.pack.layOut(cols, sel, n, true); err != nil {
 		return err
 	}
 	heads := t.runs.find(t.pack, n)
@@ -178,6 +188,65 @@ func (t *keyTable) insertRuns(cols []colvec.Vec, sel []int32, n, first int, out 
 	t.fresh = append(t.fresh, heads...)
 	t.runs.spread(out)
 	return nil
+}
+
+// number finds the numbers of the rows that are laid out.
+func (t *keyTable) number(out []int32) {
+	if t.ordered {
+		if t.ascend(out) {
+			return
+		}
+		t.unorder()
+	}
+	t.pack.hash(len(out))
+	t.probe(out)
+}
+
+// ascend numbers the rows if none of their keys is below the one before it.
+func (t *keyTable) ascend(out []int32) bool {
+	if t.pack.tags != nil || t.pack.hashed[0] != nil {
+		return false
+	}
+	words, keys := t.pack.words[0][:len(out)], t.keys[0]
+	last := uint64(0)
+	if t.n > 0 {
+		last = keys[t.n-1]
+	}
+	prev := last
+	for _, w := range words {
+		if w < prev {
+			return false
+		}
+		prev = w
+	}
+	id := t.n - 1
+	for k, w := range words {
+		if w > last || id < 0 {
+			id++
+			keys, last = append(keys, w), w
+			t.fresh = append(t.fresh, int32(k))
+		}
+		out[k] = id
+	}
+	t.keys[0], t.n = keys, id+1
+	return true
+}
+
+// unorder makes the slots of keys that ascended.
+func (t *keyTable) unorder() {
+	if !t.ordered {
+		return
+	}
+	t.ordered = false
+	t.hashes = make([]uint64, t.n)
+	for id, w := range t.keys[0] {
+		t.hashes[id] = hashWord(w)
+	}
+	slots := slotsMin
+	for slots < 2*int(t.n) {
+		slots *= 2
+	}
+	t.resize(slots)
 }
 
 // probe numbers the packed rows.
@@ -293,6 +362,7 @@ func (t *keyTable) add(k int, p, h uint64) int32 {
 // partition p are ids[ends[p-1]:ends[p]], in order of arrival. The partition of
 // a key is the same in all tables of the same types.
 func (t *keyTable) partition(bits int) (ids, ends []int32) {
+	t.unorder()
 	shift := uint(64 - bits)
 	ends = make([]int32, 1<<bits)
 	for _, h := range t.hashes {
@@ -349,7 +419,11 @@ func (r *runFinder) find(p *keyPacker, n int) []int32 {
 	for _, words := range p.words {
 		compact(words, r.heads)
 	}
-	compact(p.hashes, r.heads)
+	for w, words := range p.hashed {
+		if words != nil {
+			compact(p.hashed[w], r.heads)
+		}
+	}
 	if p.tags != nil {
 		compact(p.tags, r.heads)
 	}

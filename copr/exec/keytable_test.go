@@ -189,6 +189,7 @@ func TestKeyHashesAreOfValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		cold.unorder()
 		for k := range ids {
 			if cold.hashes[ids[k]] != warm.hashes[other[k]] {
 				t.Fatalf("row %d hashes to %x and to %x", k, cold.hashes[ids[k]], warm.hashes[other[k]])
@@ -204,4 +205,37 @@ func TestKeyTableLimit(t *testing.T) {
 	if _, err := table.Insert([]colvec.Vec{v}, 1, nil); err == nil {
 		t.Error("a full table took a key")
 	}
+}
+
+// Keys that ascend, then do not, with equal neighbours and without.
+func TestKeysInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		types := []sqltypes.Type{sqltypes.Int8}
+		table, ref := newKeyTable(types), &refKeys{types, map[string]int32{}}
+		next := int64(rapid.IntRange(-3, 3).Draw(t, "from"))
+		for range rapid.IntRange(1, 6).Draw(t, "batches") {
+			repeat, step := rapid.IntRange(1, 4).Draw(t, "repeat"), int64(rapid.SampledFrom([]int{1, 1 << 20}).Draw(t, "step"))
+			if rapid.IntRange(0, 4).Draw(t, "jump") == 0 {
+				next -= 5 * step
+			}
+			v := colvec.Vec{Kind: colvec.Int64, N: 300, I64: make([]int64, 300)}
+			for i := range v.I64 {
+				v.I64[i] = next
+				if (i+1)%repeat == 0 {
+					next += step
+				}
+			}
+			b := keyBatch{plain: []colvec.Vec{v}, n: v.N}
+			want, before := ref.find(t, &b, true), table.Len()
+			got, err := table.Insert(b.plain, b.n, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("got  %v\nwant %v", got, want)
+			}
+			checkFresh(t, table, got, before)
+		}
+		checkPartitions(t, table)
+	})
 }
