@@ -1,6 +1,8 @@
 package exec
 
 import (
+	"github.com/apache/arrow/go/v17/arrow"
+
 	"github.com/copradb/copra/copr/agg"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
@@ -24,6 +26,7 @@ type aggCall struct {
 	sumOf   int  // avg: the aggregate whose sum it uses, -1 = none
 
 	acc      agg.Accumulator
+	vecs     []colvec.Vec
 	distinct *keyTable
 	sel      []int32
 	ids      []int32
@@ -55,11 +58,15 @@ func newAggCall(c plan.AggCall, mode AggMode) (*aggCall, error) {
 func (a *aggCall) simple() bool { return a.filter == nil && !a.call.Distinct }
 
 // aggArgs are the arguments of several aggregates, each evaluated once for the
-// rows at hand: sum(x) and avg(x) have the same x. A choice of rows of one
-// aggregate's own (FILTER) has arguments of its own.
+// rows at hand: sum(x) and avg(x) have the same x, and in sum(x * y) x is the
+// column that it is elsewhere. A choice of rows of one aggregate's own (FILTER)
+// has arguments of its own.
 type aggArgs struct {
 	exprs []expr.Expr
 	list  *exprList
+	width int     // columns of the input; argument i is column width + i
+	uses  [][]int // by argument: those that it has as parts
+	arrs  []arrow.Array
 	vecs  []colvec.Vec // encoded; Kind 0 = not yet evaluated
 	plain []colvec.Vec
 }
@@ -75,10 +82,32 @@ func (g *aggArgs) add(e expr.Expr) int {
 	return len(g.exprs) - 1
 }
 
-func (g *aggArgs) compile() error {
+// compile ends the adding. Arguments over an input of width columns that are
+// parts of others become columns of theirs.
+func (g *aggArgs) compile(width int) error {
+	g.width, g.uses = width, make([][]int, len(g.exprs))
+	whole := append([]expr.Expr(nil), g.exprs...)
+	for i, e := range whole {
+		if volatile(e) {
+			continue
+		}
+		g.exprs[i] = expr.Rewrite(e, func(part expr.Expr) expr.Expr {
+			if _, isCall := part.(*expr.Call); !isCall || part == e {
+				return part
+			}
+			for j, other := range whole {
+				if j != i && expr.Equal(other, part) {
+					g.uses[i] = append(g.uses[i], j)
+					return &expr.Column{Index: width + j, Typ: other.Type()}
+				}
+			}
+			return part
+		})
+	}
 	var err error
 	g.list, err = compileAll(g.exprs)
 	g.vecs, g.plain = make([]colvec.Vec, len(g.exprs)), make([]colvec.Vec, len(g.exprs))
+	g.arrs = make([]arrow.Array, len(g.exprs))
 	return err
 }
 
@@ -102,30 +131,40 @@ func volatile(e expr.Expr) bool {
 func (g *aggArgs) forget() {
 	clear(g.vecs)
 	clear(g.plain)
+	clear(g.arrs)
+}
+
+// batch is the input with the arguments that argument i has as parts.
+func (g *aggArgs) batch(ctx *Ctx, r Raw, i int) (*expr.Batch, error) {
+	if len(g.uses[i]) == 0 {
+		return r.Batch, nil
+	}
+	for _, j := range g.uses[i] {
+		if _, err := g.get(ctx, r, j, true); err != nil {
+			return nil, err
+		}
+	}
+	cols := append(make([]arrow.Array, 0, g.width+len(g.arrs)), r.Cols...)
+	return &expr.Batch{N: r.N, Cols: append(cols, g.arrs...)}, nil
 }
 
 // get evaluates argument i for the rows r.
 func (g *aggArgs) get(ctx *Ctx, r Raw, i int, encoded bool) (colvec.Vec, error) {
 	if g.vecs[i].Kind == 0 {
-		a, err := g.list.evals[i].EvalEncoded(ctx.Eval, r.Batch, r.Sel)
+		b, err := g.batch(ctx, r, i)
 		if err != nil {
 			return colvec.Vec{}, err
 		}
-		g.vecs[i] = colvec.OpenEncoded(a, g.list.types[i])
-		g.plain[i] = g.vecs[i]
-		if g.vecs[i].Encoded {
-			g.plain[i] = colvec.Vec{}
+		if g.arrs[i], err = g.list.evals[i].EvalEncoded(ctx.Eval, b, r.Sel); err != nil {
+			return colvec.Vec{}, err
 		}
+		g.vecs[i] = colvec.OpenEncoded(g.arrs[i], g.list.types[i])
 	}
 	if encoded || !g.vecs[i].Encoded {
 		return g.vecs[i], nil
 	}
 	if g.plain[i].Kind == 0 {
-		a, err := g.list.evals[i].Eval(ctx.Eval, r.Batch, r.Sel)
-		if err != nil {
-			return colvec.Vec{}, err
-		}
-		g.plain[i] = colvec.Open(a, g.list.types[i])
+		g.plain[i] = colvec.Open(g.arrs[i], g.list.types[i])
 	}
 	return g.plain[i], nil
 }
@@ -152,8 +191,9 @@ func (a *aggCall) merge(r Raw, rows agg.Rows) error {
 	return a.acc.Merge(rows, colvec.OpenAll(cols, a.state))
 }
 
-// update takes the rows that pass FILTER and DISTINCT.
-func (a *aggCall) update(ctx *Ctx, r Raw, rows agg.Rows) error {
+// update takes the rows that pass FILTER and DISTINCT. A sum that can be made
+// together with others is left to them.
+func (a *aggCall) update(ctx *Ctx, r Raw, rows agg.Rows, together *agg.Sums) error {
 	if a.filter != nil {
 		var err error
 		if r, rows, err = a.filtered(ctx, r, rows); err != nil || rows.N == 0 {
@@ -163,21 +203,25 @@ func (a *aggCall) update(ctx *Ctx, r Raw, rows agg.Rows) error {
 	if !a.simple() {
 		a.share.forget()
 	}
-	vecs := make([]colvec.Vec, len(a.args))
+	a.vecs = a.vecs[:0]
 	encoded := agg.TakesEncoded(a.acc)
-	for c, i := range a.args {
-		var err error
-		if vecs[c], err = a.share.get(ctx, r, i, encoded); err != nil {
+	for _, i := range a.args {
+		v, err := a.share.get(ctx, r, i, encoded)
+		if err != nil {
 			return err
 		}
+		a.vecs = append(a.vecs, v)
 	}
 	if a.distinct != nil {
 		var err error
-		if rows, err = a.unseen(vecs, rows); err != nil {
+		if rows, err = a.unseen(a.vecs, rows); err != nil {
 			return err
 		}
 	}
-	return a.acc.Update(rows, vecs)
+	if a.counted && together.Take(a.acc, rows, a.vecs) {
+		return nil
+	}
+	return a.acc.Update(rows, a.vecs)
 }
 
 // filtered is the rows that pass FILTER.

@@ -58,9 +58,10 @@ type hashAgg struct {
 	table    *keyTable // nil without GROUP BY
 	groups   []*colvec.Builder
 	counter  *agg.Counter // rows by group; nil if nobody asks
-	n        int          // groups
-	any      bool         // a row was seen, ever
-	ended    bool         // the input is at its end
+	sums     agg.Sums
+	n        int  // groups
+	any      bool // a row was seen, ever
+	ended    bool // the input is at its end
 	ids      []int32
 	fresh    []int32
 	pass     partialPass
@@ -132,7 +133,7 @@ func (h *hashAgg) shareArgs() error {
 			a.args = append(a.args, a.share.add(e))
 		}
 		if a.share != &h.args {
-			if err := a.share.compile(); err != nil {
+			if err := a.share.compile(len(h.in.Types())); err != nil {
 				return err
 			}
 			continue
@@ -147,7 +148,7 @@ func (h *hashAgg) shareArgs() error {
 			}
 		}
 	}
-	return h.args.compile()
+	return h.args.compile(len(h.in.Types()))
 }
 
 func (h *hashAgg) open(ctx *Ctx) error {
@@ -267,12 +268,13 @@ func (h *hashAgg) take(r Raw) error {
 		if h.mode.mergesStates() {
 			err = a.merge(r, rows)
 		} else {
-			err = a.update(h.ctx, r, rows)
+			err = a.update(h.ctx, r, rows, &h.sums)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	h.sums.Add(rows)
 	h.args.forget() // they may be large
 	return h.charge()
 }
