@@ -28,6 +28,7 @@ type aggCall struct {
 	acc      agg.Accumulator
 	vecs     []colvec.Vec
 	distinct *keyTable
+	disk     keyFiles // of arguments that distinct has no room for
 	sel      []int32
 	ids      []int32
 	groups   []int32
@@ -275,6 +276,9 @@ func (a *aggCall) unseen(vecs []colvec.Vec, rows agg.Rows) (agg.Rows, error) {
 	group.N = len(group.I32)
 	var err error
 	keys := append([]colvec.Vec{group}, vecs...)
+	if a.disk.files != nil {
+		return agg.Rows{Sel: []int32{}}, a.divide(keys, rows)
+	}
 	if a.ids, err = a.distinct.InsertRows(keys, rows.Sel, rows.N, a.ids[:0]); err != nil {
 		return rows, err
 	}

@@ -65,6 +65,7 @@ type hashAgg struct {
 	ids      []int32
 	fresh    []int32
 	pass     partialPass
+	disk     aggSpill
 
 	// Output: the groups at hand.
 	cols []arrow.Array
@@ -153,7 +154,7 @@ func (h *hashAgg) shareArgs() error {
 
 func (h *hashAgg) open(ctx *Ctx) error {
 	h.ctx, h.mem = ctx, memUser{acct: ctx.Mem}
-	h.any, h.ended, h.pass = false, false, partialPass{}
+	h.any, h.ended, h.pass, h.disk = false, false, partialPass{}, aggSpill{}
 	return h.restart()
 }
 
@@ -188,7 +189,7 @@ func (h *hashAgg) close() error {
 	}
 	h.args.forget()
 	h.mem.free()
-	return nil
+	return h.closeDisk()
 }
 
 func (h *hashAgg) next() (*expr.Batch, error) {
@@ -203,6 +204,11 @@ func (h *hashAgg) next() (*expr.Batch, error) {
 			if err := h.restart(); err != nil {
 				return nil, err
 			}
+			if h.disk.level {
+				if err := h.nextLevel(); err != nil {
+					return nil, err
+				}
+			}
 		}
 		if err := h.fill(); err != nil {
 			return nil, err
@@ -216,18 +222,24 @@ func (h *hashAgg) next() (*expr.Batch, error) {
 // fill reads rows until the groups at hand are to be handed out.
 func (h *hashAgg) fill() error {
 	for {
-		r, err := NextRaw(h.in)
+		r, err := h.read()
 		if err != nil {
 			return err
 		}
 		if r.Batch == nil {
-			h.ended = true
+			if err := h.endLevel(); err != nil {
+				return err
+			}
+			h.ended = len(h.disk.queue) == 0
 			break
 		}
 		if err := h.take(r); err != nil {
 			return err
 		}
 		if h.mode == PartialAgg && h.pass.full(h) {
+			break
+		}
+		if h.mode.returnsStates() && h.table != nil && h.mem.full(0) {
 			break
 		}
 	}
@@ -250,10 +262,20 @@ func (h *hashAgg) take(r Raw) error {
 		return nil
 	}
 	h.any = true
+	if h.disk.full && h.table != nil {
+		var err error
+		if r, err = h.known(r); err != nil || len(r.Sel) == 0 {
+			return err
+		}
+		n = len(r.Sel)
+	}
 	rows := agg.Rows{N: n, Sel: r.Sel}
-	if h.table == nil {
+	switch {
+	case h.table == nil:
 		h.grow(1)
-	} else {
+	case h.disk.full:
+		rows.Groups = h.ids
+	default:
 		if err := h.number(r, n); err != nil {
 			return err
 		}
@@ -279,13 +301,19 @@ func (h *hashAgg) take(r Raw) error {
 	return h.charge()
 }
 
+// keyColumns are the groups' columns, encoded.
+func (h *hashAgg) keyColumns(r Raw) ([]arrow.Array, error) {
+	if h.mode.mergesStates() {
+		return r.Cols[:len(h.groupBy.types)], nil
+	}
+	return h.keyList().encoded(h.ctx, r)
+}
+
 // number finds the groups of n rows.
 func (h *hashAgg) number(r Raw, n int) error {
-	cols, err := r.Cols[:min(len(h.groupBy.types), len(r.Cols))], error(nil)
-	if !h.mode.mergesStates() {
-		if cols, err = h.groupBy.encoded(h.ctx, r); err != nil {
-			return err
-		}
+	cols, err := h.keyColumns(r)
+	if err != nil {
+		return err
 	}
 	vecs := colvec.OpenAllEncoded(cols, h.groupBy.types)
 	if h.pass.on {
@@ -337,7 +365,13 @@ func (h *hashAgg) charge() error {
 			n += a.distinct.Bytes()
 		}
 	}
-	return h.mem.set(n)
+	if h.disk.full || !h.spills() && !h.mode.returnsStates() || h.ctx.Spill == nil {
+		return h.mem.set(n)
+	}
+	if err := h.mem.setAnyway(n); err != nil || !h.mem.full(0) || h.mode.returnsStates() {
+		return err
+	}
+	return h.closeGroups()
 }
 
 // emit returns the next of the groups at hand, nil behind the last.
