@@ -157,17 +157,27 @@ func (s *summed) rows(rows Rows, v *colvec.Vec) Rows {
 // sumNumeric is the sum of numerics that carry their scale.
 type sumNumeric struct {
 	summed
-	v []*apd.Decimal
+	v      []*apd.Decimal
+	scaled scaledSums // to be added to v
 }
 
 func (s *sumNumeric) Grow(groups int) { s.n.grow(groups); s.v = grown(s.v, groups) }
-func (s *sumNumeric) Bytes() int64    { return s.n.bytes() + 64*int64(cap(s.v)) }
+func (s *sumNumeric) Bytes() int64 {
+	return s.n.bytes() + 64*int64(cap(s.v)) + 24*int64(cap(s.scaled.sums))
+}
 
 func (s *sumNumeric) Update(rows Rows, args []colvec.Vec) error {
 	return s.addValues(s.rows(rows, &args[0]), &args[0])
 }
 
 func (s *sumNumeric) addValues(rows Rows, in *colvec.Vec) error {
+	if in.D64 != nil {
+		if !s.scaled.add(rows, in, len(s.v)) {
+			s.fold()
+			s.scaled.add(rows, in, len(s.v))
+		}
+		return nil
+	}
 	for k := range rows.N {
 		i, g := rows.at(k), rows.group(k)
 		d := in.At(i, sqltypes.Numeric).Decimal()
@@ -185,6 +195,7 @@ func (s *sumNumeric) Merge(rows Rows, state []colvec.Vec) error { return s.Updat
 func (s *sumNumeric) State(out []*colvec.Builder, lo, hi int) error { return s.Result(out[0], lo, hi) }
 
 func (s *sumNumeric) Result(out *colvec.Builder, lo, hi int) error {
+	s.fold()
 	for g := lo; g < hi; g++ {
 		if s.v[g] == nil {
 			out.AppendNull()
@@ -196,6 +207,7 @@ func (s *sumNumeric) Result(out *colvec.Builder, lo, hi int) error {
 }
 
 func (s *sumNumeric) divided(out *colvec.Builder, g int, n int64) error {
+	s.fold()
 	if s.v[g] == nil { // a state with a count only
 		out.AppendNull()
 		return nil

@@ -70,6 +70,7 @@ type aggArgs struct {
 	arrs  []arrow.Array
 	vecs  []colvec.Vec // encoded; Kind 0 = not yet evaluated
 	plain []colvec.Vec
+	mem   expr.Scratch // of vecs
 }
 
 // add returns the number of an argument.
@@ -133,6 +134,7 @@ func (g *aggArgs) forget() {
 	clear(g.vecs)
 	clear(g.plain)
 	clear(g.arrs)
+	g.mem.Reset()
 }
 
 // batch is the input with the arguments that argument i has as parts.
@@ -149,6 +151,16 @@ func (g *aggArgs) batch(ctx *Ctx, r Raw, i int) (*expr.Batch, error) {
 	return &expr.Batch{N: r.N, Cols: append(cols, g.arrs...)}, nil
 }
 
+// scaled evaluates argument i for a sum that takes it in 64 bits; ok is false if
+// it cannot be had so.
+func (g *aggArgs) scaled(ctx *Ctx, r Raw, i int) (v colvec.Vec, ok bool, err error) {
+	b, err := g.batch(ctx, r, i)
+	if err != nil {
+		return v, false, err
+	}
+	return g.list.evals[i].EvalScaled(ctx.Eval, &g.mem, b, r.Sel)
+}
+
 // get evaluates argument i for the rows r.
 func (g *aggArgs) get(ctx *Ctx, r Raw, i int, encoded bool) (colvec.Vec, error) {
 	if g.vecs[i].Kind == 0 {
@@ -156,7 +168,7 @@ func (g *aggArgs) get(ctx *Ctx, r Raw, i int, encoded bool) (colvec.Vec, error) 
 		if err != nil {
 			return colvec.Vec{}, err
 		}
-		if g.arrs[i], err = g.list.evals[i].EvalEncoded(ctx.Eval, b, r.Sel); err != nil {
+		if g.arrs[i], err = g.list.evals[i].EvalScratch(ctx.Eval, &g.mem, b, r.Sel); err != nil {
 			return colvec.Vec{}, err
 		}
 		g.vecs[i] = colvec.OpenEncoded(g.arrs[i], g.list.types[i])
@@ -207,7 +219,7 @@ func (a *aggCall) update(ctx *Ctx, r Raw, rows agg.Rows, together *agg.Sums) err
 	a.vecs = a.vecs[:0]
 	encoded := agg.TakesEncoded(a.acc)
 	for _, i := range a.args {
-		v, err := a.share.get(ctx, r, i, encoded)
+		v, err := a.arg(ctx, r, i, encoded)
 		if err != nil {
 			return err
 		}
@@ -223,6 +235,16 @@ func (a *aggCall) update(ctx *Ctx, r Raw, rows agg.Rows, together *agg.Sums) err
 		return nil
 	}
 	return a.acc.Update(rows, a.vecs)
+}
+
+// arg is argument i of the call for the rows r.
+func (a *aggCall) arg(ctx *Ctx, r Raw, i int, encoded bool) (colvec.Vec, error) {
+	if a.distinct == nil && agg.TakesScaled(a.acc) {
+		if v, ok, err := a.share.scaled(ctx, r, i); ok || err != nil {
+			return v, err
+		}
+	}
+	return a.share.get(ctx, r, i, encoded)
 }
 
 // filtered is the rows that pass FILTER.

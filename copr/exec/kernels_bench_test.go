@@ -2,6 +2,7 @@ package exec_test
 
 import (
 	"math/rand"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -155,5 +156,62 @@ func TestKernelsQ6(t *testing.T) {
 	got := sqltypes.DatumAt(sqltypes.NumericOf(0, 4), out[0].Cols[0], 0).Decimal()
 	if want := apd.New(l.q6(), -4); sqltypes.NumericCmp(got, want) != 0 {
 		t.Errorf("sum %s, want %s", got, want)
+	}
+}
+
+// caseOf is CASE WHEN cond THEN then ELSE other END of a numeric without scale.
+func caseOf(t testing.TB, cond, then, other expr.Expr) expr.Expr {
+	t.Helper()
+	c := &expr.Case{Conds: []expr.Expr{cond}, Typ: sqltypes.Numeric}
+	for _, e := range []expr.Expr{then, other} {
+		x, err := expr.NewCast(e, sqltypes.Numeric, expr.Implicit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Results = append(c.Results, x)
+	}
+	c.Else, c.Results = c.Results[1], c.Results[:1]
+	return c
+}
+
+// TestSumOfMixedScales: a sum over a CASE of several scales, as in queries 8 and
+// 14, shows the same digits whether it is computed in 64 bits or from texts.
+func TestSumOfMixedScales(t *testing.T) {
+	encoded := newLineitem().batches()[:3]
+	plain := make([]*expr.Batch, len(encoded))
+	for i, b := range encoded {
+		plain[i] = exec.PlainBatch(b, lineitemTypes)
+	}
+	text := func(s string) expr.Expr { return &expr.Const{Value: sqltypes.NewString(s), Typ: lineitemTypes[5]} }
+	volume := call(t, "*", lineitemCol(1), call(t, "-", num("1"), lineitemCol(2)))
+	for _, arg := range []expr.Expr{
+		caseOf(t, call(t, "=", lineitemCol(5), text("A")), volume, num("0")),
+		caseOf(t, call(t, "=", lineitemCol(5), text("X")), volume, num("0")), // 0, not 0.0000
+		caseOf(t, call(t, "=", lineitemCol(5), text("R")), lineitemCol(3), num("1.5")),
+		caseOf(t, call(t, "<", lineitemCol(0), num("10")), volume, lineitemCol(0)),
+	} {
+		for _, keys := range [][]expr.Expr{nil, {lineitemCol(5)}, {lineitemCol(0)}} {
+			var got [2][]string
+			for i, in := range [][]*expr.Batch{plain, encoded} {
+				op := mustOp(t)(exec.NewHashAgg(exec.NewBatches(lineitemTypes, in...), exec.CompleteAgg, keys,
+					[]plan.AggCall{{Name: "sum", Args: []expr.Expr{arg}}, {Name: "avg", Args: []expr.Expr{arg}}, {Name: "min", Args: []expr.Expr{arg}}}))
+				out, err := exec.Collect(ctx(), op)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range out {
+					for r := range b.N {
+						line := ""
+						for c, typ := range op.Types() {
+							line += string(sqltypes.AppendText(nil, typ, sqltypes.DatumAt(typ, b.Cols[c], r))) + " "
+						}
+						got[i] = append(got[i], line)
+					}
+				}
+			}
+			if !slices.Equal(got[0], got[1]) {
+				t.Errorf("%s by %v: %v as text, %v in 64 bits", arg, keys, got[0], got[1])
+			}
+		}
 	}
 }

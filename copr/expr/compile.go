@@ -23,8 +23,8 @@ type Evaluator interface {
 	// EvalEncoded is Eval for a reader that knows encodings: a column that is
 	// passed on stays as it is, decimals that fit are computed in 64 bits.
 	EvalEncoded(ctx *Ctx, b *Batch, sel []int32) (arrow.Array, error)
-	// EvalVec is EvalEncoded into memory that is used again after s.Reset.
-	EvalVec(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (colvec.Vec, error)
+	// EvalScratch is EvalEncoded into memory that is used again after s.Reset.
+	EvalScratch(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (arrow.Array, error)
 	// EvalScaled computes a numeric without a scale whose values have few
 	// decimals for a sum, whose decimals are the most of its arguments': see
 	// colvec.ScaledVec. ok is false where only the others can compute it.

@@ -350,8 +350,8 @@ func TestEvalScaled(t *testing.T) {
 	}
 }
 
-// TestEvalVec: columns in memory that is used again.
-func TestEvalVec(t *testing.T) {
+// TestEvalScratch: columns in memory that is used again.
+func TestEvalScratch(t *testing.T) {
 	ctx := testCtx()
 	var s Scratch
 	for _, sql := range []string{"n2 * (1 - n4)", "n2 + n4", "n2", "t", "upper(t)", "i4", "1.25::numeric(5,2)", "null::numeric(5,2)", "i2 is null", "case when b then n2 else n2 * 2 end", "case when b then n2 end"} {
@@ -375,11 +375,12 @@ func TestEvalVec(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.Reset()
-			v, err := ev.EvalVec(ctx, &s, encodeBatch(b, testTypes(), r), sel)
-			if err != nil || v.N != b.N {
-				t.Fatalf("%s: %d rows, %v", sql, v.N, err)
+			a, err := ev.EvalScratch(ctx, &s, encodeBatch(b, testTypes(), r), sel)
+			if err != nil || a.Len() != b.N {
+				t.Fatalf("%s: %d rows, %v", sql, a.Len(), err)
 			}
 			typ := e.Type()
+			v := colvec.OpenEncoded(a, typ)
 			rowsOf(b.N, sel, func(i int) {
 				d := sqltypes.Null
 				switch {

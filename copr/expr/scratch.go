@@ -1,7 +1,7 @@
 package expr
 
 import (
-	"github.com/copradb/copra/internal/colvec"
+	"github.com/apache/arrow/go/v17/arrow"
 )
 
 // Scratch is the memory of columns that their reader is done with before it
@@ -36,19 +36,18 @@ func (s *Scratch) bytes(n int) []byte {
 	return (*p)[:n]
 }
 
-// EvalVec is EvalEncoded for a reader that is done with the column before it
+// EvalScratch is EvalEncoded for a reader that is done with the column before it
 // resets s.
-func (e *evaluator) EvalVec(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (colvec.Vec, error) {
+func (e *evaluator) EvalScratch(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (arrow.Array, error) {
 	v, err := evalEnc(e.n, ctx, b, sel)
 	if err != nil {
-		return colvec.Vec{}, ownError(err)
+		return nil, ownError(err)
 	}
-	if v.enc != encDec64 {
-		return colvec.OpenEncoded(v.array(e.e.Type(), b.N), e.e.Type()), nil
+	if v.enc == encDec64 {
+		v = v.spread(b.N, sel)
+		s.held = append(s.held, v)
 	}
-	v = v.spread(b.N, sel)
-	s.held = append(s.held, v)
-	return colvec.Dec64Vec(v.i64, v.valid.bits, v.valid.off), nil
+	return v.array(e.e.Type(), b.N), nil
 }
 
 // spread gives a constant of decimals a value in each row of sel.
