@@ -394,6 +394,7 @@ func (a *applier) finish() {
 	if !a.ran {
 		return
 	}
+	a.tellFollower()
 	if a.out.merge != nil {
 		p.mergedAt.Store(a.region.RegionEpoch.GetVersion()) // before anybody can ask for the wider region
 	}
@@ -405,10 +406,6 @@ func (a *applier) finish() {
 	}
 	if len(a.writes) > 0 {
 		p.store.observer.Applied(p.regionID, a.writes)
-	}
-	a.tellIngested()
-	if from := p.applied.Load(); p.store.follower != nil && from < a.state.index {
-		p.store.follower.Advanced(p.regionID, from, a.state.index, a.writes)
 	}
 	if a.out.hash != nil {
 		a.takeHashSnapshot()
@@ -433,6 +430,30 @@ func (a *applier) finish() {
 	}
 	if reached != nil {
 		p.send(mailHeld{reached})
+	}
+}
+
+// tellFollower tells who follows the data of this step.
+func (a *applier) tellFollower() {
+	s := a.p.store
+	a.tellIngested()
+	if from := a.p.applied.Load(); s.follower != nil && from < a.state.index {
+		s.follower.Advanced(a.p.regionID, from, a.state.index, a.writes)
+	}
+	if s.rangeChange == nil {
+		return
+	}
+	var children []*metapb.Region
+	for _, r := range a.out.splits {
+		if !r.skipped {
+			children = append(children, r.region)
+		}
+	}
+	if len(a.out.splits) > 0 {
+		s.rangeChange.Split(a.region, a.state.index, children, initialIndex)
+	}
+	if m := a.out.merge; m != nil {
+		s.rangeChange.Merged(a.region, a.state.index, m.region, m.record.SourceIndex)
 	}
 }
 

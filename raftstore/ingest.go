@@ -323,7 +323,11 @@ func (a *applier) applyIngest(e *raftpb.Entry) error {
 // its writes.
 func (a *applier) tellIngested() {
 	if f := a.p.store.follower; f != nil && a.ingested {
-		f.Ingested(kv.KeyRange{Start: a.region.StartKey, End: a.region.EndKey})
+		start := a.region.StartKey
+		if len(a.out.splits) > 0 { // behind the ingestion, in the same round
+			start = a.out.splits[0].region.StartKey
+		}
+		f.Ingested(kv.KeyRange{Start: start, End: a.region.EndKey})
 	}
 	a.ingested, a.cut = false, false
 }

@@ -31,13 +31,29 @@ type DataObserver interface {
 	// index to, by these writes (as for Applied) and by nothing else. from is the to
 	// of the call before, unless the data was replaced by a snapshot of Raft's, or
 	// the observer's store was started in between. The call comes before the applied
-	// index is told to anybody, but a snapshot may have the step a moment earlier.
-	// A step with an ingestion in it is told to Ingested before.
+	// index and a change of the region are told to anybody, but a snapshot may have
+	// the step a moment earlier. A step with an ingestion in it is told to Ingested
+	// before.
 	Advanced(regionID, from, to uint64, entries []*raftpb.Entry)
 	// Ingested: tables were added to a region; r is its range. What was known of
 	// the data in it may not hold any more. The call comes behind the change and
 	// before its applied index is told to anybody.
 	Ingested(r kv.KeyRange)
+}
+
+// RangeObserver is a DataObserver that follows the data from region to region.
+// Its calls come behind the Advanced of the step in which the ranges change, and
+// before snapshots show the regions with their new ranges; those with the old
+// ones may still be read.
+type RangeObserver interface {
+	DataObserver
+	// Split: what the region, which is at applied index at, had in the ranges of the
+	// children is theirs, and is at index in their logs. Children that this store
+	// does not create are left out.
+	Split(region *metapb.Region, at uint64, children []*metapb.Region, index uint64)
+	// Merged: what source had at its applied index sourceAt belongs to the region,
+	// and is there at its applied index at.
+	Merged(region *metapb.Region, at uint64, source *metapb.Region, sourceAt uint64)
 }
 
 // DecodeWrite returns the kv.Batch bytes of an entry that Applied was given. ok

@@ -70,7 +70,8 @@ type Store struct {
 	fs          vfs.FS
 	snapDir     string
 	observer    Observer
-	follower    DataObserver // observer, if it is one; or nil
+	follower    DataObserver  // observer, if it is one; or nil
+	rangeChange RangeObserver // likewise
 	lockChecker LockChecker
 	log         *slog.Logger
 	onFatal     func(error)
@@ -177,6 +178,7 @@ func New(o Options) (*Store, error) {
 		s.observer = NoObserver{}
 	}
 	s.follower, _ = s.observer.(DataObserver)
+	s.rangeChange, _ = s.observer.(RangeObserver)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

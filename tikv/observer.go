@@ -39,8 +39,8 @@ type observer struct {
 }
 
 var (
-	_ raftstore.DataObserver = (*observer)(nil)
-	_ raftstore.LockChecker  = (*observer)(nil)
+	_ raftstore.RangeObserver = (*observer)(nil)
+	_ raftstore.LockChecker   = (*observer)(nil)
 )
 
 func newObserver(n *Node) *observer {
@@ -141,6 +141,20 @@ func (o *observer) Advanced(regionID, from, to uint64, entries []*raftpb.Entry) 
 func (o *observer) Ingested(r kv.KeyRange) {
 	if c := o.n.cfg.Columns; c != nil {
 		c.DropRange(r.Start, r.End)
+	}
+}
+
+// Split implements raftstore.RangeObserver.
+func (o *observer) Split(region *metapb.Region, at uint64, children []*metapb.Region, index uint64) {
+	if c := o.n.cfg.Columns; c != nil {
+		c.Split(region, at, children, index)
+	}
+}
+
+// Merged implements raftstore.RangeObserver.
+func (o *observer) Merged(region *metapb.Region, at uint64, source *metapb.Region, sourceAt uint64) {
+	if c := o.n.cfg.Columns; c != nil {
+		c.Merged(region, at, source, sourceAt)
 	}
 }
 

@@ -56,7 +56,7 @@ func newChunk(a arrow.Array, t sqltypes.Type, dict *dictionary) *chunk {
 		c.keepInts(&v)
 	case v.Kind == colvec.Decimal:
 		c.keepDecimals(&v)
-	case dict != nil:
+	case dict != nil && v.Nulls < v.N: // the codes of NULLs are values', too
 		if codes, ok := dict.encode(&v); ok {
 			c.dict = dict
 			c.keepCodes(codes)

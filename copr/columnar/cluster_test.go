@@ -55,6 +55,14 @@ func (n *node) Advanced(region, from, to uint64, entries []*raftpb.Entry) {
 
 func (n *node) Ingested(r kv.KeyRange) { n.cache.DropRange(r.Start, r.End) }
 
+func (n *node) Split(region *metapb.Region, at uint64, children []*metapb.Region, index uint64) {
+	n.cache.Split(region, at, children, index)
+}
+
+func (n *node) Merged(region *metapb.Region, at uint64, source *metapb.Region, sourceAt uint64) {
+	n.cache.Merged(region, at, source, sourceAt)
+}
+
 func (n *node) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

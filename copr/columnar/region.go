@@ -137,9 +137,7 @@ func (r *region) visit(prefix []byte, sig string) (*Visit, bool) {
 			}
 			r.tables = slices.Delete(r.tables, i, i+1)
 		}
-		t := &table{prefix: prefix, keys: sig, columns: map[columnID]*column{}}
-		t.encStart, t.encEnd = encodedPrefix(prefix)
-		r.tables, i = append(r.tables, t), len(r.tables)
+		r.tables, i = append(r.tables, newTable(prefix, sig)), len(r.tables)
 	}
 	t := r.tables[i]
 	if t.keys != sig { // another way to read the keys: it can only be a newer one

@@ -22,6 +22,12 @@ type table struct {
 	used             time.Time
 }
 
+func newTable(prefix []byte, keys string) *table {
+	t := &table{prefix: prefix, keys: keys, columns: map[columnID]*column{}}
+	t.encStart, t.encEnd = encodedPrefix(prefix)
+	return t
+}
+
 // column is a column of a table in a region that scans want.
 type column struct {
 	id        columnID

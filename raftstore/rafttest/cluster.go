@@ -558,6 +558,29 @@ func (r *Recorder) Ingested(k kv.KeyRange) {
 	}
 }
 
+// Split implements raftstore.RangeObserver.
+func (r *Recorder) Split(region *metapb.Region, at uint64, children []*metapb.Region, index uint64) {
+	if o := r.rangeObserver(); o != nil {
+		o.Split(region, at, children, index)
+	}
+}
+
+// Merged implements raftstore.RangeObserver.
+func (r *Recorder) Merged(region *metapb.Region, at uint64, source *metapb.Region, sourceAt uint64) {
+	if o := r.rangeObserver(); o != nil {
+		o.Merged(region, at, source, sourceAt)
+	}
+}
+
+func (r *Recorder) rangeObserver() raftstore.RangeObserver {
+	if next := r.next.Load(); next != nil {
+		if o, ok := (*next).(raftstore.RangeObserver); ok {
+			return o
+		}
+	}
+	return nil
+}
+
 // RoleChanged implements raftstore.Observer.
 func (r *Recorder) RoleChanged(regionID uint64, leader bool, term uint64) {
 	if next := r.next.Load(); next != nil {

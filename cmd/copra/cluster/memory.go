@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+
+	"github.com/copradb/copra/copr/columnar"
 )
 
 // Shares of the machine's memory. A dedicated store's block cache gets what
@@ -14,6 +16,8 @@ const (
 	playgroundCacheSharePercent = 10
 	playgroundCacheBytesMin     = 256 << 20
 	playgroundCacheBytesMax     = 2 << 30
+	columnsSharePercent         = 6
+	columnsBytesMax             = 16 << 30
 )
 
 // The garbage collector's settings, where the environment (GOGC, GOMEMLIMIT)
@@ -43,6 +47,15 @@ func PlaygroundCacheBytes() int64 {
 		return playgroundCacheBytesMin
 	}
 	return min(max(total/100*playgroundCacheSharePercent, playgroundCacheBytesMin), playgroundCacheBytesMax)
+}
+
+// ColumnsBytes is what the columnar caches of a process may take.
+func ColumnsBytes() int64 {
+	total, err := memoryBytes()
+	if err != nil {
+		return columnar.BytesMax
+	}
+	return min(max(total/100*columnsSharePercent, columnar.BytesMax), columnsBytesMax)
 }
 
 // TuneGC sets the garbage collector up for a server.

@@ -45,7 +45,7 @@ type PlaygroundOptions struct {
 	TempDir                         string           // of SQL; "" is in DataDir
 	TempBytesMax                    int64            // 0 = no limit
 	SQLBulkRunBytes                 int64            // see sqlfront.Options
-	Columnar                        columnar.Options // of each store; BytesMax is of all together
+	Columnar                        columnar.Options // of each store; BytesMax is of all together, who share it
 	Logger                          *slog.Logger
 }
 
@@ -189,6 +189,10 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 		errs  = make([]error, o.Stores)
 	)
 	stores := make([]*Store, o.Stores)
+	if o.Columnar.BytesMax <= 0 {
+		o.Columnar.BytesMax = ColumnsBytes()
+	}
+	budget := columnar.NewBudget(o.Columnar.BytesMax)
 	cache := tikv.NewCache(o.CacheBytes, o.Stores) // shared: each gets what its leaders need
 	defer cache.Unref()
 	for i := range o.Stores {
@@ -205,7 +209,7 @@ func (p *Playground) startStores(ctx context.Context, o PlaygroundOptions, local
 				OnFatal: p.fatal,
 			}
 			columns := o.Columnar
-			columns.BytesMax, columns.Registerer = o.Columnar.BytesMax/int64(o.Stores), cfg.Registerer
+			columns.Budget, columns.Registerer = budget, cfg.Registerer
 			cfg.Columns = columnar.New(columns)
 			stores[i], errs[i] = StartStore(ctx, cfg, locals)
 		}()

@@ -36,7 +36,7 @@ type Store struct {
 func StartStore(ctx context.Context, cfg tikv.Config, locals *Locals) (*Store, error) {
 	s := &Store{locals: locals}
 	if cfg.Columns == nil { // with the usual limits
-		cfg.Columns = columnar.New(columnar.Options{Registerer: cfg.Registerer})
+		cfg.Columns = columnar.New(columnar.Options{BytesMax: ColumnsBytes(), Registerer: cfg.Registerer})
 	}
 	cfg.ExtraServices = func(g *grpc.Server, n *tikv.Node) {
 		s.copr = server.New(server.Options{
