@@ -226,3 +226,25 @@ func TestPartialAggPassesOn(t *testing.T) {
 		})
 	}
 }
+
+// The first rows of many, of encoded columns and selections, by keys of which
+// the first is a number that later batches are tested by.
+func TestTopNOfEncodedRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		first := rapid.SampledFrom([]sqltypes.Type{sqltypes.Int4, sqltypes.Int8, sqltypes.Int2, sqltypes.Date,
+			sqltypes.NumericOf(15, 2), sqltypes.NumericOf(38, 0)}).Draw(t, "type")
+		tb := drawTable(t, append([]sqltypes.Type{first}, drawTypes(t, 2)...), 30)
+		tb = tb.repeated(rapid.SampledFrom([]int{1, 20}).Draw(t, "times"))
+		keys := []plan.SortKey{{Expr: tb.col(0)}, {Expr: tb.col(1)}}[:rapid.IntRange(1, 2).Draw(t, "keys")]
+		for i := range keys {
+			keys[i].Desc, keys[i].NullsFirst = rapid.Bool().Draw(t, "desc"), rapid.Bool().Draw(t, "nulls first")
+		}
+		n := rapid.SampledFrom([]int{0, 1, 3, 50, 700}).Draw(t, "n")
+		want := tb.sortBy(keys).texts()
+		want = want[:min(n, len(want))]
+		if len(want) == 0 {
+			want = nil
+		}
+		equal(t, "top-n", run(t, mustOp(t)(exec.NewTopN(tb.rawOp(t), keys, uint64(n), 0))), want)
+	})
+}

@@ -43,7 +43,8 @@ func appendEqualKey(dst []byte, t sqltypes.Type, v *colvec.Vec, i int) ([]byte, 
 	return tablecodec.AppendVec(dst, tablecodec.Column{Type: t}, v, i)
 }
 
-// appendSortKey appends bytes that order as the sort key says.
+// appendSortKey appends bytes that order as the sort key says. The column may be
+// encoded.
 func appendSortKey(dst []byte, t sqltypes.Type, k *plan.SortKey, v *colvec.Vec, i int) ([]byte, error) {
 	if v.IsNull(i) {
 		if k.NullsFirst {
@@ -53,6 +54,12 @@ func appendSortKey(dst []byte, t sqltypes.Type, k *plan.SortKey, v *colvec.Vec, 
 	}
 	dst = append(dst, 1)
 	start := len(dst)
+	switch {
+	case v.Dict != nil:
+		v, i = v.Dict, int(v.Codes[i])
+	case v.Encoded:
+		v, i = &colvec.Vec{Kind: v.Kind, N: 1, Dec: []decimal128.Num{decimal128.FromI64(v.D64[i])}}, 0
+	}
 	dst, err := tablecodec.AppendVec(dst, tablecodec.Column{Type: t}, v, i)
 	if k.Desc {
 		for j := start; j < len(dst); j++ {
@@ -87,6 +94,24 @@ func (s *sortKeys) append(ctx *Ctx, b *expr.Batch, arena []byte, ends []int) ([]
 	for i := range b.N {
 		for c := range s.keys {
 			if arena, err = appendSortKey(arena, s.exprs.types[c], &s.keys[c], &vecs[c], i); err != nil {
+				return arena, ends, err
+			}
+		}
+		ends = append(ends, len(arena))
+	}
+	return arena, ends, nil
+}
+
+// appendRaw is append for the rows of r.
+func (s *sortKeys) appendRaw(ctx *Ctx, r Raw, arena []byte, ends []int) ([]byte, []int, error) {
+	cols, err := s.exprs.encoded(ctx, r)
+	if err != nil {
+		return arena, ends, err
+	}
+	vecs := colvec.OpenAllEncoded(cols, s.exprs.types)
+	for k := range r.Len() {
+		for c := range s.keys {
+			if arena, err = appendSortKey(arena, s.exprs.types[c], &s.keys[c], &vecs[c], rowAt(r.Sel, k)); err != nil {
 				return arena, ends, err
 			}
 		}

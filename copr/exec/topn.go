@@ -6,6 +6,7 @@ import (
 
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/colvec"
 )
 
 type topN struct {
@@ -13,7 +14,6 @@ type topN struct {
 	in        Operator
 	n, offset uint64
 	ctx       *Ctx
-	worst     []byte // key that a row must be below to matter; nil = unknown yet
 	at, end   int
 	filled    bool
 	sortKeys  []plan.SortKey
@@ -21,8 +21,9 @@ type topN struct {
 	done      sortReport
 }
 
-// NewTopN passes on n rows after the first offset in the order of keys. It
-// keeps about twice n + offset rows at a time; where memory is too scarce for
+// NewTopN passes on n rows after the first offset in the order of keys. Of a
+// batch, it gathers only rows that are among the first so far, and it keeps about
+// twice n + offset rows at a time; where memory is too scarce for
 // that, it becomes a sort (see NewSort) with a limit.
 func NewTopN(in Operator, keys []plan.SortKey, n, offset uint64) (Operator, error) {
 	sk, err := newSortKeys(keys)
@@ -35,7 +36,7 @@ func NewTopN(in Operator, keys []plan.SortKey, n, offset uint64) (Operator, erro
 
 func (t *topN) open(ctx *Ctx) error {
 	t.reset(ctx, t.in)
-	t.ctx, t.worst, t.at, t.filled, t.done = ctx, nil, 0, false, sortReport{}
+	t.ctx, t.at, t.filled, t.done = ctx, 0, false, sortReport{}
 	return nil
 }
 
@@ -83,32 +84,17 @@ func (t *topN) fill() error {
 	if keep < t.n {
 		keep = NoLimit
 	}
+	t.keep = int(min(keep, topKeepMax))
 	for keep > 0 && t.n > 0 {
-		b, err := t.in.Next()
+		r, err := NextRaw(t.in)
 		if err != nil {
 			return err
 		}
-		if b == nil {
+		if r.Batch == nil {
 			break
 		}
-		if t.rest == nil && t.ctx.Spill != nil && t.full(batchBytes(b)) {
-			if err := t.becomeSort(int(min(keep, uint64(len(t.order))))); err != nil {
-				return err
-			}
-		}
-		if t.rest != nil {
-			if err := t.rest.rows.add(b); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := t.add(t.ctx, b, t.worst); err != nil {
+		if err := t.take(r); err != nil {
 			return err
-		}
-		if rows := uint64(len(t.order)); rows/2 > keep && rows-keep > BatchRowsMax {
-			if err := t.shrink(int(keep)); err != nil {
-				return err
-			}
 		}
 	}
 	if t.rest != nil {
@@ -120,22 +106,45 @@ func (t *topN) fill() error {
 	return nil
 }
 
-// shrink drops all but the first keep rows. A later row with the key of the
-// worst kept one would come behind it.
-func (t *topN) shrink(keep int) error {
-	t.sort()
-	t.order = t.order[:keep]
-	last := t.order[keep-1]
-	t.worst = slices.Clone(t.arena[last.start:last.end])
-	old := t.topRows
-	defer old.free()
-	t.reset(t.ctx, t.in)
-	for lo := 0; lo < keep; lo += BatchRowsMax {
-		b, err := old.batch(lo, min(lo+BatchRowsMax, keep))
+// topKeepMax is more rows than there will ever be.
+const topKeepMax = 1 << 40
+
+// take keeps the rows of r that may be among the first.
+func (t *topN) take(r Raw) error {
+	if t.rest == nil && t.ctx.Spill != nil && t.full(batchBytes(r.Batch)) {
+		if err := t.becomeSort(min(t.keep, len(t.order))); err != nil {
+			return err
+		}
+	}
+	if t.rest != nil {
+		b, err := r.plain(t.in.Types())
 		if err != nil {
 			return err
 		}
-		if err := t.add(t.ctx, b, nil); err != nil {
+		return t.rest.rows.add(b)
+	}
+	if err := t.add(t.ctx, r); err != nil {
+		return err
+	}
+	if rows := len(t.rows.refs); rows/2 > t.keep && rows-t.keep > BatchRowsMax {
+		return t.shrink()
+	}
+	return nil
+}
+
+// shrink drops the rows that are not among the first, which are known by keys
+// only, from memory.
+func (t *topN) shrink() error {
+	t.tighten()
+	old := t.topRows
+	defer old.free()
+	t.reset(t.ctx, t.in)
+	for lo := 0; lo < len(old.order); lo += BatchRowsMax {
+		b, err := old.batch(lo, min(lo+BatchRowsMax, len(old.order)))
+		if err != nil {
+			return err
+		}
+		if err := t.add(t.ctx, Raw{Batch: b}); err != nil {
 			return err
 		}
 	}
@@ -198,10 +207,18 @@ func (l *limitedSort) next() (*expr.Batch, error) {
 // topRows keeps rows with their keys.
 type topRows struct {
 	keys  *sortKeys
+	keep  int // rows that matter
 	rows  *store
 	arena []byte
 	order []sortRow
 	mem   memUser
+	worst []byte // key that a row must be below to matter; nil = not known yet
+	bound topBound
+
+	sel, pick []int32
+	batchKeys []byte
+	ends      []int
+	best      []sortRow
 }
 
 // sortRow is a row in the order to come: the start of its key as a number, so
@@ -217,57 +234,120 @@ const topRowBytes = 32
 func (s *topRows) reset(ctx *Ctx, in Operator) {
 	s.rows = newStore(in.Types(), ctx.Mem)
 	s.arena, s.order, s.mem = nil, nil, memUser{acct: ctx.Mem}
+	s.worst, s.bound = nil, topBound{}
 }
 
 func (s *topRows) free() {
 	if s.rows != nil {
 		s.rows.free()
 	}
-	s.arena, s.order = nil, nil
+	s.arena, s.order, s.worst, s.batchKeys = nil, nil, nil, nil
 	s.mem.free()
 }
 
-// add keeps the rows of b whose key is below worst (nil = all).
-func (s *topRows) add(ctx *Ctx, b *expr.Batch, worst []byte) error {
-	mark := len(s.arena)
-	arena, ends, err := s.keys.append(ctx, b, s.arena, make([]int, 0, b.N))
-	if err != nil {
+// add keeps the rows of r that are among the first keep so far.
+func (s *topRows) add(ctx *Ctx, r Raw) error {
+	r, err := s.within(ctx, r)
+	if err != nil || r.Len() == 0 {
 		return err
 	}
-	sel := make([]int32, 0, b.N)
-	start := mark
+	if err := s.choose(ctx, r); err != nil || len(s.best) == 0 {
+		return err
+	}
 	kept := len(s.rows.refs)
-	for i, end := range ends {
-		if k := arena[start:end]; worst == nil || bytes.Compare(k, worst) < 0 {
-			s.order = append(s.order, sortRow{head: head(k), start: start, end: end, row: int32(kept + len(sel))})
-			sel = append(sel, int32(i))
-		}
-		start = end
+	s.pick = s.pick[:0]
+	for j, row := range s.best {
+		start := len(s.arena)
+		s.arena = append(s.arena, s.batchKeys[row.start:row.end]...)
+		s.order = append(s.order, sortRow{head: row.head, start: start, end: len(s.arena), row: int32(kept + j)})
+		s.pick = append(s.pick, row.row)
 	}
-	if len(sel) == 0 {
-		s.arena = arena[:mark]
-		return nil
-	}
-	s.arena = arena
-	if b, err = takeBatch(b, s.rows.types, sel); err != nil {
+	b, err := takeBatch(r.Batch, s.rows.types, s.pick)
+	if err != nil {
 		return err
 	}
 	if err := s.rows.add(b, nil); err != nil {
 		return err
 	}
+	if n := len(s.order); n >= s.keep && (s.worst == nil || n-s.keep > max(s.keep/2, topSlackRows)) {
+		s.tighten()
+	}
 	return s.mem.set(int64(cap(s.arena)) + topRowBytes*int64(cap(s.order)))
 }
 
+// topSlackRows is how many rows more than needed may come until the bound is
+// made tighter.
+const topSlackRows = 64
+
+// within is the rows of r that the bound lets pass.
+func (s *topRows) within(ctx *Ctx, r Raw) (Raw, error) {
+	if !s.bound.set {
+		return r, nil
+	}
+	a, err := s.keys.exprs.evals[0].EvalEncoded(ctx.Eval, r.Batch, r.Sel)
+	if err != nil {
+		return r, err
+	}
+	v := colvec.OpenEncoded(a, s.keys.exprs.types[0])
+	if s.sel == nil {
+		s.sel = make([]int32, 0, r.N) // nil would be all rows
+	}
+	sel, ok := s.bound.within(r, &v, s.sel[:0])
+	if !ok {
+		return r, nil
+	}
+	s.sel = sel
+	return Raw{r.Batch, sel}, nil
+}
+
+// choose finds the best rows of r: below worst, and not more than keep. Their
+// keys are in batchKeys.
+func (s *topRows) choose(ctx *Ctx, r Raw) error {
+	var err error
+	if s.batchKeys, s.ends, err = s.keys.appendRaw(ctx, r, s.batchKeys[:0], s.ends[:0]); err != nil {
+		return err
+	}
+	s.best = s.best[:0]
+	start := 0
+	for k, end := range s.ends {
+		if key := s.batchKeys[start:end]; s.worst == nil || bytes.Compare(key, s.worst) < 0 {
+			s.best = append(s.best, sortRow{head: head(key), start: start, end: end, row: int32(rowAt(r.Sel, k))})
+		}
+		start = end
+	}
+	if len(s.best) > s.keep {
+		sortRows(s.best, s.batchKeys)
+		s.best = s.best[:s.keep]
+		slices.SortFunc(s.best, func(a, b sortRow) int { return int(a.row) - int(b.row) })
+	}
+	return nil
+}
+
+// tighten drops rows that are not among the first from the order. A later row
+// with the key of the worst kept one would come behind it.
+func (s *topRows) tighten() {
+	s.sort()
+	if len(s.order) < s.keep {
+		return
+	}
+	s.order = s.order[:s.keep]
+	last := s.order[s.keep-1]
+	s.worst = append(s.worst[:0], s.arena[last.start:last.end]...)
+	s.bound.from(s.worst, s.keys.keys, s.keys.exprs.types[0])
+}
+
 // sort orders the rows; equal ones stay in order of arrival.
-func (s *topRows) sort() {
-	slices.SortFunc(s.order, func(a, b sortRow) int {
+func (s *topRows) sort() { sortRows(s.order, s.arena) }
+
+func sortRows(rows []sortRow, arena []byte) {
+	slices.SortFunc(rows, func(a, b sortRow) int {
 		switch {
 		case a.head < b.head:
 			return -1
 		case a.head > b.head:
 			return 1
 		}
-		if c := bytes.Compare(s.arena[a.start:a.end], s.arena[b.start:b.end]); c != 0 {
+		if c := bytes.Compare(arena[a.start:a.end], arena[b.start:b.end]); c != 0 {
 			return c
 		}
 		return int(a.row) - int(b.row)
