@@ -34,11 +34,12 @@ type Running struct {
 	exec.Operator
 	trace *trace
 	env   *ExecEnv
+	ctes  *cteStore
 }
 
 // Close closes the operators and removes what the statement has on disk.
 func (r *Running) Close() error {
-	err := errors.Join(r.Operator.Close(), r.env.Spill.Close())
+	err := errors.Join(r.Operator.Close(), r.ctes.free(), r.env.Spill.Close())
 	if r.env.Closed != nil {
 		r.env.Closed()
 	}
@@ -61,7 +62,7 @@ func Build(p *Physical, env *ExecEnv) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Running{Operator: op, trace: b.trace, env: env}, nil
+	return &Running{Operator: op, trace: b.trace, env: env, ctes: b.ctes}, nil
 }
 
 func (b *builder) build(n physNode) (exec.Operator, error) {

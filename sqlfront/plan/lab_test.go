@@ -16,6 +16,7 @@ import (
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/internal/rowcodec"
+	"github.com/copradb/copra/internal/spill"
 	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/internal/tablecodec"
 	"github.com/copradb/copra/sqlfront/ast"
@@ -324,7 +325,12 @@ func (l *lab) run(p *Physical, params []sqltypes.Datum) (rows []string, r *Runni
 
 // runBy executes a plan by so many workers wherever it can be.
 func (l *lab) runBy(p *Physical, params []sqltypes.Datum, workers int) (rows []string, r *Running, err error) {
-	env := &ExecEnv{Eval: l.eval(params), Storage: l, Workers: workers, workerRowsMin: 1}
+	return l.runIn(p, params, workers, nil, nil)
+}
+
+// runIn executes a plan in so much memory, and on disk.
+func (l *lab) runIn(p *Physical, params []sqltypes.Datum, workers int, mem *exec.MemAccount, disk *spill.Space) (rows []string, r *Running, err error) {
+	env := &ExecEnv{Eval: l.eval(params), Storage: l, Workers: workers, workerRowsMin: 1, Mem: mem, Spill: disk}
 	r, err = Build(p, env)
 	if err != nil {
 		return nil, nil, err
@@ -332,7 +338,7 @@ func (l *lab) runBy(p *Physical, params []sqltypes.Datum, workers int) (rows []s
 	if !slices.Equal(r.Types(), p.Types) {
 		return nil, nil, fmt.Errorf("operators have types %v, the plan says %v", r.Types(), p.Types)
 	}
-	out, err := exec.Collect(&exec.Ctx{Context: context.Background(), Eval: env.Eval}, r)
+	out, err := exec.Collect(&exec.Ctx{Context: context.Background(), Eval: env.Eval, Mem: mem, Spill: disk}, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -431,3 +437,17 @@ func travels(n coprplan.Node) error {
 	}
 	return nil
 }
+
+// batchSource returns batches that exist.
+type batchSource struct{ rest []*expr.Batch }
+
+func (s *batchSource) Next() (*expr.Batch, error) {
+	if len(s.rest) == 0 {
+		return nil, nil
+	}
+	b := s.rest[0]
+	s.rest = s.rest[1:]
+	return b, nil
+}
+
+func (s *batchSource) Close() error { return nil }

@@ -54,12 +54,14 @@ func (n *physApply) build(b *builder) (exec.Operator, error) {
 }
 
 // row joins one left row with what the right side gives for it.
-func (n *physApply) row(ctx *exec.Ctx, b *builder, batch *expr.Batch, i int, emit func(*expr.Batch) error) error {
+func (n *physApply) row(ctx *exec.Ctx, b *builder, batch *expr.Batch, i int, emit func(*expr.Batch) error) (err error) {
 	eval := b.evalWith(ctx.Eval)
 	for _, r := range n.outer {
 		eval.Params[r.slot] = sqltypes.DatumAt(r.typ, batch.Cols[r.pos], i)
 	}
-	right, err := b.under(eval, n.ctes).build(n.r)
+	sub := b.under(eval, n.ctes)
+	defer func() { err = errors.Join(err, b.freeCTEs(sub)) }()
+	right, err := sub.build(n.r)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/copradb/copra/copr/exec"
@@ -21,18 +22,18 @@ type cteStore struct {
 
 	mu   sync.Mutex
 	done map[int]*cteResult
-	work map[int][]*expr.Batch // rows of the last round
+	work map[int]*exec.Buffer // rows of the last round
 }
 
 // cteResult is computed by the first goroutine that needs it.
 type cteResult struct {
 	mu   sync.Mutex
 	ok   bool
-	rows []*expr.Batch
+	rows *exec.Buffer
 }
 
 func newCTEStore(parent *cteStore, own []int) *cteStore {
-	s := &cteStore{parent: parent, done: map[int]*cteResult{}, work: map[int][]*expr.Batch{}}
+	s := &cteStore{parent: parent, done: map[int]*cteResult{}, work: map[int]*exec.Buffer{}}
 	if parent != nil {
 		s.own = map[int]bool{}
 		for _, id := range own {
@@ -59,16 +60,36 @@ func (s *cteStore) result(id int) *cteResult {
 	return s.done[id]
 }
 
-func (s *cteStore) setWork(id int, rows []*expr.Batch) {
+func (s *cteStore) setWork(id int, rows *exec.Buffer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.work[id] = rows
 }
 
-func (s *cteStore) workRows(id int) []*expr.Batch {
+func (s *cteStore) workRows(id int) *exec.Buffer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.work[id]
+}
+
+// free gives all rows back. Nobody reads them any more.
+func (s *cteStore) free() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, r := range s.done {
+		errs = append(errs, r.rows.Free())
+		r.ok, r.rows = false, nil
+	}
+	return errors.Join(errs...)
+}
+
+// freeCTEs gives back what belongs to sub, a builder under b.
+func (b *builder) freeCTEs(sub *builder) error {
+	if sub.ctes == b.ctes {
+		return nil
+	}
+	return sub.ctes.free()
 }
 
 func (n *physCTEScan) build(b *builder) (exec.Operator, error) {
@@ -85,27 +106,13 @@ func (n *physCTEScan) build(b *builder) (exec.Operator, error) {
 				return nil, err
 			}
 		}
-		return &batchSource{rows}, nil
+		return rows.Read()
 	}), nil
 }
 
-// batchSource returns batches that exist.
-type batchSource struct{ rest []*expr.Batch }
-
-func (s *batchSource) Next() (*expr.Batch, error) {
-	if len(s.rest) == 0 {
-		return nil, nil
-	}
-	b := s.rest[0]
-	s.rest = s.rest[1:]
-	return b, nil
-}
-
-func (s *batchSource) Close() error { return nil }
-
 // cteRows computes a WITH item at its first use. An error is not kept: it may
 // be that this reader alone was stopped.
-func (b *builder) cteRows(ctx *exec.Ctx, store *cteStore, id int) ([]*expr.Batch, error) {
+func (b *builder) cteRows(ctx *exec.Ctx, store *cteStore, id int) (*exec.Buffer, error) {
 	r := store.result(id)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,90 +120,113 @@ func (b *builder) cteRows(ctx *exec.Ctx, store *cteStore, id int) ([]*expr.Batch
 		return r.rows, nil
 	}
 	c := b.p.ctes[id]
-	rows, err := b.runCTE(ctx, c.plan)
+	rows, err := b.runCTE(ctx, c)
+	if err == nil && c.step != nil {
+		var all *exec.Buffer
+		all, err = b.recurse(ctx, store, id, rows)
+		rows = all
+	}
 	if err != nil {
 		return nil, err
-	}
-	if c.step != nil {
-		if rows, err = b.recurse(ctx, store, id, rows); err != nil {
-			return nil, err
-		}
 	}
 	r.ok, r.rows = true, rows
 	return rows, nil
 }
 
-func (b *builder) runCTE(ctx *exec.Ctx, n physNode) ([]*expr.Batch, error) {
-	op, err := b.result(n)
+// runCTE computes the part of a WITH item that is not recursive.
+func (b *builder) runCTE(ctx *exec.Ctx, c *physCTE) (*exec.Buffer, error) {
+	op, err := b.result(c.plan)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := exec.Collect(ctx, op)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range rows {
-		if err := ctx.Mem.Grow(batchBytes(r)); err != nil {
-			return nil, err
-		}
+	rows := exec.NewBuffer(ctx, op.Types())
+	if err := rows.Fill(op); err != nil {
+		return nil, errors.Join(err, rows.Free())
 	}
 	return rows, nil
 }
 
+// recursion is a recursive WITH item that is being computed.
+type recursion struct {
+	ctx  *exec.Ctx
+	all  *exec.Buffer
+	last *exec.Buffer // of the round before
+	seen *exec.RowSet // UNION; nil = UNION ALL
+}
+
 // recurse runs the recursive term over the rows of the round before until
-// there are none; UNION drops rows seen in any round.
-func (b *builder) recurse(ctx *exec.Ctx, store *cteStore, id int, base []*expr.Batch) ([]*expr.Batch, error) {
+// there are none; UNION drops rows seen in any round. It frees base.
+func (b *builder) recurse(ctx *exec.Ctx, store *cteStore, id int, base *exec.Buffer) (_ *exec.Buffer, err error) {
 	c := b.p.ctes[id]
-	seen := map[string]bool{}
-	var err error
-	if c.distinct {
-		if base, err = newRows(base, c.types, seen); err != nil {
-			return nil, err
+	r := &recursion{ctx: ctx, all: exec.NewBuffer(ctx, c.types), last: exec.NewBuffer(ctx, c.types)}
+	defer func() {
+		store.setWork(id, nil)
+		err = errors.Join(err, base.Free(), r.last.Free())
+		if r.seen != nil {
+			r.seen.Free()
 		}
+		if err != nil {
+			err = errors.Join(err, r.all.Free())
+		}
+	}()
+	if c.distinct {
+		r.seen = exec.NewRowSet(ctx, c.types)
 	}
-	all, last := base, base
-	for round := 0; len(last) > 0; round++ {
+	op := exec.NewSource("CTE Scan", c.types, func(*exec.Ctx) (exec.Source, error) { return base.Read() })
+	if err := r.take(op, r.last); err != nil {
+		return nil, err
+	}
+	for round := 0; r.last.Len() > 0; round++ {
 		if ctx.Err() != nil {
 			return nil, canceled(ctx)
 		}
 		if round == recursionRoundsMax {
 			return nil, pgerror.New(pgerror.ProgramLimitExceeded, "recursive query %q did not end after %d rounds", c.name, recursionRoundsMax)
 		}
-		store.setWork(id, last)
-		if last, err = b.runCTE(ctx, c.step); err != nil {
-			return nil, err
-		}
-		if c.distinct {
-			if last, err = newRows(last, c.types, seen); err != nil {
-				return nil, err
-			}
-		}
-		all = append(all[:len(all):len(all)], last...)
-	}
-	store.setWork(id, nil)
-	return all, nil
-}
-
-// newRows keeps the rows that seen does not have.
-func newRows(in []*expr.Batch, types []sqltypes.Type, seen map[string]bool) ([]*expr.Batch, error) {
-	var out []*expr.Batch
-	for _, b := range in {
-		keys, err := rowKeys(b, types, nil)
+		store.setWork(id, r.last)
+		op, err := b.result(c.step)
 		if err != nil {
 			return nil, err
 		}
-		var sel []int32
-		for i, k := range keys {
-			if !seen[k] {
-				seen[k] = true
-				sel = append(sel, int32(i))
-			}
+		next := exec.NewBuffer(ctx, c.types)
+		if err := r.take(op, next); err != nil {
+			return nil, errors.Join(err, next.Free())
 		}
-		if len(sel) > 0 {
-			out = append(out, expr.TakeBatch(b, sel))
+		old := r.last
+		r.last = next
+		if err := old.Free(); err != nil {
+			return nil, err
 		}
 	}
-	return out, nil
+	return r.all, r.all.Finish()
+}
+
+// take adds the rows of op that count to all and to one round.
+func (r *recursion) take(op exec.Operator, round *exec.Buffer) (err error) {
+	defer func() { err = errors.Join(err, op.Close()) }()
+	if err := op.Open(r.ctx); err != nil {
+		return err
+	}
+	for {
+		b, err := op.Next()
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return round.Finish()
+		}
+		if r.seen != nil {
+			if b, err = r.seen.Fresh(b); err != nil {
+				return err
+			}
+		}
+		if b.N == 0 {
+			continue
+		}
+		if err := errors.Join(r.all.Add(b), round.Add(b)); err != nil {
+			return err
+		}
+	}
 }
 
 // rowKeys are bytes that are equal for rows that are equal in the columns at

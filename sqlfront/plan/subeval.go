@@ -118,8 +118,10 @@ func contextOf(ctx *expr.Ctx) context.Context {
 }
 
 // run executes the plan with these outer values.
-func (s *subEval) run(ctx *expr.Ctx, eval *expr.Ctx) (*subResult, error) {
-	op, err := s.b.under(eval, s.ctes).build(s.plan)
+func (s *subEval) run(ctx *expr.Ctx, eval *expr.Ctx) (_ *subResult, err error) {
+	sub := s.b.under(eval, s.ctes)
+	defer func() { err = errors.Join(err, s.b.freeCTEs(sub)) }()
+	op, err := sub.build(s.plan)
 	if err != nil {
 		return nil, err
 	}
