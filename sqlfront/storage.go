@@ -103,6 +103,9 @@ type coprScan struct {
 	stats  plan.ScanStats
 }
 
+// NextRaw implements exec.RawOperator: encoded columns stay as they are.
+func (c *coprScan) NextRaw() (exec.Raw, error) { return exec.NextRaw(c.Operator) }
+
 func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	if len(c.req.Ranges) == 0 {
 		return emptySource{}, nil

@@ -46,6 +46,26 @@ func (w *worker) work() error {
 	return w.core.Yield(w.ctx)
 }
 
+// Waiting runs f, which waits for something that others compute: without a
+// core, which these may need.
+func (c *Ctx) Waiting(f func() error) error {
+	c.worker.wait()
+	if err := f(); err != nil {
+		return err
+	}
+	return c.worker.work()
+}
+
+// alone is the context of operators that any goroutine may run.
+func (c *Ctx) alone() *Ctx {
+	if c.worker == nil {
+		return c
+	}
+	own := *c
+	own.worker = nil
+	return &own
+}
+
 // Pipelines are operators of the same types that run at the same time.
 type Pipelines struct {
 	Pipes []Operator
@@ -135,6 +155,7 @@ func (c *crew) run(pipe Operator, emit func(*worker, Raw) error) (err error) {
 	if err := pipe.Open(&ctx); err != nil {
 		return err
 	}
+	w.wait()
 	for {
 		r, err := NextRaw(pipe)
 		if err != nil || r.Batch == nil {

@@ -138,10 +138,26 @@ func parallel(src func() exec.Operator) map[string]func() exec.Operator {
 		"repartition": func() exec.Operator {
 			return exec.NewGather(parts(exec.NewRepartition(pipes(src(), 3, itself), 1, 2), 2, itself))
 		},
+		"join": func() exec.Operator { // with itself, whose table is the result of another one
+			distinct := func() exec.Operator { return exec.NewDistinct(exec.NewLimit(src(), 400, 0)) }
+			return exec.NewGather(probes(src(), exec.NewGather(probes(distinct(), distinct()))))
+		},
 		"nested": func() exec.Operator {
 			return exec.NewGather(pipes(exec.NewGather(pipes(src(), 2, itself)), 2, itself))
 		},
 	}
+}
+
+// probes are three pipelines that join left with right.
+func probes(left, right exec.Operator) exec.Pipelines {
+	key := []expr.Expr{ints().col(0)}
+	t, err := exec.NewJoinTable(exec.JoinTableSpec{Kind: exec.SemiJoin, Right: right, LeftTypes: left.Types(), LeftKeys: key, RightKeys: key})
+	if err != nil {
+		panic(err)
+	}
+	p := pipes(left, 3, func(op exec.Operator) exec.Operator { return exec.NewHashProbe(op, t) })
+	p.Shared = append(p.Shared, t)
+	return p
 }
 
 var parallelNames = []string{"gather", "merge", "repartition", "nested"}
@@ -264,7 +280,30 @@ func (c *core) Pause() {
 	}
 }
 
-// Workers compute with a core only, never more than there are, and wait without.
+// needy is a source that computes with a core of its own, as a scan in the same
+// process does.
+type needy struct {
+	rest []*expr.Batch
+	core *core
+}
+
+func (n *needy) Next() (*expr.Batch, error) {
+	if err := n.core.Yield(context.Background()); err != nil {
+		return nil, err
+	}
+	defer n.core.Pause()
+	if len(n.rest) == 0 {
+		return nil, nil
+	}
+	b := n.rest[0]
+	n.rest = n.rest[1:]
+	return b, nil
+}
+
+func (n *needy) Close() error { return nil }
+
+// Workers compute with a core only, never more than there are, and wait
+// without: or else what they wait for would have none.
 func TestParallelCores(t *testing.T) {
 	var rows []any
 	for i := range 500 {
@@ -276,11 +315,16 @@ func TestParallelCores(t *testing.T) {
 		bs = append(bs, tb.batch(t, lo, lo+10))
 	}
 	for _, n := range []int{1, 2} {
-		for _, name := range parallelNames {
+		for _, name := range append([]string{"join"}, parallelNames...) {
 			all := &cores{free: make(chan struct{}, n)}
+			source := func() exec.Operator {
+				return exec.NewSource("Needy", tb.types, func(*exec.Ctx) (exec.Source, error) {
+					return &needy{bs, &core{cores: all}}, nil
+				})
+			}
 			c := ctx()
 			c.Cores = func() exec.Core { return &core{cores: all} }
-			got, err := exec.Collect(c, parallel(func() exec.Operator { return exec.NewBatches(tb.types, bs...) })[name]())
+			got, err := exec.Collect(c, parallel(source)[name]())
 			if err != nil {
 				t.Fatal(name, err)
 			}

@@ -156,6 +156,8 @@ func (t *JoinTable) existsOnly() bool { return t.spec.Kind.leftOnly() && t.resid
 
 // open builds the table, or waits until another goroutine has.
 func (t *JoinTable) open(ctx *Ctx) error {
+	ctx.worker.wait()
+	ctx = ctx.alone()
 	t.mu.Lock()
 	done := t.building
 	mine := done == nil

@@ -29,6 +29,7 @@ type sharedReader struct {
 
 func (r *sharedReader) open(ctx *Ctx) error {
 	r.ctx = ctx
+	ctx.worker.wait()
 	return r.s.open(ctx)
 }
 
@@ -47,10 +48,8 @@ func (s *Shared) open(ctx *Ctx) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.opened {
-		own := *ctx
-		own.worker = nil // any reader's goroutine may run it
 		s.opened, s.ended = true, false
-		s.err = s.in.Open(&own)
+		s.err = s.in.Open(ctx.alone())
 	}
 	return s.err
 }

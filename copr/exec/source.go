@@ -15,6 +15,7 @@ type Source interface {
 type sourceOp struct {
 	start func(*Ctx) (Source, error)
 	src   Source
+	ctx   *Ctx
 }
 
 // NewSource makes a leaf. open is called each time the operator is opened.
@@ -23,16 +24,21 @@ func NewSource(name string, types []sqltypes.Type, open func(*Ctx) (Source, erro
 }
 
 func (s *sourceOp) open(ctx *Ctx) (err error) {
+	s.ctx = ctx
 	s.src, err = s.start(ctx)
 	return err
 }
 
-func (s *sourceOp) nextRaw() (Raw, error) {
-	if r, ok := s.src.(RawSource); ok {
-		return r.NextRaw()
-	}
-	b, err := s.src.Next()
-	return Raw{Batch: b}, err
+func (s *sourceOp) nextRaw() (r Raw, err error) {
+	err = s.ctx.Waiting(func() error {
+		if raw, ok := s.src.(RawSource); ok {
+			r, err = raw.NextRaw()
+		} else {
+			r.Batch, err = s.src.Next()
+		}
+		return err
+	})
+	return r, err
 }
 
 func (s *sourceOp) close() error {

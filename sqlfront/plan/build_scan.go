@@ -302,6 +302,15 @@ func (n *physPoint) rowHandles(ctx *exec.Ctx, b *builder) ([][]byte, error) {
 	return slices.DeleteFunc(found, func(h []byte) bool { return h == nil }), nil
 }
 
+// fetch reads rows by handle.
+func (b *builder) fetch(ctx *exec.Ctx, req *RowsRequest) (rows *expr.Batch, err error) {
+	err = ctx.Waiting(func() error {
+		rows, err = b.env.Storage.Rows(ctx, req)
+		return err
+	})
+	return rows, err
+}
+
 func (n *physRows) build(b *builder) (exec.Operator, error) {
 	in, err := b.build(n.in)
 	if err != nil {
@@ -315,7 +324,7 @@ func (n *physRows) build(b *builder) (exec.Operator, error) {
 			for i := lo; i < min(batch.N, lo+lookupRowsMax); i++ {
 				handles = append(handles, h.BytesAt(i))
 			}
-			rows, err := b.env.Storage.Rows(ctx, &RowsRequest{Table: n.table, Handles: handles, Key: keyColumns(n.table), Columns: n.read, Handle: n.handle})
+			rows, err := b.fetch(ctx, &RowsRequest{Table: n.table, Handles: handles, Key: keyColumns(n.table), Columns: n.read, Handle: n.handle})
 			if err != nil {
 				return err
 			}
@@ -395,7 +404,7 @@ func (n *physLookup) inner1(ctx *exec.Ctx, b *builder, handles [][]byte, filter 
 	}
 	var inner []*expr.Batch
 	if len(handles) > 0 {
-		rows, err := b.env.Storage.Rows(ctx, &RowsRequest{Table: n.table, Handles: handles, Key: keyColumns(n.table), Columns: n.read})
+		rows, err := b.fetch(ctx, &RowsRequest{Table: n.table, Handles: handles, Key: keyColumns(n.table), Columns: n.read})
 		if err != nil {
 			return nil, err
 		}
