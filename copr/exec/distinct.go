@@ -89,7 +89,7 @@ func (d *distinct) charge() error {
 	if !spillsKeys(d.ctx, d.depth) {
 		return d.mem.set(d.table.Bytes())
 	}
-	if err := d.mem.setAnyway(d.table.Bytes()); err != nil || !d.mem.full(0) {
+	if err := d.mem.setAnyway(d.table.Bytes()); err != nil || !d.mem.full(d.table.indexBytes()) {
 		return err
 	}
 	var err error

@@ -23,8 +23,14 @@
 // of sortKeys; both come from tablecodec's order-preserving encoding, so that
 // 1.0 equals 1.00, -0 equals 0 and NaN equals NaN and is above everything.
 //
-// What an operator keeps beyond one batch is charged to Ctx.Mem; at the limit
-// the statement fails with 53200. Nothing spills to disk.
+// What an operator keeps beyond one batch is charged to Ctx.Mem. Where that runs
+// short and Ctx.Spill is set, rows go to disk (internal/spill): a sort's as runs
+// (sortext.go), those of hash tables divided by hash (joinspill.go, keyspill.go),
+// those that are read again in a Buffer. Nested loops keep their right side, and
+// what cannot spill fails at the limit with 53200. Operators spill at three
+// quarters of the limit, so that there is room for the others and for buffers:
+//
+//	0 ─────────── in memory ─────────── spill ──────── limit ─► 53200
 //
 // Read operator.go, then keytable.go (the hash table under grouping and
 // joins), then the operator you care about: one file each.

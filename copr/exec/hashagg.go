@@ -365,10 +365,10 @@ func (h *hashAgg) charge() error {
 			n += a.distinct.Bytes()
 		}
 	}
-	if h.disk.full || !h.spills() && !h.mode.returnsStates() || h.ctx.Spill == nil {
+	if !h.spills() && !h.mode.returnsStates() || h.ctx.Spill == nil {
 		return h.mem.set(n)
 	}
-	if err := h.mem.setAnyway(n); err != nil || !h.mem.full(0) || h.mode.returnsStates() {
+	if err := h.mem.setAnyway(n); err != nil || h.disk.full || h.mode.returnsStates() || !h.mem.full(h.indexBytes()) {
 		return err
 	}
 	return h.closeGroups()

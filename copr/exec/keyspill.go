@@ -56,6 +56,19 @@ func (f *keyFiles) divide(r Raw, types []sqltypes.Type, ids []int32, hashes []ui
 	return Raw{r.Batch, f.known}, ids[:len(f.known)], nil
 }
 
+// indexBytes is how much a table grows when it is asked for keys that it was
+// given in order: their slots and hashes are made then.
+func (t *keyTable) indexBytes() int64 {
+	if t == nil || !t.ordered {
+		return 0
+	}
+	slots := int64(slotsMin)
+	for slots < 2*int64(t.n) {
+		slots *= 2
+	}
+	return 8*slots + 8*int64(t.n)
+}
+
 // keyPart is a file that is still to be handled.
 type keyPart struct {
 	run   *spill.Run
@@ -132,6 +145,15 @@ func (h *hashAgg) keyList() *exprList {
 // spills reports whether the aggregation goes on on disk when memory is scarce.
 func (h *hashAgg) spills() bool {
 	return !h.mode.returnsStates() && spillsKeys(h.ctx, h.disk.depth)
+}
+
+// indexBytes is how much the tables grow when they take no more keys.
+func (h *hashAgg) indexBytes() int64 {
+	n := h.table.indexBytes()
+	for _, a := range h.aggs {
+		n += a.distinct.indexBytes()
+	}
+	return n
 }
 
 // closeGroups is for when there are too many: no new ones from here on.

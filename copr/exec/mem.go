@@ -134,6 +134,7 @@ func (m *MemAccount) Peak() int64 { return m.peak.Load() }
 type memUser struct {
 	acct *MemAccount
 	held int64
+	over int64 // of held, what was taken above the limit
 }
 
 func (u *memUser) grow(bytes int64) error {
@@ -149,8 +150,7 @@ func (u *memUser) set(bytes int64) error {
 	if bytes > u.held {
 		return u.grow(bytes - u.held)
 	}
-	u.acct.Shrink(u.held - bytes)
-	u.held = bytes
+	u.shrink(u.held - bytes)
 	return nil
 }
 
@@ -158,10 +158,11 @@ func (u *memUser) set(bytes int64) error {
 // overdraftBytesMax above the limit.
 func (u *memUser) growAnyway(bytes int64) error {
 	if err := u.acct.Grow(bytes); err != nil {
-		if bytes > overdraftBytesMax {
+		if u.over+bytes > overdraftBytesMax {
 			return err
 		}
 		u.acct.overdraw(bytes)
+		u.over += bytes
 	}
 	u.held += bytes
 	return nil
@@ -184,9 +185,10 @@ func (u *memUser) full(more int64) bool {
 func (u *memUser) shrink(bytes int64) {
 	u.acct.Shrink(bytes)
 	u.held -= bytes
+	u.over = max(0, u.over-bytes)
 }
 
 func (u *memUser) free() {
 	u.acct.Shrink(u.held)
-	u.held = 0
+	u.held, u.over = 0, 0
 }

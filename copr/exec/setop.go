@@ -93,7 +93,7 @@ func (s *setOp) number(r Raw, disk *keyFiles) (Raw, error) {
 	if !spillsKeys(s.ctx, s.depth) {
 		return r, s.mem.set(need)
 	}
-	if err := s.mem.setAnyway(need); err != nil || !s.mem.full(0) {
+	if err := s.mem.setAnyway(need); err != nil || !s.mem.full(s.table.indexBytes()) {
 		return r, err
 	}
 	for _, d := range []*keyFiles{&s.leftDisk, &s.rightDisk} {
