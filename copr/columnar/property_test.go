@@ -38,6 +38,7 @@ type model struct {
 	done    []*open // committed at their primary, not yet elsewhere
 	ended   []uint64
 	served  uint64
+	forked  uint64
 }
 
 type open struct {
@@ -362,13 +363,46 @@ func (m *model) check() {
 		r.ResolvedLocks, r.CommittedLocks = bypass, access
 		r.BatchBytesMax = rapid.SampledFrom([]int{0, 40}).Draw(t, "batch bytes")
 		m.served += m.compare(t, r)
+		if rapid.IntRange(0, 2).Draw(t, "forks") == 0 {
+			r.Plan = &plan.Plan{Nodes: []plan.Node{n}}
+			m.forked += m.compareForks(t, r, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "fork") })
+		}
+		if agg := m.aggregation(n); agg != nil {
+			r.Plan = &plan.Plan{Nodes: append(slices.Clone(p.Nodes), agg)}
+			m.compareSets(t, r)
+		}
 	}
+}
+
+// aggregation groups by one column, if its order cannot be seen.
+func (m *model) aggregation(n *plan.TableScan) *plan.Aggregation {
+	if len(n.Columns) == 0 || rapid.Bool().Draw(m.t, "no aggregation") {
+		return nil
+	}
+	column := func() expr.Expr {
+		i := rapid.IntRange(0, len(n.Columns)-1).Draw(m.t, "aggregated")
+		return &expr.Column{Index: i, Typ: n.Columns[i].Type}
+	}
+	by, of := column(), column()
+	a := &plan.Aggregation{GroupBy: []expr.Expr{by}, Aggs: []plan.AggCall{
+		{Name: "count", Type: sqltypes.Int8}, {Name: "count", Args: []expr.Expr{of}, Type: sqltypes.Int8},
+	}}
+	p := &plan.Plan{Nodes: []plan.Node{n, a}}
+	if _, err := p.OutputTypes(); err != nil || !p.Unordered() {
+		return nil
+	}
+	a.Aggs = append(a.Aggs, plan.AggCall{Name: "max", Args: []expr.Expr{of}, Type: of.Type()})
+	if _, err := p.OutputTypes(); err != nil || !p.Unordered() {
+		a.Aggs = a.Aggs[:2]
+	}
+	return a
 }
 
 // Whatever is done to a table, with any schema, a scan by columns is the scan by
 // rows: the same rows in the same order, the same locks.
 func TestColumnsAreRows(t *testing.T) {
-	served := uint64(0)
+	columnar.Spoil(t)
+	served, forked := uint64(0), uint64(0)
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, columnar.Options{BlockRowsMax: rapid.IntRange(1, 8).Draw(t, "block rows"), BuildRowsMin: -1})
 		defer w.close()
@@ -380,9 +414,10 @@ func TestColumnsAreRows(t *testing.T) {
 		m.check()
 		m.check()
 		served += m.served
+		forked += m.forked
 	})
-	if served == 0 {
+	if served == 0 || forked == 0 {
 		t.Error("columns never served a row")
 	}
-	t.Logf("%d rows came from columns", served)
+	t.Logf("%d rows came from columns, %d by forks", served, forked)
 }

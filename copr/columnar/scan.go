@@ -263,8 +263,17 @@ func (s *Scan) Next() (*expr.Batch, error) {
 	return exec.PlainBatch(b, s.Types()), nil
 }
 
+// spoil is called with memory that nobody looks at any longer, before it is used
+// again; tests set it.
+var spoil func([]byte)
+
 // NextRaw implements exec.RawSource.
 func (s *Scan) NextRaw() (exec.Raw, error) {
+	if spoil != nil {
+		for _, b := range s.bufs {
+			spoil(b)
+		}
+	}
 	for !s.ended {
 		r, err := s.step()
 		if err != nil {
