@@ -190,13 +190,10 @@ func (b *bulkCopy) space(key []byte) *bulkSpace {
 	if b.last != nil && len(key) > len(b.last.prefix) && string(key[:len(b.last.prefix)]) == b.last.prefix {
 		return b.last
 	}
-	n := tablecodec.RecordPrefixLen
-	if _, _, err := tablecodec.SplitRowKey(key); err != nil {
-		n = tablecodec.IndexPrefixLen
-	}
-	sp := b.spaces[string(key[:n])]
+	space := keySpace(key)
+	sp := b.spaces[string(space)]
 	if sp == nil {
-		sp = &bulkSpace{prefix: string(key[:n]), sorted: true}
+		sp = &bulkSpace{prefix: string(space), sorted: true}
 		b.spaces[sp.prefix] = sp
 	}
 	b.last = sp

@@ -270,8 +270,9 @@ func (k *copySink) checkFlushed(list []entry) error {
 		if !e.unique {
 			continue
 		}
-		if last := k.last[e.space]; string(e.key) > string(last) {
-			k.last[e.space] = e.key
+		space := keySpace(e.key)
+		if last := k.last[string(space)]; string(e.key) > string(last) {
+			k.last[string(space)] = e.key
 		} else if k.txn.kv.IsPipelined() {
 			doubtful = append(doubtful, e.key)
 		}
@@ -289,6 +290,14 @@ func (k *copySink) checkFlushed(list []entry) error {
 		}
 	}
 	return nil
+}
+
+// keySpace is what all keys of a table's rows, or of one index, start with.
+func keySpace(key []byte) []byte {
+	if _, _, err := tablecodec.SplitRowKey(key); err != nil {
+		return key[:tablecodec.IndexPrefixLen]
+	}
+	return key[:tablecodec.RecordPrefixLen]
 }
 
 // pipeline moves what was written so far to a transaction that flushes to the
@@ -380,7 +389,6 @@ func moveBuffer(from, to *transaction.KVTxn) error {
 type entry struct {
 	key, value []byte
 	unique     bool
-	space      string // what unique keys of one index start with
 	line       int64
 }
 

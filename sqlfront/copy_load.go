@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	tikverr "github.com/tikv/client-go/v2/error"
 	tikvkv "github.com/tikv/client-go/v2/kv"
@@ -131,6 +132,9 @@ type copyConverter struct {
 	defOrds  []int
 	env      *plan.ExecEnv
 	mu       sync.Mutex // guards the session, for defaults
+	direct   bool       // see copy_direct.go
+	// entriesHint is about how many keys a chunk gives.
+	entriesHint atomic.Int64
 }
 
 func (c *copyIn) newConverter() (*copyConverter, error) {
@@ -144,7 +148,11 @@ func (c *copyIn) newConverter() (*copyConverter, error) {
 	if err := v.bindChecks(bc); err != nil {
 		return nil, err
 	}
-	return v, v.bindDefaults(bc)
+	if err := v.bindDefaults(bc); err != nil {
+		return nil, err
+	}
+	v.direct = v.canDirect()
+	return v, nil
 }
 
 func (v *copyConverter) bindChecks(bc *plan.BindContext) error {
@@ -231,6 +239,11 @@ func (v *copyConverter) value(t sqltypes.Type, data []byte) (sqltypes.Datum, err
 
 // convert makes the keys of a chunk's rows.
 func (v *copyConverter) convert(ctx context.Context, chunk copyfmt.Chunk) loaded {
+	if v.direct {
+		if out, ok := v.convertDirect(ctx, chunk); ok {
+			return out
+		}
+	}
 	rows, err := v.parseRows(chunk)
 	if err == nil {
 		rows, err = v.complete(rows)
@@ -243,7 +256,7 @@ func (v *copyConverter) convert(ctx context.Context, chunk copyfmt.Chunk) loaded
 	var ids rowIDs
 	for _, r := range rows {
 		w.line = r.line
-		handle, err := ids.handle(ctx, v.c, writer, r.row, len(rows))
+		handle, err := ids.handle(ctx, v.c, writer, nil, r.row, len(rows))
 		if err == nil {
 			err = writer.Insert(r.row, handle)
 		}
@@ -372,9 +385,10 @@ type rowIDs struct {
 	left int
 }
 
-func (ids *rowIDs) handle(ctx context.Context, c *copyIn, w *mutate.Writer, row []sqltypes.Datum, rows int) ([]byte, error) {
+// handle appends the handle of a new row to dst.
+func (ids *rowIDs) handle(ctx context.Context, c *copyIn, w *mutate.Writer, dst []byte, row []sqltypes.Datum, rows int) ([]byte, error) {
 	if !w.HasRowID() {
-		return w.Handle(nil, row)
+		return w.Handle(dst, row)
 	}
 	if ids.left == 0 {
 		var err error
@@ -385,7 +399,7 @@ func (ids *rowIDs) handle(ctx context.Context, c *copyIn, w *mutate.Writer, row 
 	id := ids.next
 	ids.next++
 	ids.left--
-	return tablecodec.AppendRowID(nil, id), nil
+	return tablecodec.AppendRowID(dst, id), nil
 }
 
 // recorder is a buffer that collects what a chunk's rows write.
@@ -407,11 +421,7 @@ func (r *recorder) Set(key, value []byte) error {
 
 // SetWithFlags implements mutate.Buffer: unique keys come here.
 func (r *recorder) SetWithFlags(key, value []byte, _ ...tikvkv.FlagsOp) error {
-	space := key[:tablecodec.RecordPrefixLen]
-	if _, _, err := tablecodec.SplitRowKey(key); err != nil {
-		space = key[:tablecodec.IndexPrefixLen]
-	}
-	r.entries = append(r.entries, entry{key: key, value: value, unique: true, space: string(space), line: r.line})
+	r.entries = append(r.entries, entry{key: key, value: value, unique: true, line: r.line})
 	return nil
 }
 

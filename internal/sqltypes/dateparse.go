@@ -452,7 +452,11 @@ func (f *dateFields) finish() dateError {
 }
 
 // fastISO reads exactly YYYY-MM-DD.
-func fastISO(s string) (days int64, ok bool) {
+func fastISO(s string) (days int64, ok bool) { return ParseISODate(s) }
+
+// ParseISODate reads a date that is written as YYYY-MM-DD, of the years 1 to
+// 9999, and nothing else.
+func ParseISODate[S string | []byte](s S) (days int64, ok bool) {
 	if len(s) != 10 || s[4] != '-' || s[7] != '-' {
 		return 0, false
 	}

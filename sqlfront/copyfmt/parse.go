@@ -14,6 +14,9 @@ import (
 type Field struct {
 	Data []byte
 	Null bool
+	// Unescaped: backslash sequences were resolved, so that Data may be no valid
+	// UTF-8.
+	Unescaped bool
 }
 
 // Parser takes lines apart. Not safe for concurrent use; make one a worker.
@@ -205,7 +208,7 @@ func (p *Parser) splitText(text []byte) error {
 		if string(raw) == p.o.Null {
 			f = Field{Null: true}
 		} else if slash {
-			f.Data = p.unescape(raw)
+			f.Data, f.Unescaped = p.unescape(raw), true
 		}
 		if err := p.add(f); err != nil {
 			return err
