@@ -38,8 +38,9 @@ func (c caseNode) compute(ctx *Ctx, b *Batch, a arm) (evec, error) {
 	return evalEnc(c.results[a.result], ctx, b, a.rows)
 }
 
-// arms decides which row takes which result. Results are computed by the time that their rows are known: each(arm) may fail
-// before a later condition does.
+// arms decides which row takes which result. Results are computed by the time
+// that their rows are known: each(arm) may fail before a later condition does.
+// An arm's rows are in memory that is used again after each.
 func (c caseNode) arms(ctx *Ctx, b *Batch, sel []int32, each func(a arm) error) error {
 	n := restLen(b.N, sel)
 	mem := getRows(n)
@@ -58,7 +59,8 @@ func (c caseNode) arms(ctx *Ctx, b *Batch, sel []int32, each func(a arm) error) 
 		if err := each(a); err != nil {
 			return err
 		}
-		if rest = minusRows(b.N, rest, a.rows, (*mem)[:0]); len(rest) == 0 {
+		rest = minusRows(b.N, rest, a.rows, (*mem)[:0])
+		if putRows(a.mem); len(rest) == 0 {
 			return nil
 		}
 	}
@@ -66,9 +68,8 @@ func (c caseNode) arms(ctx *Ctx, b *Batch, sel []int32, each func(a arm) error) 
 	if len(c.results) == len(c.conds) {
 		a.result = noResult
 	}
-	a.rows = appendRows(b.N, rest, (*a.mem)[:0])
-	if len(a.rows) == 0 {
-		putRows(a.mem)
+	defer putRows(a.mem)
+	if a.rows = appendRows(b.N, rest, (*a.mem)[:0]); len(a.rows) == 0 {
 		return nil
 	}
 	return each(a)
@@ -77,7 +78,6 @@ func (c caseNode) arms(ctx *Ctx, b *Batch, sel []int32, each func(a arm) error) 
 func (c caseNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 	m := newMerge(c.typ, b.N)
 	err := c.arms(ctx, b, sel, func(a arm) error {
-		defer putRows(a.mem)
 		v, err := c.compute(ctx, b, a)
 		if err == nil {
 			m.add(v.plain(c.typ, b.N, a.rows), a.rows)
@@ -99,7 +99,6 @@ func (c caseNode) evalEnc(ctx *Ctx, b *Batch, sel []int32) (evec, error) {
 	var m *merge // of plain results
 	dst := newDecMerge(b.N)
 	err := c.arms(ctx, b, sel, func(a arm) error {
-		defer putRows(a.mem)
 		v, err := c.compute(ctx, b, a)
 		if err != nil {
 			return err

@@ -74,7 +74,6 @@ func (e *evaluator) EvalScaled(ctx *Ctx, s *Scratch, b *Batch, sel []int32) (col
 	dst := newDecMerge(b.N)
 	fits := true
 	err := c.arms(ctx, b, sel, func(a arm) error {
-		defer putRows(a.mem)
 		if !fits {
 			return nil
 		}
