@@ -230,6 +230,9 @@ func decodeMeta(b []byte) (*plan.Event, error) {
 		return nil, err
 	}
 	e := &plan.Event{Task: int(m.Task), ResumeKey: m.ResumeKey, Done: m.Done}
+	for _, t := range m.Also {
+		e.Also = append(e.Also, int(t))
+	}
 	if len(m.RegionError) > 0 {
 		e.RegionError = &errorpb.Error{}
 		if err := e.RegionError.Unmarshal(m.RegionError); err != nil {
@@ -250,7 +253,7 @@ func decodeMeta(b []byte) (*plan.Event, error) {
 		e.Stats = plan.RegionStats{
 			RowsScanned: s.RowsScanned, BytesScanned: s.BytesScanned, RowsReturned: s.RowsReturned, Batches: s.Batches,
 			Time: time.Duration(s.TimeNs), Wait: time.Duration(s.WaitNs),
-			ColumnRows: s.ColumnRows, ColumnRegions: s.ColumnRegions,
+			ColumnRows: s.ColumnRows, ColumnRegions: s.ColumnRegions, CachedRegions: s.CachedRegions,
 		}
 	}
 	return e, nil

@@ -83,7 +83,7 @@ func (s *Stream) start(units []*unit) {
 			s.lanes = append(s.lanes, make(chan *expr.Batch, BufferedBatchesMax))
 		}
 	} else {
-		jobs = tickets(units, s.req.concurrency())
+		jobs = tickets(units, s.req.concurrency(), s.req.Plan.Merges() != nil)
 		s.lanes = []chan *expr.Batch{make(chan *expr.Batch, BufferedBatchesMax)}
 	}
 	s.wg.Go(func() { s.dispatch(jobs) })
@@ -130,8 +130,8 @@ func (s *Stream) dispatch(jobs [][]*unit) {
 }
 
 // tickets groups units by store, each group small enough that all of n are put
-// to use.
-func tickets(units []*unit, n int) [][]*unit {
+// to use; where stores merge answers, all that a store has in one.
+func tickets(units []*unit, n int, merge bool) [][]*unit {
 	byAddr := map[string][]*unit{}
 	var addrs []string
 	for _, u := range units {
@@ -141,7 +141,7 @@ func tickets(units []*unit, n int) [][]*unit {
 		byAddr[u.addr] = append(byAddr[u.addr], u)
 	}
 	each := 1
-	if len(addrs) > 0 {
+	if len(addrs) > 0 && !merge {
 		each = max(n/len(addrs), 1) // tickets a store
 	}
 	var out [][]*unit

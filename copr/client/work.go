@@ -52,7 +52,11 @@ func (s *Stream) attempt(bo *tikv.Backoffer, units []*unit, lane chan<- *expr.Ba
 		if e.Task < 0 || e.Task >= len(units) || units[e.Task].done {
 			return fmt.Errorf("%w: store %s answered for region task %d of %d", errAnswer, addr, e.Task, len(units))
 		}
-		moved, err := s.take(addr, units[e.Task], e, lane)
+		also, err := s.also(addr, units, e)
+		if err != nil {
+			return err
+		}
+		moved, err := s.take(addr, units[e.Task], also, e, lane)
 		progress = progress || moved
 		return err
 	})
@@ -70,6 +74,18 @@ func (s *Stream) attempt(bo *tikv.Backoffer, units []*unit, lane chan<- *expr.Ba
 		runErr = fmt.Errorf("the store at %s ended its answer early", addr)
 	}
 	return progress, s.sendFailed(bo, units, runErr)
+}
+
+// also finds the units that end together with the one that e is about.
+func (s *Stream) also(addr string, units []*unit, e *plan.Event) ([]*unit, error) {
+	var out []*unit
+	for _, i := range e.Also {
+		if !e.Done || i < 0 || i >= len(units) || i == e.Task || units[i].done || len(units[i].held) > 0 || slices.Contains(out, units[i]) {
+			return nil, fmt.Errorf("%w: store %s ended region task %d of %d with another", errAnswer, addr, i, len(units))
+		}
+		out = append(out, units[i])
+	}
+	return out, nil
 }
 
 var errAnswer = errors.New("copr: malformed answer")
@@ -120,7 +136,8 @@ func (s *Stream) request(units []*unit) *plan.Request {
 
 // take handles one piece of a store's answer. moved says that the unit will
 // never have to be read as a whole again.
-func (s *Stream) take(addr string, u *unit, e *plan.Event, lane chan<- *expr.Batch) (moved bool, err error) {
+// also are units that ended well with the one that e is about.
+func (s *Stream) take(addr string, u *unit, also []*unit, e *plan.Event, lane chan<- *expr.Batch) (moved bool, err error) {
 	if e.Batch != nil && len(e.ResumeKey) > 0 {
 		u.task.Ranges = plan.Behind(u.task.Ranges, e.ResumeKey, s.desc)
 		if err := s.deliver(e.Batch, lane); err != nil {
@@ -151,8 +168,11 @@ func (s *Stream) take(addr string, u *unit, e *plan.Event, lane chan<- *expr.Bat
 		return moved, nil
 	}
 	u.done = true
-	s.c.m.tasks.WithLabelValues("ok").Inc()
-	s.count(addr, func(st *StoreStats) { st.Regions++; add(&st.RegionStats, e.Stats) })
+	for _, a := range also {
+		a.done = true
+	}
+	s.c.m.tasks.WithLabelValues("ok").Add(float64(1 + len(also)))
+	s.count(addr, func(st *StoreStats) { st.Regions += 1 + len(also); st.RegionStats.Add(&e.Stats) })
 	held := u.held
 	defer s.drop(u)
 	for _, b := range held {
@@ -161,17 +181,6 @@ func (s *Stream) take(addr string, u *unit, e *plan.Event, lane chan<- *expr.Bat
 		}
 	}
 	return true, nil
-}
-
-func add(dst *plan.RegionStats, s plan.RegionStats) {
-	dst.RowsScanned += s.RowsScanned
-	dst.BytesScanned += s.BytesScanned
-	dst.RowsReturned += s.RowsReturned
-	dst.Batches += s.Batches
-	dst.Time += s.Time
-	dst.Wait += s.Wait
-	dst.ColumnRows += s.ColumnRows
-	dst.ColumnRegions += s.ColumnRegions
 }
 
 func batchBytes(b *expr.Batch) int64 {

@@ -68,6 +68,9 @@ type Event struct {
 	// of keys up to this one, in the order of the scan. Empty: the batch counts
 	// only when the task ends well.
 	ResumeKey []byte
+	// Also are further tasks that end well together with this one, at its Done:
+	// their rows are in its batches, and the statistics are of all of them.
+	Also []int
 	// Done ends the task; at most one of the following says why it failed.
 	Done        bool
 	RegionError *errorpb.Error
@@ -83,6 +86,20 @@ type RegionStats struct {
 	Wait                                             time.Duration // for a worker
 	ColumnRows                                       uint64        // of RowsScanned, those from columns
 	ColumnRegions                                    uint64        // regions that were read from columns, in part at least
+	CachedRegions                                    uint64        // regions whose answer was kept from an earlier request
+}
+
+// Add adds what another run took.
+func (s *RegionStats) Add(o *RegionStats) {
+	s.RowsScanned += o.RowsScanned
+	s.BytesScanned += o.BytesScanned
+	s.RowsReturned += o.RowsReturned
+	s.Batches += o.Batches
+	s.Time += o.Time
+	s.Wait += o.Wait
+	s.ColumnRows += o.ColumnRows
+	s.ColumnRegions += o.ColumnRegions
+	s.CachedRegions += o.CachedRegions
 }
 
 // KeyPrefix is what all keys of the request start with.
@@ -105,6 +122,16 @@ func (r *Request) Context(task int) *kvrpcpb.Context {
 		StaleRead:   r.ReplicaRead == coprpb.ReplicaRead_REPLICA_READ_STALE,
 		ApiVersion:  r.APIVersion, KeyspaceId: r.KeyspaceID,
 	}
+}
+
+// Merges returns the aggregation whose partial results of several regions a
+// store may make one of, nil if there is none.
+func (p *Plan) Merges() *Aggregation {
+	a, ok := p.Nodes[len(p.Nodes)-1].(*Aggregation)
+	if !ok || !p.Unordered() {
+		return nil
+	}
+	return a
 }
 
 // Schema is the Arrow schema of columns of these types; the columns have no

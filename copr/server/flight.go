@@ -76,6 +76,9 @@ func grpcError(err error) error {
 // encodeMeta is what goes beside a batch, or alone at the end of a task.
 func encodeMeta(e *plan.Event) ([]byte, error) {
 	m := &coprpb.StreamMeta{Task: uint32(e.Task), ResumeKey: e.ResumeKey, Done: e.Done}
+	for _, t := range e.Also {
+		m.Also = append(m.Also, uint32(t))
+	}
 	if e.RegionError != nil {
 		b, err := e.RegionError.Marshal()
 		if err != nil {
@@ -98,6 +101,7 @@ func encodeMeta(e *plan.Event) ([]byte, error) {
 		m.Stats = &coprpb.RegionStats{
 			RowsScanned: e.Stats.RowsScanned, BytesScanned: e.Stats.BytesScanned, RowsReturned: e.Stats.RowsReturned,
 			Batches: e.Stats.Batches, TimeNs: uint64(e.Stats.Time), WaitNs: uint64(e.Stats.Wait), ColumnRows: e.Stats.ColumnRows, ColumnRegions: e.Stats.ColumnRegions,
+			CachedRegions: e.Stats.CachedRegions,
 		}
 	}
 	return proto.Marshal(m)

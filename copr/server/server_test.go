@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -164,8 +165,16 @@ func TestScanAndAggregate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := a.rows[0]; !slices.Equal(got, []string{"NULL 1", "1 1", "2 1", "3 1", "4 1"}) || a.resume[0] != nil {
-			t.Errorf("%s: groups %q, resume key %x", name, got, a.resume[0])
+		lead := slices.Collect(maps.Keys(a.ends))
+		if len(lead) != 1 || !slices.Equal(slices.Sorted(slices.Values(append(lead, a.ends[lead[0]].Also...))), []int{0, 1, 2}) {
+			t.Fatalf("%s: ends %+v", name, a.ends)
+		}
+		slices.Sort(a.rows[lead[0]])
+		if got := a.rows[lead[0]]; !slices.Equal(got, []string{"1 3", "2 3", "3 3", "4 3", "5 3", "6 2", "NULL 3"}) || a.resume[lead[0]] != nil {
+			t.Errorf("%s: groups %q, resume key %x", name, got, a.resume[lead[0]])
+		}
+		if st := a.ends[lead[0]].Stats; st.RowsScanned != 20 {
+			t.Errorf("%s: statistics %+v", name, st)
 		}
 		// count(*) reads no column at all.
 		p = &plan.Plan{Nodes: []plan.Node{&plan.TableScan{TableID: coprtest.TableID, KeyColumns: coprtest.Scan(false).KeyColumns}}}

@@ -39,6 +39,15 @@ func (c *costs) add(t *task) {
 	}
 }
 
+// addHelper takes the tracker of somebody who helped with a task.
+func (c *costs) addHelper(t *tracker.Tracker) {
+	t.End()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all.Merge(t)
+	t.Free()
+}
+
 // logSlow writes a line if the request took too long. Regions run beside each
 // other, so the stages, which are sums, may be more than the whole.
 func (s *Service) logSlow(ctx context.Context, r *plan.Request, took time.Duration, c *costs, err error) {

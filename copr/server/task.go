@@ -1,15 +1,15 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
-	"github.com/copradb/copra/copr/exec"
+	"github.com/copradb/copra/copr/columnar"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/scan"
@@ -22,23 +22,36 @@ import (
 
 // task is one region of a request.
 type task struct {
-	s     *Service
-	r     *plan.Request
-	i     int
-	mem   *exec.MemAccount
-	emit  func(*plan.Event) error
-	stats plan.RegionStats
+	s *Service
+	q *request
+	r *plan.Request
+	i int
 
-	worker  *cpusched.Worker
-	tracker *tracker.Tracker
+	base    context.Context // ends with the task
+	cancel  context.CancelCauseFunc
+	ctx     context.Context  // base, with the tracker
+	tracker *tracker.Tracker // of the worker that began it
+	cols    *columnar.Scan   // nil: it reads rows
+	helpers sync.WaitGroup
+
+	mu     sync.Mutex
+	err    error // of helpers, the first
+	kept   []*expr.Batch
+	stats  plan.RegionStats
+	waited time.Duration // of the worker that began it
 }
 
 // run runs the task and emits its end, unless the request is over.
-func (t *task) run(ctx context.Context) {
+func (t *task) run(ctx context.Context, w *cpusched.Worker) {
 	start := time.Now()
-	err := t.guarded(ctx)
-	t.worker.Pause()
-	t.stats.Time = time.Since(start) - t.stats.Wait
+	t.base, t.cancel = context.WithCancelCause(ctx)
+	t.tracker = tracker.Begin(t.base)
+	t.ctx = t.tracker.Context()
+	defer t.q.total.add(t)
+	err := t.guarded(func() error { return t.read(ctx, w) })
+	w.Pause()
+	t.cancel(nil)
+	t.stats.Time = time.Since(start) - t.waited
 	t.s.m.rows.Add(float64(t.stats.RowsScanned))
 	t.s.m.bytes.Add(float64(t.stats.BytesScanned))
 	end := &plan.Event{Task: t.i, Done: true, Stats: t.stats}
@@ -63,12 +76,16 @@ func (t *task) run(ctx context.Context) {
 		end.Err, result = err, "error"
 	}
 	t.s.m.tasks.WithLabelValues(result).Inc()
-	_ = t.emit(end) // whoever takes the events knows of its own error
+	if result == "ok" && t.q.merger != nil {
+		t.q.merger.add(end, t.kept)
+		return
+	}
+	_ = t.q.emit(end) // whoever takes the events knows of its own error
 }
 
 // guarded turns a panic into an error of this statement: the plan comes from
 // outside, and no plan may stop the store.
-func (t *task) guarded(ctx context.Context) (err error) {
+func (t *task) guarded(f func() error) (err error) {
 	defer func() {
 		p := recover()
 		if limit, ok := p.(*pgerror.Error); ok {
@@ -78,122 +95,81 @@ func (t *task) guarded(ctx context.Context) (err error) {
 			err = pgerror.New(pgerror.InternalError, "the coprocessor failed on region %d: %v", t.r.Regions[t.i].ID, p)
 		}
 	}()
-	return t.read(ctx)
+	return f()
 }
 
-func (t *task) read(ctx context.Context) (err error) {
+func (t *task) read(ctx context.Context, w *cpusched.Worker) (err error) {
 	g := &t.r.Regions[t.i]
 	visit := t.visit() // before the snapshot
 	defer visit.Close()
-	reader, err := t.s.o.Source.OpenReader(ctx, t.r.Context(t.i), t.r.ReadTS, g.Ranges)
+	reader, err := t.s.o.Source.OpenReader(t.ctx, t.r.Context(t.i), t.r.ReadTS, g.Ranges)
 	if err != nil {
 		return err
 	}
-	cols, err := t.columns(ctx, visit, reader)
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	if t.cols, err = t.columns(t.ctx, visit, reader); err != nil {
+		return err
+	}
+	p := &pipeline{t: t, ctx: t.ctx, worker: w, tracker: t.tracker}
+	if t.cols == nil {
+		return t.readRows(p, reader)
+	}
+	p.scan = t.cols
+	n := t.cols.Pieces()
+	if t.q.forks && n > 1 {
+		t.q.share(ctx, t, n)
+	}
+	err = t.guarded(p.run)
+	t.q.unshare(t)
 	if err != nil {
-		return errors.Join(err, reader.Close())
+		t.cancel(err)
 	}
-	if cols != nil {
-		defer func() {
-			if t.stats.ColumnRows = cols.ColumnRows(); t.stats.ColumnRows > 0 {
-				t.stats.ColumnRegions = 1
-			}
-			err = errors.Join(err, cols.Close(), reader.Close())
-		}()
-		return t.compute(ctx, cols)
+	w.Pause()
+	t.helpers.Wait()
+	t.waited = p.stats.Wait
+	if t.stats.ColumnRows > 0 {
+		t.stats.ColumnRegions = 1
 	}
+	if t.err != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = t.err
+	}
+	return errors.Join(err, t.cols.Close())
+}
+
+func (t *task) readRows(p *pipeline, reader Reader) (err error) {
 	rows := &rangeRows{
-		yield: func() error { return t.yield(ctx) }, reader: reader, ranges: g.Ranges, desc: t.r.Plan.Desc(),
+		yield: p.yield, reader: reader, ranges: t.r.Regions[t.i].Ranges, desc: t.r.Plan.Desc(),
 		keyOnly: !scan.NeedsValue(t.r.Plan.Nodes[0]),
 	}
-	defer func() { err = errors.Join(err, rows.close(), reader.Close()) }()
-	sc, err := scan.New(t.r.Plan.Nodes[0], rows, scan.Options{
+	defer func() { err = errors.Join(err, rows.close()) }()
+	p.scan, err = scan.New(t.r.Plan.Nodes[0], rows, scan.Options{
 		BatchRowsMax: t.r.BatchRowsMax, BatchBytesMax: t.r.BatchBytesMax, KeyPrefix: t.r.KeyPrefix(),
 	})
 	if err != nil {
 		return err
 	}
-	return t.compute(ctx, sc)
-}
-
-// compute runs the plan over the scan and emits its batches.
-func (t *task) compute(ctx context.Context, sc tableScan) (err error) {
-	p := t.r.Plan
-	defer func() {
-		st := sc.Stats()
-		t.stats.RowsScanned, t.stats.BytesScanned = st.Rows, st.Bytes
-	}()
-	op, err := exec.BuildOn(p, exec.NewSource("Scan", sc.Types(), func(*exec.Ctx) (exec.Source, error) { return pausingScan{sc, t, ctx}, nil }))
-	if err != nil {
-		return err
-	}
-	eval, err := exec.EvalCtx(p)
-	if err != nil {
-		return err
-	}
-	eval.Context = ctx
-	defer func() { err = errors.Join(err, op.Close()) }()
-	if err := t.yield(ctx); err != nil {
-		return err
-	}
-	if err := op.Open(&exec.Ctx{Context: ctx, Eval: eval, Mem: t.mem}); err != nil {
-		return err
-	}
-	resumable := p.Resumable()
-	for {
-		if err := t.yield(ctx); err != nil {
-			return err
-		}
-		b, err := op.Next()
-		if err != nil || b == nil {
-			return err
-		}
-		t.worker.Pause()
-		if err := t.send(b, sc, resumable); err != nil {
-			return err
-		}
-	}
-}
-
-func (t *task) send(b *expr.Batch, sc tableScan, resumable bool) error {
-	t.stats.Batches++
-	t.stats.RowsReturned += uint64(b.N)
-	e := &plan.Event{Task: t.i, Batch: b}
-	if resumable {
-		e.ResumeKey = bytes.Clone(sc.LastKey())
-	}
-	was := t.tracker.Enter(tracker.Send)
-	defer func() { t.tracker.Enter(was) }()
-	return t.emit(e)
-}
-
-// yield lets others compute when it is their turn, and waits for a core if the
-// task has none.
-func (t *task) yield(ctx context.Context) error {
-	if !t.worker.Held() {
-		was := t.tracker.Enter(tracker.Queue)
-		defer func() { t.tracker.Enter(was) }()
-	}
-	before := t.worker.Waited()
-	err := t.worker.Yield(ctx)
-	t.stats.Wait += t.worker.Waited() - before
+	err = p.run()
+	t.waited = p.stats.Wait
 	return err
 }
 
-// pausingScan yields between the batches of a scan: operators may read all of
-// them before they return one of their own.
-type pausingScan struct {
-	tableScan
-	t   *task
-	ctx context.Context
+// add counts what a pipeline has done.
+func (t *task) add(s *plan.RegionStats) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stats.Add(s)
 }
 
-// Next implements exec.Source.
-func (p pausingScan) Next() (*expr.Batch, error) {
-	if err := p.t.yield(p.ctx); err != nil {
-		return nil, err
+// keep keeps a batch of the answer for the merger.
+func (t *task) keep(b *expr.Batch) error {
+	if err := t.q.mem.Grow(batchBytes(b)); err != nil {
+		return err
 	}
-	return p.tableScan.Next()
+	t.q.merger.rows.Add(int64(b.N))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, b)
+	return nil
 }
 
 // yieldRows is how many rows are read between two looks at the context, and at

@@ -2221,6 +2221,7 @@ type RegionStats struct {
 	WaitNs        uint64                 `protobuf:"varint,6,opt,name=wait_ns,json=waitNs,proto3" json:"wait_ns,omitempty"`                      // until a worker was free
 	ColumnRows    uint64                 `protobuf:"varint,7,opt,name=column_rows,json=columnRows,proto3" json:"column_rows,omitempty"`          // of rows_scanned, those from columns
 	ColumnRegions uint64                 `protobuf:"varint,8,opt,name=column_regions,json=columnRegions,proto3" json:"column_regions,omitempty"` // regions that were read from columns, in part at least
+	CachedRegions uint64                 `protobuf:"varint,9,opt,name=cached_regions,json=cachedRegions,proto3" json:"cached_regions,omitempty"` // regions whose answer was kept from an earlier request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2311,6 +2312,13 @@ func (x *RegionStats) GetColumnRegions() uint64 {
 	return 0
 }
 
+func (x *RegionStats) GetCachedRegions() uint64 {
+	if x != nil {
+		return x.CachedRegions
+	}
+	return 0
+}
+
 // StatementError fails the whole statement, whichever region found it.
 type StatementError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2391,11 +2399,14 @@ type StreamMeta struct {
 	ResumeKey []byte `protobuf:"bytes,2,opt,name=resume_key,json=resumeKey,proto3" json:"resume_key,omitempty"`
 	// The task is over: exactly one of the following says how, none of them is
 	// success.
-	Done          bool            `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
-	RegionError   []byte          `protobuf:"bytes,4,opt,name=region_error,json=regionError,proto3" json:"region_error,omitempty"` // errorpb.Error
-	Locks         [][]byte        `protobuf:"bytes,5,rep,name=locks,proto3" json:"locks,omitempty"`                                // kvrpcpb.LockInfo
-	Error         *StatementError `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
-	Stats         *RegionStats    `protobuf:"bytes,7,opt,name=stats,proto3" json:"stats,omitempty"`
+	Done        bool            `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
+	RegionError []byte          `protobuf:"bytes,4,opt,name=region_error,json=regionError,proto3" json:"region_error,omitempty"` // errorpb.Error
+	Locks       [][]byte        `protobuf:"bytes,5,rep,name=locks,proto3" json:"locks,omitempty"`                                // kvrpcpb.LockInfo
+	Error       *StatementError `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Stats       *RegionStats    `protobuf:"bytes,7,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Further tasks that end well together with this one: their rows are among
+	// its batches, and the statistics are of all of them.
+	Also          []uint32 `protobuf:"varint,8,rep,packed,name=also,proto3" json:"also,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2475,6 +2486,13 @@ func (x *StreamMeta) GetError() *StatementError {
 func (x *StreamMeta) GetStats() *RegionStats {
 	if x != nil {
 		return x.Stats
+	}
+	return nil
+}
+
+func (x *StreamMeta) GetAlso() []uint32 {
+	if x != nil {
+		return x.Also
 	}
 	return nil
 }
@@ -2640,7 +2658,7 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\freplica_read\x18\x10 \x01(\x0e2\x19.copra.coprpb.ReplicaReadR\vreplicaRead\x12\x1a\n" +
 	"\bpriority\x18\x11 \x01(\rR\bpriority\x12$\n" +
 	"\x0enot_fill_cache\x18\x12 \x01(\bR\fnotFillCache\x12\x1a\n" +
-	"\bcolumnar\x18\x13 \x01(\bR\bcolumnar\"\x8e\x02\n" +
+	"\bcolumnar\x18\x13 \x01(\bR\bcolumnar\"\xb5\x02\n" +
 	"\vRegionStats\x12!\n" +
 	"\frows_scanned\x18\x01 \x01(\x04R\vrowsScanned\x12#\n" +
 	"\rbytes_scanned\x18\x02 \x01(\x04R\fbytesScanned\x12#\n" +
@@ -2650,12 +2668,13 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\await_ns\x18\x06 \x01(\x04R\x06waitNs\x12\x1f\n" +
 	"\vcolumn_rows\x18\a \x01(\x04R\n" +
 	"columnRows\x12%\n" +
-	"\x0ecolumn_regions\x18\b \x01(\x04R\rcolumnRegions\"j\n" +
+	"\x0ecolumn_regions\x18\b \x01(\x04R\rcolumnRegions\x12%\n" +
+	"\x0ecached_regions\x18\t \x01(\x04R\rcachedRegions\"j\n" +
 	"\x0eStatementError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x12\n" +
-	"\x04hint\x18\x04 \x01(\tR\x04hint\"\xf1\x01\n" +
+	"\x04hint\x18\x04 \x01(\tR\x04hint\"\x85\x02\n" +
 	"\n" +
 	"StreamMeta\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\rR\x04task\x12\x1d\n" +
@@ -2665,7 +2684,8 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\fregion_error\x18\x04 \x01(\fR\vregionError\x12\x14\n" +
 	"\x05locks\x18\x05 \x03(\fR\x05locks\x122\n" +
 	"\x05error\x18\x06 \x01(\v2\x1c.copra.coprpb.StatementErrorR\x05error\x12/\n" +
-	"\x05stats\x18\a \x01(\v2\x19.copra.coprpb.RegionStatsR\x05stats*N\n" +
+	"\x05stats\x18\a \x01(\v2\x19.copra.coprpb.RegionStatsR\x05stats\x12\x12\n" +
+	"\x04also\x18\b \x03(\rR\x04also*N\n" +
 	"\vCompression\x12\x14\n" +
 	"\x10COMPRESSION_NONE\x10\x00\x12\x13\n" +
 	"\x0fCOMPRESSION_LZ4\x10\x01\x12\x14\n" +
