@@ -94,15 +94,3 @@ func transient(p *plan.Plan) bool {
 	}
 	return false
 }
-
-// NextRaw implements exec.RawSource.
-func (p pausingScan) NextRaw() (exec.Raw, error) {
-	if err := p.t.yield(p.ctx); err != nil {
-		return exec.Raw{}, err
-	}
-	if r, ok := p.tableScan.(exec.RawSource); ok {
-		return r.NextRaw()
-	}
-	b, err := p.tableScan.Next()
-	return exec.Raw{Batch: b}, err
-}

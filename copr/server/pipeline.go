@@ -53,7 +53,7 @@ func (p *pipeline) run() (err error) {
 		}
 		t.add(&p.stats)
 	}()
-	op, err := exec.BuildOn(plan, exec.NewSource("Scan", p.scan.Types(), func(*exec.Ctx) (exec.Source, error) { return p.source(), nil }))
+	op, err := exec.BuildOn(plan, exec.NewSource("Scan", p.scan.Types(), func(*exec.Ctx) (exec.Source, error) { return pausingScan{p.scan, p}, nil }))
 	if err != nil {
 		return err
 	}
@@ -128,27 +128,16 @@ func (s pausingScan) Next() (*expr.Batch, error) {
 	return s.tableScan.Next()
 }
 
-// rawScan is pausingScan over a scan that returns encoded columns.
-type rawScan struct {
-	pausingScan
-	raw exec.RawSource
-}
-
 // NextRaw implements exec.RawSource.
-func (s rawScan) NextRaw() (exec.Raw, error) {
+func (s pausingScan) NextRaw() (exec.Raw, error) {
 	if err := s.p.yield(); err != nil {
 		return exec.Raw{}, err
 	}
-	return s.raw.NextRaw()
-}
-
-// source is the scan as the plan's operators read it.
-func (p *pipeline) source() exec.Source {
-	s := pausingScan{p.scan, p}
-	if raw, ok := p.scan.(exec.RawSource); ok {
-		return rawScan{s, raw}
+	if raw, ok := s.tableScan.(exec.RawSource); ok {
+		return raw.NextRaw()
 	}
-	return s
+	b, err := s.tableScan.Next()
+	return exec.Raw{Batch: b}, err
 }
 
 // Close leaves the scan to who made it: it is asked for its statistics, still.
