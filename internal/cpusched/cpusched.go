@@ -21,6 +21,9 @@ const (
 	// to be left free to them, for as long again: a query has some itself, to begin.
 	TouchesMin = 6
 	TouchedFor = 100 * time.Millisecond
+	// StallMax is how long after its last look a worker is taken for one that waits
+	// for something with a core in its hands: others get the core.
+	StallMax = 100 * time.Millisecond
 )
 
 // Scheduler shares a number of cores. Safe for concurrent use.
@@ -32,9 +35,10 @@ type Scheduler struct {
 	looked    time.Time // the last look at touched
 	from      time.Time // of the touches that are counted
 	touches   int
-	shortTill time.Time // a core is left free
-	running   int       // workers with a core, but for express ones
-	express   int       // workers that did not wait for theirs
+	shortTill time.Time            // a core is left free
+	running   int                  // workers with a core, but for express ones
+	express   int                  // workers that did not wait for theirs
+	holders   map[*Worker]struct{} // of cores
 	groups    map[uint64]*Group
 	waiting   []*Group      // with waiters
 	clock     time.Duration // the time of the group that had a turn last
@@ -42,7 +46,7 @@ type Scheduler struct {
 
 // New makes a scheduler of so many cores.
 func New(cores int) *Scheduler {
-	return &Scheduler{cores: max(cores, 1), groups: map[uint64]*Group{}}
+	return &Scheduler{cores: max(cores, 1), groups: map[uint64]*Group{}, holders: map[*Worker]struct{}{}}
 }
 
 // Default is the scheduler of the process: of its cores, or of GOMAXPROCS if
@@ -105,9 +109,22 @@ func (s *Scheduler) grant(now time.Time) {
 		}
 		s.running++
 		g.running++
-		w.granted = true
+		w.granted, w.express = true, false
+		w.take(now)
 		close(w.turn)
 	}
+}
+
+// unstall takes cores from workers that do not look any more. The caller has the
+// lock.
+func (s *Scheduler) unstall(now time.Time) {
+	for w := range s.holders {
+		if now.Sub(w.looked) >= StallMax {
+			w.drop()
+			w.stalled = true
+		}
+	}
+	s.grant(now)
 }
 
 // Group is the work of one query. Safe for concurrent use.

@@ -205,6 +205,61 @@ func TestCancelWhileWaiting(t *testing.T) {
 	})
 }
 
+// TestStalledWorkersLoseTheirCores: they wait for somebody who waits for a core.
+func TestStalledWorkersLoseTheirCores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const cores = 2
+		s := cpusched.New(cores)
+		g := s.Group(1)
+		defer g.Close()
+		start := func() *cpusched.Worker { // past its express time
+			w := g.Worker()
+			for g.Used() < cpusched.ExpressMax || !w.Held() {
+				if err := w.Yield(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(cpusched.LookMin)
+			}
+			return w
+		}
+		done := make(chan struct{})
+		var wg sync.WaitGroup
+		for range cores {
+			w := start()
+			wg.Go(func() {
+				if err := w.Yield(t.Context()); err != nil {
+					t.Error(err)
+				}
+				<-done
+				if err := w.Yield(t.Context()); err != nil || !w.Held() {
+					t.Errorf("has a core: %v, %v", w.Held(), err)
+				}
+				w.Pause()
+			})
+		}
+		time.Sleep(time.Millisecond)
+		for range 2 * cores {
+			wg.Go(func() {
+				w := g.Worker()
+				if err := w.Start(t.Context()); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond)
+				w.Pause()
+			})
+		}
+		time.Sleep(3 * cpusched.StallMax)
+		if running, _, waiting := s.Stats(); running+waiting != 0 {
+			t.Errorf("%d running, %d waiting", running, waiting)
+		}
+		close(done)
+		wg.Wait()
+		if running, express, waiting := s.Stats(); running+express+waiting != 0 {
+			t.Errorf("%d running, %d express, %d waiting at the end", running, express, waiting)
+		}
+	})
+}
+
 func BenchmarkYield(b *testing.B) {
 	s := cpusched.New(1)
 	g := s.Group(1)

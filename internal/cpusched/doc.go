@@ -14,6 +14,9 @@
 // one that has computed least is next (who comes or comes back starts where the
 // others are), so that queries get equal parts, however many workers they have.
 //
+// A worker that waits with a core in its hands is a mistake, which costs others
+// StallMax, but never stops them for good.
+//
 // What does not compute for long (reads of single keys, writes, Raft) does not
 // ask at all: it calls Touch, and while there is more than a little of that, one
 // core is left to it. Go's own scheduler gets processors to spare (SpareProcs).

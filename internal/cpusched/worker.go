@@ -12,15 +12,19 @@ import (
 type Worker struct {
 	g *Group
 
-	held    bool
-	express bool          // it did not wait for its core
-	since   time.Time     // the core is held and not yet charged to the group
-	slice   time.Time     // its slice has begun
-	waited  time.Duration // for cores, in all
+	held   bool
+	since  time.Time     // the core is held and not yet charged to the group
+	slice  time.Time     // its slice has begun
+	waited time.Duration // for cores, in all
 
 	// While it waits; guarded by the scheduler's mutex.
 	turn    chan struct{}
 	granted bool
+
+	// Guarded by the scheduler's mutex.
+	express bool      // it did not wait for its core
+	looked  time.Time // or was given the core
+	stalled bool      // it has lost the core, and does not know yet
 }
 
 // Worker makes a worker, which has no core yet.
@@ -43,7 +47,9 @@ func (w *Worker) Start(ctx context.Context) error {
 	if w.g.used < ExpressMax && s.express < s.cores {
 		s.express++
 		s.Touch()
-		w.hold(true, now)
+		w.express = true
+		w.hold(now)
+		w.take(now)
 		s.mu.Unlock()
 		return nil
 	}
@@ -63,22 +69,38 @@ func (w *Worker) queue(ctx context.Context, now time.Time) error {
 	}
 	s.grant(now)
 	if w.granted {
-		w.hold(false, now)
+		w.hold(now)
 		s.mu.Unlock()
 		return nil
 	}
 	s.mu.Unlock()
-	select {
-	case <-w.turn:
-	case <-ctx.Done():
-		if w.leave() {
-			return fmt.Errorf("waiting for a core: %w", ctx.Err())
-		}
+	if !w.wait(ctx) {
+		return fmt.Errorf("waiting for a core: %w", ctx.Err())
 	}
 	got := time.Now()
 	w.waited += got.Sub(now)
-	w.hold(false, got)
+	w.hold(got)
 	return nil
+}
+
+// wait waits for its turn; false: ctx has ended before.
+func (w *Worker) wait(ctx context.Context) bool {
+	s := w.g.s
+	timer := time.NewTimer(StallMax)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.turn:
+			return true
+		case <-ctx.Done():
+			return !w.leave()
+		case now := <-timer.C:
+			s.mu.Lock()
+			s.unstall(now)
+			s.mu.Unlock()
+			timer.Reset(StallMax)
+		}
+	}
 }
 
 // leave takes the worker out of the line; false: it has been given a core.
@@ -96,27 +118,39 @@ func (w *Worker) leave() bool {
 	return true
 }
 
-func (w *Worker) hold(express bool, now time.Time) {
-	w.held, w.express, w.since, w.slice = true, express, now, now
+func (w *Worker) hold(now time.Time) { w.held, w.since, w.slice = true, now, now }
+
+// take notes that the worker has a core. The caller has the lock.
+func (w *Worker) take(now time.Time) {
+	w.looked, w.stalled = now, false
+	w.g.s.holders[w] = struct{}{}
 }
 
-// charge adds to the group what it has used. The caller has the lock.
-func (w *Worker) charge(now time.Time) {
-	w.g.used += now.Sub(w.since)
-	w.g.time += now.Sub(w.since)
-	w.since = now
-}
-
-// free gives the core back. The caller has the lock.
-func (w *Worker) free(now time.Time) {
-	w.charge(now)
-	w.held = false
+// drop notes that the worker has no core. The caller has the lock.
+func (w *Worker) drop() {
+	delete(w.g.s.holders, w)
 	if w.express {
 		w.g.s.express--
 		return
 	}
 	w.g.s.running--
 	w.g.running--
+}
+
+// charge adds to the group what it has used. The caller has the lock.
+func (w *Worker) charge(now time.Time) {
+	w.g.used += now.Sub(w.since)
+	w.g.time += now.Sub(w.since)
+	w.since, w.looked = now, now
+}
+
+// free gives the core back. The caller has the lock.
+func (w *Worker) free(now time.Time) {
+	w.charge(now)
+	w.held = false
+	if !w.stalled {
+		w.drop()
+	}
 }
 
 // Pause gives the core back, before the worker waits for something else and at
@@ -164,6 +198,9 @@ func (w *Worker) Yield(ctx context.Context) error {
 // done reports whether the worker's turn is over. The caller has the lock.
 func (w *Worker) done(now time.Time) bool {
 	g, s := w.g, w.g.s
+	if w.stalled {
+		return true
+	}
 	if w.express {
 		return g.used >= ExpressMax
 	}
