@@ -61,6 +61,16 @@ func TestStatementsSpill(t *testing.T) {
 			t.Errorf("%s\n%s\nwant %s", q, got, want)
 		}
 	}
+	// Windows keep a partition, not their input.
+	windows := "select count(*), sum(rn), max(s), count(distinct p) from (select g / 1000 p, row_number() over (partition by g / 1000 order by g) rn, sum(g) over (partition by g / 1000) s from generate_series(1, 200000) g) x"
+	c.simple("set copra.statement_memory = 12000000", "")
+	if got := c.value(windows); got != "200000 | 100099001 | 199499500 | 201" {
+		t.Error(got)
+	}
+	if got := c.simple("select count(*), sum(rn) from (select row_number() over (order by g) rn from generate_series(1, 200000) g) x", ""); !strings.Contains(got, "ERROR 53200") {
+		t.Error(got)
+	}
+	c.simple("reset copra.statement_memory", "")
 	plan := c.simple("explain analyze select g from generate_series(1, 200000) g order by -g", "")
 	if !strings.Contains(plan, "Sort Method: external merge  Disk: ") {
 		t.Error(plan)

@@ -90,7 +90,7 @@ func (n *physApply) row(ctx *exec.Ctx, b *builder, batch *expr.Batch, i int, emi
 // at, in the order of the input.
 func newDistinctOn(in exec.Operator, at []int) exec.Operator {
 	seen := map[string]bool{}
-	charged := int64(0)
+	var held charge
 	u := newUnary("Distinct On", in.Types(), in, func(ctx *exec.Ctx, b *expr.Batch, emit func(*expr.Batch) error) error {
 		keys, err := rowKeys(b, in.Types(), at)
 		if err != nil {
@@ -105,21 +105,16 @@ func newDistinctOn(in exec.Operator, at []int) exec.Operator {
 				sel = append(sel, int32(i))
 			}
 		}
-		if err := ctx.Mem.Grow(grown); err != nil {
+		if err := held.grow(ctx.Mem, grown); err != nil {
 			return err
 		}
-		charged += grown
 		if len(sel) == 0 {
 			return nil
 		}
 		return emit(expr.TakeBatch(b, sel))
 	})
 	u.reset = func() { clear(seen) }
-	u.flush = func(ctx *exec.Ctx, _ func(*expr.Batch) error) error {
-		ctx.Mem.Shrink(charged)
-		charged = 0
-		return nil
-	}
+	u.free = func() { clear(seen); held.free() }
 	return u
 }
 

@@ -61,6 +61,26 @@ func (s *rowSource) Next() (*expr.Batch, error) {
 
 func (s *rowSource) Close() error { return nil }
 
+// charge is what an operator holds of the statement's memory.
+type charge struct {
+	mem  *exec.MemAccount
+	held int64
+}
+
+func (c *charge) grow(mem *exec.MemAccount, n int64) error {
+	if err := mem.Grow(n); err != nil {
+		return err
+	}
+	c.mem = mem
+	c.held += n
+	return nil
+}
+
+func (c *charge) free() {
+	c.mem.Shrink(c.held)
+	*c = charge{}
+}
+
 // unary is an operator over one input that turns each input batch into any
 // number of output batches.
 type unary struct {
@@ -70,8 +90,9 @@ type unary struct {
 	// each handles one batch, flush (nil = nothing) the end of the input.
 	each  func(ctx *exec.Ctx, b *expr.Batch, emit func(*expr.Batch) error) error
 	flush func(ctx *exec.Ctx, emit func(*expr.Batch) error) error
-	// reset prepares for a new run.
+	// reset prepares for a new run, free gives back what one held.
 	reset func()
+	free  func()
 
 	ctx   *exec.Ctx
 	queue []*expr.Batch
@@ -142,5 +163,8 @@ func (u *unary) Next() (*expr.Batch, error) {
 
 func (u *unary) Close() error {
 	u.queue, u.ended = nil, true
+	if u.free != nil {
+		u.free()
+	}
 	return errors.Join(u.in.Close())
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // windowOp computes window functions over input sorted by partition and order.
-// It keeps its whole input, charged to the statement's memory.
+// It keeps the partition at hand, and windowRowsMin rows at least, charged to the
+// statement's memory.
 type windowOp struct {
 	n         *physWindow
 	types     []sqltypes.Type // of the input
@@ -20,8 +21,18 @@ type windowOp struct {
 	order     []expr.Evaluator
 	args      [][]expr.Evaluator
 	in        []*expr.Batch
-	charged   int64
+	rows      int // of in
+	next      int // how many rows are waited for until partitions are looked for
+	held      charge
 }
+
+const (
+	// windowRowsMin is how many rows are computed at a time, if there are as many.
+	windowRowsMin = 1 << 14
+	// windowRowBytes is what a row of them takes beside its values: its bounds and
+	// its keys.
+	windowRowBytes = 128
+)
 
 func (n *physWindow) build(b *builder) (exec.Operator, error) {
 	in, err := b.build(n.in)
@@ -50,19 +61,52 @@ func (n *physWindow) build(b *builder) (exec.Operator, error) {
 		w.args = append(w.args, a)
 	}
 	u := newUnary("WindowAgg", n.types, in, w.take)
-	u.reset = func() { w.in = nil }
+	u.reset = func() { w.in, w.rows, w.next = nil, 0, windowRowsMin }
 	u.flush = w.finish
+	u.free = func() { w.in = nil; w.held.free() }
 	return u, nil
 }
 
-func (w *windowOp) take(ctx *exec.Ctx, b *expr.Batch, _ func(*expr.Batch) error) error {
+// take keeps b. When there are many rows, the partitions that are complete are
+// computed.
+func (w *windowOp) take(ctx *exec.Ctx, b *expr.Batch, emit func(*expr.Batch) error) error {
+	if err := w.held.grow(ctx.Mem, batchBytes(b)+int64(b.N)*windowRowBytes); err != nil {
+		return err
+	}
 	w.in = append(w.in, b)
-	n := batchBytes(b)
-	w.charged += n
-	return ctx.Mem.Grow(n)
+	w.rows += b.N
+	if w.rows < w.next || len(w.partition) == 0 {
+		return nil
+	}
+	all, err := expr.ConcatBatches(w.in)
+	if err != nil {
+		return err
+	}
+	keys, err := evalKeys(ctx, w.partition, all)
+	if err != nil {
+		return err
+	}
+	last := all.N - 1 // where the last partition begins
+	for last > 0 && keys[last-1] == keys[last] {
+		last--
+	}
+	w.in, w.rows = []*expr.Batch{all}, all.N
+	if last > 0 {
+		if err := w.emit(ctx, expr.SliceBatch(all, 0, last), emit); err != nil {
+			return err
+		}
+		b = expr.SliceBatch(all, last, all.N)
+		w.in, w.rows = []*expr.Batch{b}, b.N
+		w.held.free()
+		if err := w.held.grow(ctx.Mem, batchBytes(b)+int64(b.N)*windowRowBytes); err != nil {
+			return err
+		}
+	}
+	w.next = max(windowRowsMin, 2*w.rows)
+	return nil
 }
 
-// block is the whole input with what the functions look at.
+// block is some whole partitions with what the functions look at.
 type block struct {
 	n     int
 	part  []int // first row of the row's partition
@@ -72,17 +116,20 @@ type block struct {
 }
 
 func (w *windowOp) finish(ctx *exec.Ctx, emit func(*expr.Batch) error) error {
-	defer func() {
-		ctx.Mem.Shrink(w.charged)
-		w.in, w.charged = nil, 0
-	}()
+	defer w.held.free()
 	if len(w.in) == 0 {
 		return nil
 	}
 	all, err := expr.ConcatBatches(w.in)
+	w.in = nil
 	if err != nil {
 		return err
 	}
+	return w.emit(ctx, all, emit)
+}
+
+// emit computes the functions of whole partitions.
+func (w *windowOp) emit(ctx *exec.Ctx, all *expr.Batch, emit func(*expr.Batch) error) error {
 	blk, err := w.bounds(ctx, all)
 	if err != nil {
 		return err
