@@ -135,6 +135,8 @@ func optimize(b *Bound, cat catalog.Reader, rows []*RowExprs) (*Physical, error)
 	n = o.rewrite(n)
 	o.rewriteCTEs()
 	n = o.prune(n, colsOf(b.out))
+	o.card = nil // estimates again, for the nodes as they are now
+	n = o.filterGroups(n)
 	for _, r := range rows {
 		for i, e := range r.exprs {
 			e = o.inSubqueries(o.inlineCTEs)(o.fold(e))
