@@ -25,6 +25,9 @@ const (
 	// BuildRowsMin is how many rows of a table a region must have for its columns
 	// to be kept.
 	BuildRowsMin = 2048
+	// LongStringBytes is above how many bytes a value, on average, one scan of a
+	// column is no reason to keep it.
+	LongStringBytes = 20
 	// BlockDirtyKeysMax drops a block; BlockDirtyKeysFew are those with which a
 	// scan that may build leaves it as it is.
 	BlockDirtyKeysMax = 2048

@@ -2,6 +2,7 @@ package columnar
 
 import (
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -63,7 +64,8 @@ func newChunk(a arrow.Array, t sqltypes.Type, dict *dictionary) *chunk {
 		}
 	}
 	if !c.zone.known && c.dict == nil {
-		c.plain, c.bytes = a, chunkOverheadBytes+colvec.ArrayBytes(a)
+		c.plain = tight(a)
+		c.bytes = chunkOverheadBytes + colvec.ArrayBytes(a)
 		return c
 	}
 	if v.Nulls > 0 {
@@ -72,6 +74,32 @@ func newChunk(a arrow.Array, t sqltypes.Type, dict *dictionary) *chunk {
 	c.bytes = chunkOverheadBytes + int64(len(c.data)+len(c.valid))
 	return c
 }
+
+// tight is a column whose memory has no room for more, where that saves much.
+func tight(a arrow.Array) arrow.Array {
+	d := a.Data()
+	bufs := slices.Clone(d.Buffers())
+	saved := false
+	for i, b := range bufs {
+		if b == nil {
+			continue
+		}
+		if raw := b.Bytes(); cap(raw)-len(raw) > len(raw)/roomyShare+roomyBytes {
+			bufs[i], saved = memory.NewBufferBytes(append(make([]byte, 0, len(raw)), raw...)), true
+		}
+	}
+	if !saved || d.Offset() > 0 {
+		return a
+	}
+	return array.MakeFromData(array.NewData(d.DataType(), d.Len(), bufs, nil, d.NullN(), 0))
+}
+
+// A buffer with more room than roomyBytes and the share roomyShare of its length
+// is copied when it is to be kept.
+const (
+	roomyBytes = 64
+	roomyShare = 32
+)
 
 // chunkOverheadBytes is about what a chunk costs beside its values.
 const chunkOverheadBytes = 256

@@ -12,11 +12,12 @@
 //	   + b, d                                            + y
 //
 // A block holds, of the keys between its bounds, the newest committed version
-// as of the applied index at which it was built, in Arrow columns. Apply feeds
-// it (Cache.Advanced) with the keys whose commit records change behind that
-// index: they are dirty. A scan at timestamp ts, on a snapshot at applied index
-// A, takes from a block the rows whose keys are not dirty and reads the dirty
-// ones, and those with a lock, through its snapshot as every row scan does.
+// as of the applied index at which it was built. Its columns come and go one by
+// one, in small forms (see chunk). Apply feeds it (Cache.Advanced) with the keys
+// whose commit records change behind that index: they are dirty. A scan at
+// timestamp ts, on a snapshot at applied index A, takes from a block the rows whose
+// keys are not dirty and reads the dirty ones, and those with a lock, through its
+// snapshot as every row scan does.
 //
 // # Why that is exact
 //
@@ -31,22 +32,38 @@
 // costs a point read and changes nothing: so the feed may be ahead of the
 // snapshot, and keys need no versions.
 //
-// The state of a region at an applied index is the same on every replica, so a
-// block outlives changes of leaders and members. Raft's snapshots make a gap in
-// the feed, a split or a merge another version of the region: both drop the
-// blocks, as do range deletes (through the log or around it, DropRange) and a
-// budget that is used up.
+// A column that is read later than its block, from a snapshot at an index of its
+// own that may serve the block, has for a key that is clean at that moment the
+// same version. For the others it has anything. Who uses it has looked at the dirty
+// keys later still, at the moment at which it found the column: what was dirty
+// then still is.
 //
-// Blocks know where their columns have the smallest and largest value: one of
-// which the filter behind the scan takes no row is left out, but for its dirty
-// and locked keys.
+// The state of a region at an applied index is the same on every replica, so a
+// block outlives changes of leaders and members. A split and a merge, told in the
+// step in which they are applied (Cache.Split, Cache.Merged), give a range the same
+// data at an index of another region's log: blocks go there with their dirty keys.
+// Raft's snapshots make a gap in the feed, and a range that changes untold another
+// version of the region: both drop the blocks, as do range deletes (through the log
+// or around it, DropRange), ingested files, and a budget that is used up.
+//
+// Columns know their smallest and largest value: a block of which the filter
+// behind the scan takes no row is left out, but for its dirty and locked keys.
 //
 // # Who builds
 //
-// The scans themselves, from their own snapshots: one that has to read all rows
-// of a region a second time, and later any that comes to blocks with many dirty
-// keys. So there is no background work, the apply path only notes keys (bounded:
-// a block with too many is dropped), and a block's rows are decoded when
-// somebody reads them anyway. One scan at a time builds in a table of a region;
-// the others read rows there meanwhile.
+// The scans themselves, from their own snapshots: one that reads all rows of a
+// region builds where there are no blocks, or blocks with many dirty keys, and
+// fills blocks that lack one of its columns. So there is no background work, the
+// apply path only notes keys (bounded: a block with too many is dropped), and a
+// block's rows are decoded when somebody reads them anyway. One scan at a time
+// builds in a table of a region; the others read rows there meanwhile.
+//
+// # Forks
+//
+// The pieces of a scan (Scan.Fork) go to whoever asks first, if the plan does not
+// mind the order: several cores share a snapshot and what was found of locks, dirty
+// keys and columns when it was opened.
+//
+// What runs descending, over an index, at isolation RC or in more ranges than
+// ScanRangesMax reads rows.
 package columnar

@@ -186,7 +186,7 @@ func (r *region) take(m moved, at uint64) {
 	for _, e := range m.cols {
 		col := t.columns[e.of.id]
 		if col == nil {
-			col = &column{id: e.of.id, plan: e.of.plan, dict: e.of.dict, used: e.of.used}
+			col = &column{id: e.of.id, plan: e.of.plan, dict: e.of.dict, used: e.of.used, asked: e.of.asked}
 		}
 		t.put(r.c, s, col, e.chunk)
 	}

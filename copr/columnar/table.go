@@ -34,6 +34,7 @@ type column struct {
 	plan      plan.Column
 	dict      *dictionary // nil: its type has none
 	used      time.Time
+	asked     int   // by how many scans
 	bytes     int64 // of its chunks, and of the dictionary, as charged
 	dictBytes int64 // of bytes, the dictionary's
 }
@@ -81,7 +82,15 @@ func (t *table) want(id columnID, p plan.Column, now time.Time) *column {
 		t.columns[id] = c
 	}
 	c.used = now
+	c.asked++
 	return c
+}
+
+// worth reports whether a chunk of the column is kept: long strings are from the
+// second scan on that asks for them, since statistics of a table read all of it
+// once.
+func (col *column) worth(ch *chunk) bool {
+	return col.asked > 1 || ch.plain == nil || ch.bytes <= int64(LongStringBytes)*int64(ch.n)
 }
 
 // note marks a key dirty.
@@ -156,6 +165,9 @@ func (col *column) charge(c *Cache, n int64) {
 
 // put adds a column to a slot of the table.
 func (t *table) put(c *Cache, s *slot, col *column, ch *chunk) {
+	if !col.worth(ch) {
+		return
+	}
 	switch t.columns[col.id] {
 	case nil:
 		t.columns[col.id] = col // it was dropped meanwhile
