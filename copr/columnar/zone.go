@@ -22,7 +22,8 @@ func zoned(t sqltypes.Type) bool {
 type bound struct {
 	column int // of the scan
 	ev     expr.Evaluator
-	lowest bool // the smallest value decides
+	lowest bool            // the smallest value decides
+	keys   *expr.KeyFilter // instead of ev: may keys be between both?
 }
 
 // bounds are the comparisons of columns with constants that a filter begins
@@ -30,6 +31,12 @@ type bound struct {
 // an error for a row.
 func bounds(conds []expr.Expr, cols []plan.Column) (out []bound) {
 	for _, c := range conds {
+		if f, ok := c.(*expr.KeyFilter); ok { // never an error
+			if f.X.Index < len(cols) && zoned(f.X.Typ) {
+				out = append(out, bound{column: f.X.Index, keys: f})
+			}
+			continue
+		}
 		call, ok := c.(*expr.Call)
 		if !ok || len(call.Args) != 2 {
 			return out
@@ -77,6 +84,12 @@ func (s *Scan) skips(chunks []*chunk) (bool, error) {
 		}
 		if ch.zone.lo > ch.zone.hi {
 			return true, nil // NULL is not true
+		}
+		if c.keys != nil {
+			if !c.keys.MayPass(ch.zone.lo, ch.zone.hi) {
+				return true, nil
+			}
+			continue
 		}
 		at := ch.zone.hi
 		if c.lowest {

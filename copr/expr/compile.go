@@ -178,6 +178,8 @@ func compileNode(e Expr, depth int, compile func(Expr, int) (node, error)) (node
 			return nil, err
 		}
 		return newInNode(e, x), nil
+	case *KeyFilter:
+		return newKeyFilterNode(e)
 	case External:
 		return externalNode{e}, nil
 	}

@@ -24,6 +24,8 @@ func Children(e Expr) []Expr {
 		return out
 	case *In:
 		return []Expr{e.X}
+	case *KeyFilter:
+		return []Expr{e.X}
 	}
 	return nil
 }
@@ -69,6 +71,10 @@ func withChildren(e Expr, args []Expr) Expr {
 		return &Coalesce{Args: args, Typ: e.Typ}
 	case *In:
 		return &In{X: args[0], Values: e.Values, Not: e.Not}
+	case *KeyFilter:
+		c := *e
+		c.X = args[0].(*Column)
+		return &c
 	case *Case:
 		n := len(e.Conds)
 		c := &Case{Conds: args[:n:n], Results: args[n : 2*n : 2*n], Typ: e.Typ}

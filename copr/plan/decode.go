@@ -204,6 +204,8 @@ func (d *decoder) expr(e *coprpb.Expr, depth int) (expr.Expr, error) {
 		return &expr.Coalesce{Args: args, Typ: decodeType(n.Coalesce.GetType())}, err
 	case *coprpb.Expr_In:
 		return d.in(n.In, depth)
+	case *coprpb.Expr_KeyFilter:
+		return d.keyFilter(n.KeyFilter, depth)
 	}
 	return nil, invalid("an expression is of no known kind")
 }
@@ -249,4 +251,17 @@ func (d *decoder) in(in *coprpb.In, depth int) (expr.Expr, error) {
 		}
 	}
 	return out, nil
+}
+
+// keyFilter decodes a filter; Check looks at its sizes.
+func (d *decoder) keyFilter(f *coprpb.KeyFilter, depth int) (expr.Expr, error) {
+	x, err := d.expr(f.GetX(), depth+1)
+	if err != nil {
+		return nil, err
+	}
+	col, ok := x.(*expr.Column)
+	if !ok {
+		return nil, invalid("a key filter is on no column")
+	}
+	return &expr.KeyFilter{X: col, Lo: f.GetLo(), Hi: f.GetHi(), Bits: f.GetBits(), Bloom: f.GetBloom()}, nil
 }

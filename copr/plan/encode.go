@@ -131,6 +131,10 @@ func encodeExpr(e expr.Expr) *coprpb.Expr {
 		}}}
 	case *expr.Coalesce:
 		return &coprpb.Expr{Node: &coprpb.Expr_Coalesce{Coalesce: &coprpb.Coalesce{Args: encodeExprs(e.Args), Type: encodeType(e.Typ)}}}
+	case *expr.KeyFilter:
+		return &coprpb.Expr{Node: &coprpb.Expr_KeyFilter{KeyFilter: &coprpb.KeyFilter{
+			X: encodeExpr(e.X), Lo: e.Lo, Hi: e.Hi, Bits: e.Bits, Bloom: e.Bloom,
+		}}}
 	case *expr.In:
 		in := &coprpb.In{X: encodeExpr(e.X), Not: e.Not}
 		for _, d := range e.Values {

@@ -55,6 +55,9 @@ func everything(t testing.TB) *plan.Plan {
 	cond := &expr.Logic{Or: true, Args: []expr.Expr{col(3), op(t, ">", col(0), one)}}
 	return &plan.Plan{TimeZone: "Europe/Berlin", Now: time.UnixMicro(1700000000123456), Nodes: []plan.Node{
 		scanNode(),
+		&plan.Selection{Conds: []expr.Expr{
+			expr.NewKeyFilter(&expr.Column{Index: 1, Typ: num}, []int64{3, 70}), expr.NewKeyFilter(&expr.Column{Index: 4, Typ: types[4]}, []int64{3, 1 << 30}),
+		}},
 		&plan.Selection{Conds: []expr.Expr{cond, &expr.In{X: col(2), Values: []sqltypes.Datum{sqltypes.NewString("a"), sqltypes.Null}, Not: true}}},
 		&plan.Projection{Exprs: []expr.Expr{
 			&expr.Case{Conds: []expr.Expr{col(3)}, Results: []expr.Expr{col(1)}, Else: dec, Typ: num},
@@ -262,4 +265,42 @@ func checkTicket(t *testing.T, data []byte) bool {
 		t.Fatalf("a checked plan cannot be encoded: %v", err)
 	}
 	return true
+}
+
+// A hostile filter of keys is refused.
+func TestBadKeyFilters(t *testing.T) {
+	date := &expr.Column{Index: 4, Typ: sqltypes.Date}
+	text := &expr.Column{Index: 2, Typ: sqltypes.Text}
+	for name, f := range map[string]*expr.KeyFilter{
+		"no column":         {Lo: 1, Hi: 2, Bits: []byte{3}},
+		"no set":            {X: date, Lo: 1, Hi: 2},
+		"a long range":      {X: date, Lo: -1 << 63, Hi: 1<<63 - 1, Bits: make([]byte, 8)},
+		"no spare bit":      {X: date, Lo: 0, Hi: 7, Bits: []byte{1}},
+		"a bit for no key":  {X: date, Lo: 0, Hi: 6, Bits: []byte{0x80}},
+		"an empty range":    {X: date, Lo: 5, Hi: 4, Bits: make([]byte, 8)},
+		"too many bits":     {X: date, Lo: 0, Hi: 4, Bits: make([]byte, expr.KeyFilterBytesMax+1)},
+		"too many blocks":   {X: date, Lo: 0, Hi: 4, Bloom: make([]byte, 2*expr.KeyFilterBytesMax)},
+		"half a block":      {X: date, Lo: 0, Hi: 4, Bloom: make([]byte, 4)},
+		"three blocks":      {X: date, Lo: 0, Hi: 4, Bloom: make([]byte, 24)},
+		"both":              {X: date, Lo: 0, Hi: 4, Bits: make([]byte, 8), Bloom: make([]byte, 8)},
+		"bits of strings":   {X: text, Lo: 0, Hi: 4, Bits: make([]byte, 8)},
+		"booleans":          {X: &expr.Column{Index: 3, Typ: sqltypes.Bool}, Bloom: make([]byte, 8)},
+		"another type":      {X: &expr.Column{Index: 4, Typ: sqltypes.Int8}, Bloom: make([]byte, 8)},
+		"a column too many": {X: &expr.Column{Index: 9, Typ: sqltypes.Int8}, Bloom: make([]byte, 8)},
+	} {
+		p := &plan.Plan{Nodes: []plan.Node{scanNode(), &plan.Selection{Conds: []expr.Expr{f}}}}
+		if err := p.Check(); !errors.Is(err, plan.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, m := range []*coprpb.KeyFilter{nil, {}, {Bits: []byte{1}}} {
+		p, err := everything(t).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Nodes[1].GetSelection().Conds[0] = &coprpb.Expr{Node: &coprpb.Expr_KeyFilter{KeyFilter: m}}
+		if _, err := plan.Decode(p); !errors.Is(err, plan.ErrInvalid) {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
 }

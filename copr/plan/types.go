@@ -328,6 +328,11 @@ func (c *checker) expr(e expr.Expr, depth int) error {
 			return err
 		}
 		return all(e.Args...)
+	case *expr.KeyFilter:
+		if err := e.Check(); err != nil {
+			return invalid("%v", err)
+		}
+		return all(e.X)
 	case *expr.In:
 		c.nodes += len(e.Values)
 		if err := all(e.X); err != nil {

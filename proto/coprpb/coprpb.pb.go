@@ -419,6 +419,7 @@ type Expr struct {
 	//	*Expr_Case
 	//	*Expr_Coalesce
 	//	*Expr_In
+	//	*Expr_KeyFilter
 	Node          isExpr_Node `protobuf_oneof:"node"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -524,6 +525,15 @@ func (x *Expr) GetIn() *In {
 	return nil
 }
 
+func (x *Expr) GetKeyFilter() *KeyFilter {
+	if x != nil {
+		if x, ok := x.Node.(*Expr_KeyFilter); ok {
+			return x.KeyFilter
+		}
+	}
+	return nil
+}
+
 type isExpr_Node interface {
 	isExpr_Node()
 }
@@ -556,6 +566,10 @@ type Expr_In struct {
 	In *In `protobuf:"bytes,7,opt,name=in,proto3,oneof"`
 }
 
+type Expr_KeyFilter struct {
+	KeyFilter *KeyFilter `protobuf:"bytes,8,opt,name=key_filter,json=keyFilter,proto3,oneof"`
+}
+
 func (*Expr_Column) isExpr_Node() {}
 
 func (*Expr_Const) isExpr_Node() {}
@@ -569,6 +583,8 @@ func (*Expr_Case) isExpr_Node() {}
 func (*Expr_Coalesce) isExpr_Node() {}
 
 func (*Expr_In) isExpr_Node() {}
+
+func (*Expr_KeyFilter) isExpr_Node() {}
 
 type ColumnRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -975,6 +991,86 @@ func (x *In) GetNot() bool {
 	return false
 }
 
+// KeyFilter is true for values of a column that may be among the keys of the
+// other side of a join: a bitmap of the codes from lo to hi, with one bit more
+// that is not set, or else a Bloom filter of 64-bit blocks (copr/expr has the
+// codes, the hash and the bits).
+type KeyFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	X             *Expr                  `protobuf:"bytes,1,opt,name=x,proto3" json:"x,omitempty"` // a column
+	Lo            int64                  `protobuf:"zigzag64,2,opt,name=lo,proto3" json:"lo,omitempty"`
+	Hi            int64                  `protobuf:"zigzag64,3,opt,name=hi,proto3" json:"hi,omitempty"`
+	Bits          []byte                 `protobuf:"bytes,4,opt,name=bits,proto3" json:"bits,omitempty"`
+	Bloom         []byte                 `protobuf:"bytes,5,opt,name=bloom,proto3" json:"bloom,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyFilter) Reset() {
+	*x = KeyFilter{}
+	mi := &file_coprpb_coprpb_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyFilter) ProtoMessage() {}
+
+func (x *KeyFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_coprpb_coprpb_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyFilter.ProtoReflect.Descriptor instead.
+func (*KeyFilter) Descriptor() ([]byte, []int) {
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *KeyFilter) GetX() *Expr {
+	if x != nil {
+		return x.X
+	}
+	return nil
+}
+
+func (x *KeyFilter) GetLo() int64 {
+	if x != nil {
+		return x.Lo
+	}
+	return 0
+}
+
+func (x *KeyFilter) GetHi() int64 {
+	if x != nil {
+		return x.Hi
+	}
+	return 0
+}
+
+func (x *KeyFilter) GetBits() []byte {
+	if x != nil {
+		return x.Bits
+	}
+	return nil
+}
+
+func (x *KeyFilter) GetBloom() []byte {
+	if x != nil {
+		return x.Bloom
+	}
+	return nil
+}
+
 // Plan is a chain of nodes, the first of them a scan.
 type Plan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -988,7 +1084,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[11]
+	mi := &file_coprpb_coprpb_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1096,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[11]
+	mi := &file_coprpb_coprpb_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1109,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{11}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Plan) GetNodes() []*Node {
@@ -1062,7 +1158,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[12]
+	mi := &file_coprpb_coprpb_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1170,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[12]
+	mi := &file_coprpb_coprpb_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1183,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{12}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Node) GetNode() isNode_Node {
@@ -1217,7 +1313,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[13]
+	mi := &file_coprpb_coprpb_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1325,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[13]
+	mi := &file_coprpb_coprpb_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1338,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{13}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Column) GetId() uint32 {
@@ -1276,7 +1372,7 @@ type IndexColumn struct {
 
 func (x *IndexColumn) Reset() {
 	*x = IndexColumn{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[14]
+	mi := &file_coprpb_coprpb_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1384,7 @@ func (x *IndexColumn) String() string {
 func (*IndexColumn) ProtoMessage() {}
 
 func (x *IndexColumn) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[14]
+	mi := &file_coprpb_coprpb_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1397,7 @@ func (x *IndexColumn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexColumn.ProtoReflect.Descriptor instead.
 func (*IndexColumn) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{14}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IndexColumn) GetColumn() *Column {
@@ -1331,7 +1427,7 @@ type TableScan struct {
 
 func (x *TableScan) Reset() {
 	*x = TableScan{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[15]
+	mi := &file_coprpb_coprpb_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1439,7 @@ func (x *TableScan) String() string {
 func (*TableScan) ProtoMessage() {}
 
 func (x *TableScan) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[15]
+	mi := &file_coprpb_coprpb_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1452,7 @@ func (x *TableScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableScan.ProtoReflect.Descriptor instead.
 func (*TableScan) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{15}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TableScan) GetTableId() int64 {
@@ -1410,7 +1506,7 @@ type IndexScan struct {
 
 func (x *IndexScan) Reset() {
 	*x = IndexScan{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[16]
+	mi := &file_coprpb_coprpb_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1518,7 @@ func (x *IndexScan) String() string {
 func (*IndexScan) ProtoMessage() {}
 
 func (x *IndexScan) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[16]
+	mi := &file_coprpb_coprpb_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1531,7 @@ func (x *IndexScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexScan.ProtoReflect.Descriptor instead.
 func (*IndexScan) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{16}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *IndexScan) GetTableId() int64 {
@@ -1503,7 +1599,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[17]
+	mi := &file_coprpb_coprpb_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1611,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[17]
+	mi := &file_coprpb_coprpb_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1624,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{17}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Selection) GetConds() []*Expr {
@@ -1547,7 +1643,7 @@ type Projection struct {
 
 func (x *Projection) Reset() {
 	*x = Projection{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[18]
+	mi := &file_coprpb_coprpb_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1655,7 @@ func (x *Projection) String() string {
 func (*Projection) ProtoMessage() {}
 
 func (x *Projection) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[18]
+	mi := &file_coprpb_coprpb_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1668,7 @@ func (x *Projection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Projection.ProtoReflect.Descriptor instead.
 func (*Projection) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{18}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Projection) GetExprs() []*Expr {
@@ -1592,7 +1688,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[19]
+	mi := &file_coprpb_coprpb_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1700,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[19]
+	mi := &file_coprpb_coprpb_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1713,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{19}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Aggregation) GetGroupBy() []*Expr {
@@ -1647,7 +1743,7 @@ type AggCall struct {
 
 func (x *AggCall) Reset() {
 	*x = AggCall{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[20]
+	mi := &file_coprpb_coprpb_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1755,7 @@ func (x *AggCall) String() string {
 func (*AggCall) ProtoMessage() {}
 
 func (x *AggCall) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[20]
+	mi := &file_coprpb_coprpb_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1768,7 @@ func (x *AggCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AggCall.ProtoReflect.Descriptor instead.
 func (*AggCall) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{20}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AggCall) GetName() string {
@@ -1721,7 +1817,7 @@ type SortKey struct {
 
 func (x *SortKey) Reset() {
 	*x = SortKey{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[21]
+	mi := &file_coprpb_coprpb_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1829,7 @@ func (x *SortKey) String() string {
 func (*SortKey) ProtoMessage() {}
 
 func (x *SortKey) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[21]
+	mi := &file_coprpb_coprpb_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1842,7 @@ func (x *SortKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SortKey.ProtoReflect.Descriptor instead.
 func (*SortKey) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{21}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SortKey) GetExpr() *Expr {
@@ -1780,7 +1876,7 @@ type TopN struct {
 
 func (x *TopN) Reset() {
 	*x = TopN{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[22]
+	mi := &file_coprpb_coprpb_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1888,7 @@ func (x *TopN) String() string {
 func (*TopN) ProtoMessage() {}
 
 func (x *TopN) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[22]
+	mi := &file_coprpb_coprpb_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1901,7 @@ func (x *TopN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopN.ProtoReflect.Descriptor instead.
 func (*TopN) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{22}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TopN) GetKeys() []*SortKey {
@@ -1831,7 +1927,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[23]
+	mi := &file_coprpb_coprpb_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1939,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[23]
+	mi := &file_coprpb_coprpb_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1952,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{23}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Limit) GetN() uint64 {
@@ -1878,7 +1974,7 @@ type KeyRange struct {
 
 func (x *KeyRange) Reset() {
 	*x = KeyRange{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[24]
+	mi := &file_coprpb_coprpb_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +1986,7 @@ func (x *KeyRange) String() string {
 func (*KeyRange) ProtoMessage() {}
 
 func (x *KeyRange) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[24]
+	mi := &file_coprpb_coprpb_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +1999,7 @@ func (x *KeyRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRange.ProtoReflect.Descriptor instead.
 func (*KeyRange) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{24}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *KeyRange) GetStart() []byte {
@@ -1937,7 +2033,7 @@ type RegionTask struct {
 
 func (x *RegionTask) Reset() {
 	*x = RegionTask{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[25]
+	mi := &file_coprpb_coprpb_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2045,7 @@ func (x *RegionTask) String() string {
 func (*RegionTask) ProtoMessage() {}
 
 func (x *RegionTask) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[25]
+	mi := &file_coprpb_coprpb_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2058,7 @@ func (x *RegionTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionTask.ProtoReflect.Descriptor instead.
 func (*RegionTask) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{25}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RegionTask) GetRegionId() uint64 {
@@ -2049,7 +2145,7 @@ type Ticket struct {
 
 func (x *Ticket) Reset() {
 	*x = Ticket{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[26]
+	mi := &file_coprpb_coprpb_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2157,7 @@ func (x *Ticket) String() string {
 func (*Ticket) ProtoMessage() {}
 
 func (x *Ticket) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[26]
+	mi := &file_coprpb_coprpb_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2170,7 @@ func (x *Ticket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ticket.ProtoReflect.Descriptor instead.
 func (*Ticket) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{26}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ticket) GetVersion() uint32 {
@@ -2228,7 +2324,7 @@ type RegionStats struct {
 
 func (x *RegionStats) Reset() {
 	*x = RegionStats{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[27]
+	mi := &file_coprpb_coprpb_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2336,7 @@ func (x *RegionStats) String() string {
 func (*RegionStats) ProtoMessage() {}
 
 func (x *RegionStats) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[27]
+	mi := &file_coprpb_coprpb_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2349,7 @@ func (x *RegionStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStats.ProtoReflect.Descriptor instead.
 func (*RegionStats) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{27}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RegionStats) GetRowsScanned() uint64 {
@@ -2332,7 +2428,7 @@ type StatementError struct {
 
 func (x *StatementError) Reset() {
 	*x = StatementError{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[28]
+	mi := &file_coprpb_coprpb_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2440,7 @@ func (x *StatementError) String() string {
 func (*StatementError) ProtoMessage() {}
 
 func (x *StatementError) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[28]
+	mi := &file_coprpb_coprpb_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2453,7 @@ func (x *StatementError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatementError.ProtoReflect.Descriptor instead.
 func (*StatementError) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{28}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatementError) GetCode() string {
@@ -2413,7 +2509,7 @@ type StreamMeta struct {
 
 func (x *StreamMeta) Reset() {
 	*x = StreamMeta{}
-	mi := &file_coprpb_coprpb_proto_msgTypes[29]
+	mi := &file_coprpb_coprpb_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2521,7 @@ func (x *StreamMeta) String() string {
 func (*StreamMeta) ProtoMessage() {}
 
 func (x *StreamMeta) ProtoReflect() protoreflect.Message {
-	mi := &file_coprpb_coprpb_proto_msgTypes[29]
+	mi := &file_coprpb_coprpb_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2534,7 @@ func (x *StreamMeta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMeta.ProtoReflect.Descriptor instead.
 func (*StreamMeta) Descriptor() ([]byte, []int) {
-	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{29}
+	return file_coprpb_coprpb_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StreamMeta) GetTask() uint32 {
@@ -2518,7 +2614,7 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\x04text\x18\x05 \x01(\fH\x00R\x04text\x12\x16\n" +
 	"\x05bytes\x18\x06 \x01(\fH\x00R\x05bytes\x124\n" +
 	"\binterval\x18\a \x01(\v2\x16.copra.coprpb.IntervalH\x00R\bintervalB\a\n" +
-	"\x05value\"\xc9\x02\n" +
+	"\x05value\"\x83\x03\n" +
 	"\x04Expr\x121\n" +
 	"\x06column\x18\x01 \x01(\v2\x17.copra.coprpb.ColumnRefH\x00R\x06column\x12+\n" +
 	"\x05const\x18\x02 \x01(\v2\x13.copra.coprpb.ConstH\x00R\x05const\x12(\n" +
@@ -2526,7 +2622,9 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\x05logic\x18\x04 \x01(\v2\x13.copra.coprpb.LogicH\x00R\x05logic\x12(\n" +
 	"\x04case\x18\x05 \x01(\v2\x12.copra.coprpb.CaseH\x00R\x04case\x124\n" +
 	"\bcoalesce\x18\x06 \x01(\v2\x16.copra.coprpb.CoalesceH\x00R\bcoalesce\x12\"\n" +
-	"\x02in\x18\a \x01(\v2\x10.copra.coprpb.InH\x00R\x02inB\x06\n" +
+	"\x02in\x18\a \x01(\v2\x10.copra.coprpb.InH\x00R\x02in\x128\n" +
+	"\n" +
+	"key_filter\x18\b \x01(\v2\x17.copra.coprpb.KeyFilterH\x00R\tkeyFilterB\x06\n" +
 	"\x04node\"]\n" +
 	"\tColumnRef\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12&\n" +
@@ -2553,7 +2651,13 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\x02In\x12 \n" +
 	"\x01x\x18\x01 \x01(\v2\x12.copra.coprpb.ExprR\x01x\x12+\n" +
 	"\x06values\x18\x02 \x03(\v2\x13.copra.coprpb.DatumR\x06values\x12\x10\n" +
-	"\x03not\x18\x03 \x01(\bR\x03not\"\x82\x01\n" +
+	"\x03not\x18\x03 \x01(\bR\x03not\"w\n" +
+	"\tKeyFilter\x12 \n" +
+	"\x01x\x18\x01 \x01(\v2\x12.copra.coprpb.ExprR\x01x\x12\x0e\n" +
+	"\x02lo\x18\x02 \x01(\x12R\x02lo\x12\x0e\n" +
+	"\x02hi\x18\x03 \x01(\x12R\x02hi\x12\x12\n" +
+	"\x04bits\x18\x04 \x01(\fR\x04bits\x12\x14\n" +
+	"\x05bloom\x18\x05 \x01(\fR\x05bloom\"\x82\x01\n" +
 	"\x04Plan\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.copra.coprpb.NodeR\x05nodes\x12\x1b\n" +
 	"\ttime_zone\x18\x02 \x01(\tR\btimeZone\x12\x15\n" +
@@ -2708,7 +2812,7 @@ func file_coprpb_coprpb_proto_rawDescGZIP() []byte {
 }
 
 var file_coprpb_coprpb_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coprpb_coprpb_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_coprpb_coprpb_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_coprpb_coprpb_proto_goTypes = []any{
 	(Compression)(0),       // 0: copra.coprpb.Compression
 	(ReplicaRead)(0),       // 1: copra.coprpb.ReplicaRead
@@ -2723,25 +2827,26 @@ var file_coprpb_coprpb_proto_goTypes = []any{
 	(*Case)(nil),           // 10: copra.coprpb.Case
 	(*Coalesce)(nil),       // 11: copra.coprpb.Coalesce
 	(*In)(nil),             // 12: copra.coprpb.In
-	(*Plan)(nil),           // 13: copra.coprpb.Plan
-	(*Node)(nil),           // 14: copra.coprpb.Node
-	(*Column)(nil),         // 15: copra.coprpb.Column
-	(*IndexColumn)(nil),    // 16: copra.coprpb.IndexColumn
-	(*TableScan)(nil),      // 17: copra.coprpb.TableScan
-	(*IndexScan)(nil),      // 18: copra.coprpb.IndexScan
-	(*Selection)(nil),      // 19: copra.coprpb.Selection
-	(*Projection)(nil),     // 20: copra.coprpb.Projection
-	(*Aggregation)(nil),    // 21: copra.coprpb.Aggregation
-	(*AggCall)(nil),        // 22: copra.coprpb.AggCall
-	(*SortKey)(nil),        // 23: copra.coprpb.SortKey
-	(*TopN)(nil),           // 24: copra.coprpb.TopN
-	(*Limit)(nil),          // 25: copra.coprpb.Limit
-	(*KeyRange)(nil),       // 26: copra.coprpb.KeyRange
-	(*RegionTask)(nil),     // 27: copra.coprpb.RegionTask
-	(*Ticket)(nil),         // 28: copra.coprpb.Ticket
-	(*RegionStats)(nil),    // 29: copra.coprpb.RegionStats
-	(*StatementError)(nil), // 30: copra.coprpb.StatementError
-	(*StreamMeta)(nil),     // 31: copra.coprpb.StreamMeta
+	(*KeyFilter)(nil),      // 13: copra.coprpb.KeyFilter
+	(*Plan)(nil),           // 14: copra.coprpb.Plan
+	(*Node)(nil),           // 15: copra.coprpb.Node
+	(*Column)(nil),         // 16: copra.coprpb.Column
+	(*IndexColumn)(nil),    // 17: copra.coprpb.IndexColumn
+	(*TableScan)(nil),      // 18: copra.coprpb.TableScan
+	(*IndexScan)(nil),      // 19: copra.coprpb.IndexScan
+	(*Selection)(nil),      // 20: copra.coprpb.Selection
+	(*Projection)(nil),     // 21: copra.coprpb.Projection
+	(*Aggregation)(nil),    // 22: copra.coprpb.Aggregation
+	(*AggCall)(nil),        // 23: copra.coprpb.AggCall
+	(*SortKey)(nil),        // 24: copra.coprpb.SortKey
+	(*TopN)(nil),           // 25: copra.coprpb.TopN
+	(*Limit)(nil),          // 26: copra.coprpb.Limit
+	(*KeyRange)(nil),       // 27: copra.coprpb.KeyRange
+	(*RegionTask)(nil),     // 28: copra.coprpb.RegionTask
+	(*Ticket)(nil),         // 29: copra.coprpb.Ticket
+	(*RegionStats)(nil),    // 30: copra.coprpb.RegionStats
+	(*StatementError)(nil), // 31: copra.coprpb.StatementError
+	(*StreamMeta)(nil),     // 32: copra.coprpb.StreamMeta
 }
 var file_coprpb_coprpb_proto_depIdxs = []int32{
 	3,  // 0: copra.coprpb.Datum.interval:type_name -> copra.coprpb.Interval
@@ -2752,57 +2857,59 @@ var file_coprpb_coprpb_proto_depIdxs = []int32{
 	10, // 5: copra.coprpb.Expr.case:type_name -> copra.coprpb.Case
 	11, // 6: copra.coprpb.Expr.coalesce:type_name -> copra.coprpb.Coalesce
 	12, // 7: copra.coprpb.Expr.in:type_name -> copra.coprpb.In
-	2,  // 8: copra.coprpb.ColumnRef.type:type_name -> copra.coprpb.Type
-	4,  // 9: copra.coprpb.Const.value:type_name -> copra.coprpb.Datum
-	2,  // 10: copra.coprpb.Const.type:type_name -> copra.coprpb.Type
-	5,  // 11: copra.coprpb.Call.args:type_name -> copra.coprpb.Expr
-	2,  // 12: copra.coprpb.Call.type:type_name -> copra.coprpb.Type
-	5,  // 13: copra.coprpb.Logic.args:type_name -> copra.coprpb.Expr
-	5,  // 14: copra.coprpb.Case.conds:type_name -> copra.coprpb.Expr
-	5,  // 15: copra.coprpb.Case.results:type_name -> copra.coprpb.Expr
-	5,  // 16: copra.coprpb.Case.else:type_name -> copra.coprpb.Expr
-	2,  // 17: copra.coprpb.Case.type:type_name -> copra.coprpb.Type
-	5,  // 18: copra.coprpb.Coalesce.args:type_name -> copra.coprpb.Expr
-	2,  // 19: copra.coprpb.Coalesce.type:type_name -> copra.coprpb.Type
-	5,  // 20: copra.coprpb.In.x:type_name -> copra.coprpb.Expr
-	4,  // 21: copra.coprpb.In.values:type_name -> copra.coprpb.Datum
-	14, // 22: copra.coprpb.Plan.nodes:type_name -> copra.coprpb.Node
-	17, // 23: copra.coprpb.Node.table_scan:type_name -> copra.coprpb.TableScan
-	18, // 24: copra.coprpb.Node.index_scan:type_name -> copra.coprpb.IndexScan
-	19, // 25: copra.coprpb.Node.selection:type_name -> copra.coprpb.Selection
-	20, // 26: copra.coprpb.Node.projection:type_name -> copra.coprpb.Projection
-	21, // 27: copra.coprpb.Node.aggregation:type_name -> copra.coprpb.Aggregation
-	24, // 28: copra.coprpb.Node.top_n:type_name -> copra.coprpb.TopN
-	25, // 29: copra.coprpb.Node.limit:type_name -> copra.coprpb.Limit
-	2,  // 30: copra.coprpb.Column.type:type_name -> copra.coprpb.Type
-	4,  // 31: copra.coprpb.Column.default:type_name -> copra.coprpb.Datum
-	15, // 32: copra.coprpb.IndexColumn.column:type_name -> copra.coprpb.Column
-	15, // 33: copra.coprpb.TableScan.key_columns:type_name -> copra.coprpb.Column
-	15, // 34: copra.coprpb.TableScan.columns:type_name -> copra.coprpb.Column
-	16, // 35: copra.coprpb.IndexScan.index_columns:type_name -> copra.coprpb.IndexColumn
-	15, // 36: copra.coprpb.IndexScan.key_columns:type_name -> copra.coprpb.Column
-	15, // 37: copra.coprpb.IndexScan.columns:type_name -> copra.coprpb.Column
-	5,  // 38: copra.coprpb.Selection.conds:type_name -> copra.coprpb.Expr
-	5,  // 39: copra.coprpb.Projection.exprs:type_name -> copra.coprpb.Expr
-	5,  // 40: copra.coprpb.Aggregation.group_by:type_name -> copra.coprpb.Expr
-	22, // 41: copra.coprpb.Aggregation.aggs:type_name -> copra.coprpb.AggCall
-	5,  // 42: copra.coprpb.AggCall.args:type_name -> copra.coprpb.Expr
-	5,  // 43: copra.coprpb.AggCall.filter:type_name -> copra.coprpb.Expr
-	2,  // 44: copra.coprpb.AggCall.type:type_name -> copra.coprpb.Type
-	5,  // 45: copra.coprpb.SortKey.expr:type_name -> copra.coprpb.Expr
-	23, // 46: copra.coprpb.TopN.keys:type_name -> copra.coprpb.SortKey
-	26, // 47: copra.coprpb.RegionTask.ranges:type_name -> copra.coprpb.KeyRange
-	13, // 48: copra.coprpb.Ticket.plan:type_name -> copra.coprpb.Plan
-	27, // 49: copra.coprpb.Ticket.regions:type_name -> copra.coprpb.RegionTask
-	0,  // 50: copra.coprpb.Ticket.compression:type_name -> copra.coprpb.Compression
-	1,  // 51: copra.coprpb.Ticket.replica_read:type_name -> copra.coprpb.ReplicaRead
-	30, // 52: copra.coprpb.StreamMeta.error:type_name -> copra.coprpb.StatementError
-	29, // 53: copra.coprpb.StreamMeta.stats:type_name -> copra.coprpb.RegionStats
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	13, // 8: copra.coprpb.Expr.key_filter:type_name -> copra.coprpb.KeyFilter
+	2,  // 9: copra.coprpb.ColumnRef.type:type_name -> copra.coprpb.Type
+	4,  // 10: copra.coprpb.Const.value:type_name -> copra.coprpb.Datum
+	2,  // 11: copra.coprpb.Const.type:type_name -> copra.coprpb.Type
+	5,  // 12: copra.coprpb.Call.args:type_name -> copra.coprpb.Expr
+	2,  // 13: copra.coprpb.Call.type:type_name -> copra.coprpb.Type
+	5,  // 14: copra.coprpb.Logic.args:type_name -> copra.coprpb.Expr
+	5,  // 15: copra.coprpb.Case.conds:type_name -> copra.coprpb.Expr
+	5,  // 16: copra.coprpb.Case.results:type_name -> copra.coprpb.Expr
+	5,  // 17: copra.coprpb.Case.else:type_name -> copra.coprpb.Expr
+	2,  // 18: copra.coprpb.Case.type:type_name -> copra.coprpb.Type
+	5,  // 19: copra.coprpb.Coalesce.args:type_name -> copra.coprpb.Expr
+	2,  // 20: copra.coprpb.Coalesce.type:type_name -> copra.coprpb.Type
+	5,  // 21: copra.coprpb.In.x:type_name -> copra.coprpb.Expr
+	4,  // 22: copra.coprpb.In.values:type_name -> copra.coprpb.Datum
+	5,  // 23: copra.coprpb.KeyFilter.x:type_name -> copra.coprpb.Expr
+	15, // 24: copra.coprpb.Plan.nodes:type_name -> copra.coprpb.Node
+	18, // 25: copra.coprpb.Node.table_scan:type_name -> copra.coprpb.TableScan
+	19, // 26: copra.coprpb.Node.index_scan:type_name -> copra.coprpb.IndexScan
+	20, // 27: copra.coprpb.Node.selection:type_name -> copra.coprpb.Selection
+	21, // 28: copra.coprpb.Node.projection:type_name -> copra.coprpb.Projection
+	22, // 29: copra.coprpb.Node.aggregation:type_name -> copra.coprpb.Aggregation
+	25, // 30: copra.coprpb.Node.top_n:type_name -> copra.coprpb.TopN
+	26, // 31: copra.coprpb.Node.limit:type_name -> copra.coprpb.Limit
+	2,  // 32: copra.coprpb.Column.type:type_name -> copra.coprpb.Type
+	4,  // 33: copra.coprpb.Column.default:type_name -> copra.coprpb.Datum
+	16, // 34: copra.coprpb.IndexColumn.column:type_name -> copra.coprpb.Column
+	16, // 35: copra.coprpb.TableScan.key_columns:type_name -> copra.coprpb.Column
+	16, // 36: copra.coprpb.TableScan.columns:type_name -> copra.coprpb.Column
+	17, // 37: copra.coprpb.IndexScan.index_columns:type_name -> copra.coprpb.IndexColumn
+	16, // 38: copra.coprpb.IndexScan.key_columns:type_name -> copra.coprpb.Column
+	16, // 39: copra.coprpb.IndexScan.columns:type_name -> copra.coprpb.Column
+	5,  // 40: copra.coprpb.Selection.conds:type_name -> copra.coprpb.Expr
+	5,  // 41: copra.coprpb.Projection.exprs:type_name -> copra.coprpb.Expr
+	5,  // 42: copra.coprpb.Aggregation.group_by:type_name -> copra.coprpb.Expr
+	23, // 43: copra.coprpb.Aggregation.aggs:type_name -> copra.coprpb.AggCall
+	5,  // 44: copra.coprpb.AggCall.args:type_name -> copra.coprpb.Expr
+	5,  // 45: copra.coprpb.AggCall.filter:type_name -> copra.coprpb.Expr
+	2,  // 46: copra.coprpb.AggCall.type:type_name -> copra.coprpb.Type
+	5,  // 47: copra.coprpb.SortKey.expr:type_name -> copra.coprpb.Expr
+	24, // 48: copra.coprpb.TopN.keys:type_name -> copra.coprpb.SortKey
+	27, // 49: copra.coprpb.RegionTask.ranges:type_name -> copra.coprpb.KeyRange
+	14, // 50: copra.coprpb.Ticket.plan:type_name -> copra.coprpb.Plan
+	28, // 51: copra.coprpb.Ticket.regions:type_name -> copra.coprpb.RegionTask
+	0,  // 52: copra.coprpb.Ticket.compression:type_name -> copra.coprpb.Compression
+	1,  // 53: copra.coprpb.Ticket.replica_read:type_name -> copra.coprpb.ReplicaRead
+	31, // 54: copra.coprpb.StreamMeta.error:type_name -> copra.coprpb.StatementError
+	30, // 55: copra.coprpb.StreamMeta.stats:type_name -> copra.coprpb.RegionStats
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_coprpb_coprpb_proto_init() }
@@ -2827,8 +2934,9 @@ func file_coprpb_coprpb_proto_init() {
 		(*Expr_Case)(nil),
 		(*Expr_Coalesce)(nil),
 		(*Expr_In)(nil),
+		(*Expr_KeyFilter)(nil),
 	}
-	file_coprpb_coprpb_proto_msgTypes[12].OneofWrappers = []any{
+	file_coprpb_coprpb_proto_msgTypes[13].OneofWrappers = []any{
 		(*Node_TableScan)(nil),
 		(*Node_IndexScan)(nil),
 		(*Node_Selection)(nil),
@@ -2843,7 +2951,7 @@ func file_coprpb_coprpb_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coprpb_coprpb_proto_rawDesc), len(file_coprpb_coprpb_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
