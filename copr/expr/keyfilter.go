@@ -365,4 +365,3 @@ func (x keyFilterNode) eval(ctx *Ctx, b *Batch, sel []int32) (vec, error) {
 // NoKeys is a condition on x that no row meets: the other side of a join is
 // empty.
 func NoKeys(x *Column) Expr { return &In{X: x} }
-
