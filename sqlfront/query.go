@@ -75,7 +75,7 @@ func (s *session) tempSpace() *spill.Space {
 // open builds a plan and opens it. The caller closes op.
 func (s *session) open(ctx context.Context, p *plan.Physical, st *storage, eval *expr.Ctx) (*running, error) {
 	temp := s.tempSpace()
-	env, ectx := &plan.ExecEnv{Eval: eval, Storage: st, Mem: st.mem, Spill: temp, Workers: st.workers()},
+	env, ectx := &plan.ExecEnv{Eval: eval, Storage: st, Mem: st.mem, Spill: temp, Workers: st.workers(), JoinFilters: s.settings.Bool("copra.join_filters")},
 		&exec.Ctx{Context: ctx, Eval: eval, Mem: st.mem, Spill: temp}
 	if env.Workers > 1 && !p.SinglePoint() {
 		c := &cores{ts: st.ts}

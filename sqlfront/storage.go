@@ -110,8 +110,12 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	if len(c.req.Ranges) == 0 {
 		return emptySource{}, nil
 	}
+	p, err := c.req.Filtered(ctx)
+	if err != nil {
+		return nil, err
+	}
 	req := &client.Request{
-		Plan: c.req.Plan, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
+		Plan: p, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
 		RowsHint: c.req.LimitHint, Mem: c.st.mem, Columnar: c.st.columns,
 	}
 	switch c.st.replica { // coprpb.ReplicaRead's numbers
@@ -181,11 +185,15 @@ func (emptySource) Close() error               { return nil }
 func (st *storage) localScan(req *plan.ScanRequest) exec.Operator {
 	return exec.NewSource("Local Scan", req.Types, func(ctx *exec.Ctx) (exec.Source, error) {
 		rows := &rangeRows{st: st, ctx: ctx.Context, ranges: req.Ranges, desc: req.Desc, own: st.dirty(req.Table)}
-		eval, err := exec.EvalCtx(req.Plan)
+		p, err := req.Filtered(ctx)
 		if err != nil {
 			return nil, err
 		}
-		op, err := exec.Build(req.Plan, rows)
+		eval, err := exec.EvalCtx(p)
+		if err != nil {
+			return nil, err
+		}
+		op, err := exec.Build(p, rows)
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ type HashJoinSpec struct {
 	Residual            []expr.Expr
 	NullAware           bool
 	Out                 []int
+	Filters             []*JoinFilter
 }
 
 // NewHashJoin keeps the right side in a JoinTable of its own and probes it with
@@ -25,7 +26,7 @@ func NewHashJoin(s HashJoinSpec) (Operator, error) { return newHashJoin(s, 0) }
 func newHashJoin(s HashJoinSpec, depth int) (Operator, error) {
 	t, err := NewJoinTable(JoinTableSpec{
 		Kind: s.Kind, Right: s.Right, LeftTypes: s.Left.Types(), LeftKeys: s.LeftKeys, RightKeys: s.RightKeys,
-		Residual: s.Residual, NullAware: s.NullAware, Out: s.Out,
+		Residual: s.Residual, NullAware: s.NullAware, Out: s.Out, Filters: s.Filters,
 	})
 	if err != nil {
 		return nil, err

@@ -32,6 +32,8 @@ type JoinTableSpec struct {
 	// Out are the columns to return, positions in the left columns followed by
 	// the right ones (a semi or anti join has those of one side only); nil = all.
 	Out []int
+	// Filters are made of the right side's keys; each belongs to one table.
+	Filters []*JoinFilter
 	// Workers is how many goroutines may index the right side, 0 = one a core.
 	Workers int
 }
@@ -98,6 +100,9 @@ func NewJoinTable(s JoinTableSpec) (*JoinTable, error) {
 		t.resCols = columnsOf(s.Residual, len(t.types))
 	}
 	t.setOut()
+	for _, f := range s.Filters {
+		f.table = t
+	}
 	return t, nil
 }
 
@@ -201,6 +206,7 @@ func (t *JoinTable) close() error {
 func (t *JoinTable) drop() {
 	t.keys, t.index, t.cols, t.seen = nil, nil, nil, nil
 	t.rows, t.any, t.nullKey = 0, false, false
+	t.forget()
 	t.mem.free()
 }
 
@@ -380,8 +386,9 @@ func (b *joinBuilder) finish() error {
 		return err
 	}
 	t.index = buildJoinIndex(words, t.keys.span, b.rowOf, t.existsOnly(), b.workers(), b.par)
+	filters := b.filters()
 	b.codes = nil
-	if err := t.mem.set(b.held + t.index.bytes() + t.keys.bytes()); err != nil {
+	if err := t.mem.set(b.held + t.index.bytes() + t.keys.bytes() + filters); err != nil {
 		return err
 	}
 	if err := b.ctx.check(); err != nil {
@@ -394,7 +401,7 @@ func (b *joinBuilder) finish() error {
 	if t.spec.Kind.keepsRight() {
 		t.seen = make([]uint32, (t.rows+31)/32)
 	}
-	n := t.index.bytes() + t.keys.bytes() + 4*int64(len(t.seen))
+	n := t.index.bytes() + t.keys.bytes() + 4*int64(len(t.seen)) + filters
 	for _, c := range t.cols {
 		if c != nil {
 			n += c.bytes()

@@ -13,10 +13,12 @@ import (
 
 // builder makes operators of a Physical for one execution.
 type builder struct {
-	p    *Physical
-	env  *ExecEnv
-	eval *expr.Ctx // parameters with the outer values of the subquery being built
-	ctes *cteStore
+	p   *Physical
+	env *ExecEnv
+	// filters are those that joins make for scans; nil = none.
+	filters *joinFilters
+	eval    *expr.Ctx // parameters with the outer values of the subquery being built
+	ctes    *cteStore
 	// trace, if set, remembers which operators belong to which node.
 	trace *trace
 	// workers run a pipeline where that is worth while; 1 = nowhere.
@@ -32,9 +34,10 @@ type builder struct {
 // reads when it has run.
 type Running struct {
 	exec.Operator
-	trace *trace
-	env   *ExecEnv
-	ctes  *cteStore
+	trace   *trace
+	env     *ExecEnv
+	ctes    *cteStore
+	filters *joinFilters
 }
 
 // Close closes the operators and removes what the statement has on disk.
@@ -57,12 +60,12 @@ func Build(p *Physical, env *ExecEnv) (*Running, error) {
 		return nil, pgerror.New(pgerror.UndefinedParameter, "the plan has %d parameters, but %d values were given", len(p.Params), len(env.Eval.Params))
 	}
 	b := &builder{p: p, env: env, eval: env.Eval, ctes: newCTEStore(nil, nil), trace: newTrace(),
-		workers: min(env.Workers, WorkersMax)}
+		workers: min(env.Workers, WorkersMax), filters: newJoinFilters(p, env)}
 	op, err := b.result(p.root)
 	if err != nil {
 		return nil, err
 	}
-	return &Running{Operator: op, trace: b.trace, env: env, ctes: b.ctes}, nil
+	return &Running{Operator: op, trace: b.trace, env: env, ctes: b.ctes, filters: b.filters}, nil
 }
 
 func (b *builder) build(n physNode) (exec.Operator, error) {
@@ -297,7 +300,7 @@ func (n *physHashJoin) build(b *builder) (exec.Operator, error) {
 		return nil, err
 	}
 	return exec.NewHashJoin(exec.HashJoinSpec{Kind: spec.Kind, Left: l, Right: r, LeftKeys: spec.LeftKeys, RightKeys: spec.RightKeys,
-		Residual: spec.Residual, NullAware: spec.NullAware, Out: spec.Out})
+		Residual: spec.Residual, NullAware: spec.NullAware, Out: spec.Out, Filters: spec.Filters})
 }
 
 // table makes the right side, for several probes.
@@ -314,7 +317,7 @@ func (n *physHashJoin) table(b *builder) (*exec.JoinTable, error) {
 }
 
 func (n *physHashJoin) spec(b *builder, r exec.Operator) (spec exec.JoinTableSpec, err error) {
-	spec = exec.JoinTableSpec{Kind: n.kind, Right: r, LeftTypes: n.l.base().types, NullAware: n.nullAware, Out: n.out}
+	spec = exec.JoinTableSpec{Kind: n.kind, Right: r, LeftTypes: n.l.base().types, NullAware: n.nullAware, Out: n.out, Filters: b.filters.of(n)}
 	if spec.LeftKeys, err = b.readyAll(n.lkeys); err != nil {
 		return spec, err
 	}

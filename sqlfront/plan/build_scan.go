@@ -27,7 +27,7 @@ func (n *physScan) build(b *builder) (exec.Operator, error) {
 
 // scanRequest fills parameters into a scan's chain and ranges.
 func (b *builder) scanRequest(n *physScan) (*ScanRequest, error) {
-	req := &ScanRequest{Table: n.table, Types: n.types, KeepOrder: n.keepOrder, Desc: n.desc,
+	req := &ScanRequest{Filters: b.filters.on(n), Table: n.table, Types: n.types, KeepOrder: n.keepOrder, Desc: n.desc,
 		Plan: &coprplan.Plan{TimeZone: b.p.tz, Nodes: make([]coprplan.Node, 0, len(n.chain)+1)}}
 	req.Plan.Nodes = append(req.Plan.Nodes, n.head)
 	for _, p := range n.chain {

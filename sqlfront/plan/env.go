@@ -22,6 +22,8 @@ type ExecEnv struct {
 	// Workers is how many goroutines may run a pipeline; 0 or 1 = only the
 	// statement's own. Storage is used by several at a time then.
 	Workers int
+	// JoinFilters lets joins filter the scans of their other side.
+	JoinFilters bool
 	// Closed is called when the Running is closed; may be nil.
 	Closed func()
 	// workerRowsMin replaces parallelRowsMin and parallelGroupsMin; 0 = it does
@@ -58,6 +60,9 @@ type ScanRequest struct {
 	// KeepOrder asks for the rows in key order (reversed if Desc); otherwise
 	// regions may answer in any order.
 	KeepOrder, Desc bool
+	// Filters are conditions that the statement's joins have on the rows, known
+	// when the scan is opened: see Filtered.
+	Filters []*ScanFilter
 	// LimitHint is how many rows the reader will want at most, 0 = all.
 	LimitHint uint64
 }

@@ -79,6 +79,11 @@ func (x *explainer) node(n physNode, depth int) {
 	if ran != nil && len(ran.ops) > 0 {
 		x.scanStats(ran.ops[0], depth)
 	}
+	if s, ok := n.(*physScan); ok && ran != nil {
+		for _, f := range x.run.filters.on(s) {
+			x.detail(depth, f.String())
+		}
+	}
 	if ran != nil {
 		for _, line := range ran.details() {
 			x.detail(depth, line)

@@ -266,18 +266,27 @@ func (l *lab) Scan(req *ScanRequest) (exec.Operator, error) {
 		}
 	}
 	return exec.NewSource("Scan", req.Types, func(ctx *exec.Ctx) (exec.Source, error) {
+		plan, err := req.Filtered(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range plan.Nodes[1:] {
+			if err := travels(n); err != nil {
+				return nil, err
+			}
+		}
 		keys := l.keysIn(req.Ranges, req.Desc)
 		half := len(keys) / 2
 		var out []*expr.Batch
 		for _, part := range [][]string{keys[:half], keys[half:]} {
-			op, err := exec.Build(req.Plan, &pairs{l, part})
+			op, err := exec.Build(plan, &pairs{l, part})
 			if err != nil {
 				return nil, err
 			}
 			if !slices.Equal(op.Types(), req.Types) {
 				return nil, fmt.Errorf("the plan has types %v, the request says %v", op.Types(), req.Types)
 			}
-			eval, err := exec.EvalCtx(req.Plan)
+			eval, err := exec.EvalCtx(plan)
 			if err != nil {
 				return nil, err
 			}
@@ -323,14 +332,15 @@ func (l *lab) run(p *Physical, params []sqltypes.Datum) (rows []string, r *Runni
 	return l.runBy(p, params, 1)
 }
 
-// runBy executes a plan by so many workers wherever it can be.
+// runBy executes a plan by so many workers wherever it can be; with more than
+// one, joins filter scans.
 func (l *lab) runBy(p *Physical, params []sqltypes.Datum, workers int) (rows []string, r *Running, err error) {
 	return l.runIn(p, params, workers, nil, nil)
 }
 
 // runIn executes a plan in so much memory, and on disk.
 func (l *lab) runIn(p *Physical, params []sqltypes.Datum, workers int, mem *exec.MemAccount, disk *spill.Space) (rows []string, r *Running, err error) {
-	env := &ExecEnv{Eval: l.eval(params), Storage: l, Workers: workers, workerRowsMin: 1, Mem: mem, Spill: disk}
+	env := &ExecEnv{Eval: l.eval(params), Storage: l, Workers: workers, workerRowsMin: 1, JoinFilters: workers > 1, Mem: mem, Spill: disk}
 	r, err = Build(p, env)
 	if err != nil {
 		return nil, nil, err
