@@ -27,6 +27,7 @@ type joinColumn struct {
 	iv    []arrow.MonthDayNanoInterval
 	off   []int64 // byte strings: one more than rows
 	data  []byte
+	long  longest
 	codes []int32     // byte strings over one dictionary
 	dict  arrow.Array // a plain column
 }

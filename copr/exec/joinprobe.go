@@ -40,6 +40,7 @@ type hashProbe struct {
 	tailing bool   // this probe returns the right rows without a match
 	l, r    []int32
 	sel     []int32
+	more    joinPairs    // too large for the last batch
 	disk    spilledProbe // if the table is on disk
 }
 
@@ -71,14 +72,14 @@ func (p *hashProbe) openInputs(ctx *Ctx) error {
 func (p *hashProbe) open(ctx *Ctx) error {
 	p.ctx, p.cur, p.rest, p.drained, p.tail, p.tailing = ctx, Raw{}, false, false, 0, false
 	p.find = probeKeys{keys: p.t.keys}
-	p.disk = spilledProbe{s: p.t.spilled}
+	p.disk, p.more = spilledProbe{s: p.t.spilled}, joinPairs{}
 	return nil
 }
 
 func (p *hashProbe) spillStats() SpillStats { return p.disk.stats }
 
 func (p *hashProbe) close() error {
-	p.cur, p.find, p.hits = Raw{}, probeKeys{}, joinHits{}
+	p.cur, p.find, p.hits, p.more = Raw{}, probeKeys{}, joinHits{}, joinPairs{}
 	err := p.closeSpilled()
 	if p.own {
 		return errors.Join(err, p.t.close())
@@ -89,6 +90,9 @@ func (p *hashProbe) close() error {
 func (p *hashProbe) nextRaw() (Raw, error) {
 	if p.disk.s != nil {
 		return p.nextSpilled()
+	}
+	if len(p.more.l) > 0 {
+		return p.nextMore()
 	}
 	for !p.drained {
 		if p.cur.Batch == nil {
@@ -310,31 +314,22 @@ func (p *hashProbe) pairs() bool {
 	return true
 }
 
-// test keeps the pairs that pass the residual. It makes only the columns that
-// the residual reads.
-func (p *hashProbe) test() error {
+// testPairs returns the numbers of the pairs that pass the residual.
+func (p *hashProbe) testPairs(l, r []int32) ([]int32, error) {
 	t := p.t
-	if t.residual == nil {
-		return nil
-	}
-	b := &expr.Batch{N: len(p.l), Cols: make([]arrow.Array, len(t.types))}
+	b := &expr.Batch{N: len(l), Cols: make([]arrow.Array, len(t.types))}
 	for _, c := range t.resCols {
-		a, err := p.column(p.cur, c, p.l, p.r)
+		a, err := p.column(p.cur, c, l, r)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b.Cols[c] = a
 	}
 	sel, err := t.residual.sel(p.ctx, b, p.sel[:0])
-	if err != nil {
-		return err
+	if err == nil {
+		p.sel = sel
 	}
-	p.sel = sel
-	for k, i := range sel {
-		p.l[k], p.r[k] = p.l[i], p.r[i]
-	}
-	p.l, p.r = p.l[:len(sel)], p.r[:len(sel)]
-	return nil
+	return sel, err
 }
 
 // column gathers column c of the pairs; a negative position gives NULL.
@@ -348,8 +343,8 @@ func (p *hashProbe) column(cur Raw, c int, l, r []int32) (arrow.Array, error) {
 	return colvec.Take(cur.Cols[c], p.t.types[c], l)
 }
 
-// combine makes the rows of pairs.
-func (p *hashProbe) combine(cur Raw, l, r []int32) (Raw, error) {
+// make makes the rows of pairs.
+func (p *hashProbe) make(cur Raw, l, r []int32) (Raw, error) {
 	if len(l) == 0 {
 		return Raw{}, nil
 	}
@@ -379,7 +374,7 @@ func (p *hashProbe) oneEach() (Raw, error) {
 	if rows == 0 {
 		return Raw{}, nil
 	}
-	if rows*joinScatterShare >= cur.N {
+	if rows*joinScatterShare >= cur.N && p.scatters(cur.N) {
 		return p.scatter(cur, l, r)
 	}
 	if rows > len(l) { // some are without a match
