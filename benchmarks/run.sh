@@ -5,7 +5,8 @@
 #
 #   PARTS       which parts, of: kv (YCSB on raw KV beside etcd, 1 and 3 nodes), get (point
 #               gets: beside etcd's, and in process beside Pebble's), txn (YCSB on
-#               transactions), sql (YCSB on SQL), tpch, fair (point reads beside scans); default: all but fair
+#               transactions), sql (YCSB on SQL), tpch, fair (point reads beside scans), kernels (one core's
+#               kernels beside hand-written loops); default: all but fair and kernels
 #   SHORT       1: a quick look, fewer records and repetitions
 #   COMPARE     more flags for kv and get, see bin/compare -help
 #   TPCH_DATA   folder with the TPC-H tables (default: the small sample of the repository)
@@ -23,7 +24,7 @@ copra=${COPRA:-$PWD/bin/copra}
 tpch=$(realpath -m "${TPCH_DATA:-benchmarks/tpch/testdata/small}") duckdb=${DUCKDB:-}
 parts=" ${PARTS:-kv get txn sql tpch} " short=${SHORT:-}
 for part in $parts; do
-	case $part in kv | get | txn | sql | tpch | fair) ;; *) echo "PARTS: $part is not one of kv, get, txn, sql, tpch, fair" >&2; exit 2 ;; esac
+	case $part in kv | get | txn | sql | tpch | fair | kernels) ;; *) echo "PARTS: $part is not one of kv, get, txn, sql, tpch, fair, kernels" >&2; exit 2 ;; esac
 done
 has() { [[ $parts == *" $1 "* ]]; }
 section() { printf '\n== %s\n' "$1"; }
@@ -40,6 +41,12 @@ fi
 if has get; then
 	section "Point gets in process, and over gRPC, beside a bare Pebble"
 	go test -run '^$' -bench PointGet -benchtime "$([ -n "$short" ] && echo 1s || echo 3s)" ./cmd/copra/cluster
+fi
+if has kernels; then
+	section "Kernels on one core, beside hand-written loops over the same arrays"
+	time=$([ -n "$short" ] && echo 300ms || echo 1s)
+	go test -run '^$' -bench Kernels -benchtime "$time" -cpu 1 -count 3 ./copr/exec
+	go test -run '^$' -bench 'Filter|Eval|Encoded' -benchtime "$time" -cpu 1 ./copr/expr
 fi
 if has fair; then
 	section "Point reads beside scans, 3 stores in one process"

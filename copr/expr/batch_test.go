@@ -293,6 +293,8 @@ not (n2 > 1 and t like 'f%')
 not (t like 'f%' or t = 'abc')
 not (n2 between 0 and 2)
 n2 in (1, 7.25, -1.5) and n4 not in (1, 0.0001)
+n2 in (1, 7.25, 0.001, null)
+n2 not in (1, 1e30, 7.251)
 t || v
 t = v
 t < v and v is not null

@@ -108,3 +108,49 @@ func BenchmarkHashColumns(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkEncoded is filters and values over columns as the columnar cache has
+// them.
+func BenchmarkEncoded(b *testing.B) {
+	plain, s := benchBatch()
+	batch := encodeBatch(plain, s.types, rand.New(rand.NewSource(1)))
+	for _, sql := range []string{
+		"n2 < 24.00", "n2 between 5 and 700 and d >= date '1994-01-01' and i8 < 24", "n2 > n4", "n2 in (1, 2, 3)", "t like 'PROMO%'", "t like '%requests%'",
+		"t in ('MAIL', 'SHIP')", "t like '%requests%' or t = 'MAIL'", "not (t like '%special%requests%')", "n2 * (1 - n4) > 100",
+	} {
+		b.Run(sql, func(b *testing.B) {
+			ev := compiled(b, sql, s)
+			out := make([]int32, 0, benchRows)
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if out, err = Filter(nil, ev, batch, nil, out[:0]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perRow(b)
+		})
+	}
+	var mem Scratch
+	for _, sql := range []string{
+		"n2 * (1 - n4)", "n2 * (1 - n4) * (1 + n4)", "n2 + n4", "substring(t, 1, 2)", "case when t like 'PROMO%' then n2 * (1 - n4) else 0 end",
+		"case when t like 'PROMO%' then 1 else 0 end",
+	} {
+		b.Run(sql, func(b *testing.B) {
+			ev := compiled(b, sql, s)
+			b.ReportAllocs()
+			for b.Loop() {
+				mem.Reset()
+				if _, ok, err := ev.EvalScaled(nil, &mem, batch, nil); err != nil {
+					b.Fatal(err)
+				} else if ok {
+					continue
+				}
+				if _, err := ev.EvalScratch(nil, &mem, batch, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perRow(b)
+		})
+	}
+}

@@ -173,6 +173,7 @@ func compileNode(e Expr, depth int, compile func(Expr, int) (node, error)) (node
 		args, err := sub(e.Args)
 		return coalesceNode{typ: e.Typ, args: args}, err
 	case *In:
+		e = withoutScaleCast(e)
 		x, err := compile(e.X, depth+1)
 		if err != nil {
 			return nil, err

@@ -41,6 +41,16 @@ func newInNode(e *In, x node) node {
 	return n
 }
 
+// withoutScaleCast takes off a cast that only forgets the scale of x, which is
+// equal to a number or not whatever its scale.
+func withoutScaleCast(e *In) *In {
+	c, ok := e.X.(*Call)
+	if !ok || c.Fn.Kind != KindCast || c.Typ.OID != sqltypes.OIDNumeric || c.Typ.FixedScale() || c.Typ.Precision != 0 || !c.Args[0].Type().FixedScale() {
+		return e
+	}
+	return &In{X: c.Args[0], Values: e.Values, Not: e.Not}
+}
+
 func memberTest(t sqltypes.Type, vals []sqltypes.Datum) func(arrow.Array) func(int) bool {
 	switch t.Arrow().ID() {
 	case arrow.INT16:
