@@ -32,7 +32,7 @@ import (
 const (
 	// bulkRunBytes is how many bytes of keys and values are sorted in memory at a
 	// time, and bulkRunsMax how many such runs are being written.
-	bulkRunBytes = 32 << 20
+	bulkRunBytes = 16 << 20
 	bulkRunsMax  = 3
 	// bulkSampleBytes is the distance of the keys by which a merge is cut.
 	bulkSampleBytes = 4 << 20

@@ -9,7 +9,7 @@ import (
 )
 
 // arenaBytes is how much memory an Arena takes at a time.
-const arenaBytes = 256 << 10
+const arenaBytes = 64 << 10
 
 // Arena keeps many small byte slices that live as long as each other.
 type Arena struct{ block []byte }

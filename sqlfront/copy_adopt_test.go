@@ -1,0 +1,204 @@
+package sqlfront
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/copradb/copra/internal/bulkload"
+	"github.com/copradb/copra/internal/pgerror"
+	"github.com/copradb/copra/internal/tablecodec"
+	"github.com/copradb/copra/sqlfront/ast"
+	"github.com/copradb/copra/sqlfront/catalog"
+)
+
+// fenceTest is a table with a load's target, into which a row was written as a
+// load would.
+type fenceTest struct {
+	t      *testing.T
+	db     *DB
+	c      *testClient
+	s      *session
+	table  *catalog.Table
+	target bulkTarget
+}
+
+func newFenceTest(t *testing.T) *fenceTest {
+	f := &fenceTest{t: t, db: newTestDB(t, Options{})}
+	f.c = f.db.client(t)
+	f.s = f.c.s.(*session)
+	f.ok(f.c, "CREATE TABLE f (a int, s serial)")
+	snap, err := f.s.bindSnapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.table, err = resolveTable(snap.View(f.s.env()), ast.TableName{Name: "f"}); err != nil {
+		t.Fatal(err)
+	}
+	if f.target, err = f.s.reserveBulk(t.Context(), f.table); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fenceTest) ok(c *testClient, sql string) string {
+	f.t.Helper()
+	out := c.simple(sql, "")
+	if strings.Contains(out, "ERROR") {
+		f.t.Fatalf("%s: %s", sql, out)
+	}
+	return out
+}
+
+func (f *fenceTest) fence() (uint64, int64) {
+	f.t.Helper()
+	until, version, err := f.s.fence(f.t.Context(), f.table, f.table.Version)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return until, version
+}
+
+// Statements that write a fenced table wait, and go to the table as it is then;
+// transactions that have written it do not commit.
+func TestFence(t *testing.T) {
+	for _, adopted := range []bool{true, false} {
+		f := newFenceTest(t)
+		before := f.db.client(t)
+		f.ok(before, "BEGIN")
+		f.ok(before, "INSERT INTO f VALUES (1)")
+		until, version := f.fence()
+		waiting := make(chan string)
+		go func() { waiting <- f.db.client(t).simple("INSERT INTO f VALUES (2)", "") }()
+		if out := before.simple("COMMIT", ""); !strings.Contains(out, pgerror.SerializationFailure) {
+			t.Errorf("a transaction that wrote the table before: %s", out)
+		}
+		if adopted {
+			if err := f.s.adoptFenced(t.Context(), f.target, f.table, until, version, 7); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			f.s.unfence(t.Context(), f.table.ID, version)
+		}
+		if out := <-waiting; strings.Contains(out, "ERROR") {
+			t.Errorf("a statement that waited: %s", out)
+		}
+		if out := f.ok(f.c, "SELECT a FROM f"); !strings.Contains(out, "2") || strings.Contains(out, "1 row") && !strings.Contains(out, "2") {
+			t.Errorf("adopted=%v: there is %s", adopted, out)
+		}
+		snap, err := f.db.catalog.Latest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := snap.TableByID(f.target.tableID) != nil; is != adopted {
+			t.Errorf("the table has the new id: %v", is)
+		}
+		queue, err := f.db.catalog.DropRanges(t.Context())
+		if err != nil || len(queue) != 1 {
+			t.Fatalf("%d ranges are queued for deletion: %v", len(queue), err)
+		}
+		left := f.target.tableID
+		if adopted {
+			left = f.table.ID
+		}
+		if r := tablecodec.TableRange(left); string(queue[0].Start) != string(r.Start) {
+			t.Errorf("adopted=%v: %s is queued for deletion", adopted, queue[0].What)
+		}
+	}
+}
+
+// A load is not adopted by a table that was written or changed, after its fence,
+// or when its range may be gone.
+func TestNotAdopted(t *testing.T) {
+	refused := func(name string, f *fenceTest, err error, want string) {
+		t.Helper()
+		if err == nil || want != "" && pgerror.Code(err) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+		snap, serr := f.db.catalog.Latest(t.Context())
+		if serr != nil {
+			t.Fatal(serr)
+		}
+		if snap.TableByID(f.target.tableID) != nil {
+			t.Errorf("%s: adopted", name)
+		}
+	}
+	f := newFenceTest(t)
+	f.ok(f.c, "INSERT INTO f VALUES (1)")
+	refused("written", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.SerializationFailure)
+	f.ok(f.c, "DELETE FROM f")
+	f.ok(f.c, "INSERT INTO f VALUES (2)") // the fence is gone
+
+	f = newFenceTest(t)
+	f.ok(f.c, "ALTER TABLE f ADD COLUMN b int")
+	refused("altered", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.SerializationFailure)
+	f.ok(f.c, "DROP TABLE f")
+	refused("dropped", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.SerializationFailure)
+
+	f = newFenceTest(t)
+	until, version := f.fence()
+	f.ok(f.c, "ALTER TABLE f ADD COLUMN b int")
+	refused("altered in the fence", f, f.s.adoptFenced(t.Context(), f.target, f.table, until, version, 1), pgerror.SerializationFailure)
+
+	f = newFenceTest(t)
+	_, version = f.fence()
+	ts, err := f.db.timestamp(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.s.changeSchema(t.Context(), func(d *ddl) error { return d.adopt(f.target, f.table.ID, ts, version, 1) })
+	refused("late", f, err, "")
+	if !errors.Is(err, errFenceOver) {
+		t.Errorf("late: %v", err)
+	}
+
+	f = newFenceTest(t)
+	f.db.o.DropAtOnce = true
+	if n, err := f.db.SweepDropped(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d ranges deleted: %v", n, err)
+	}
+	refused("swept", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.ObjectNotInPrerequisiteState)
+	f.ok(f.c, "INSERT INTO f VALUES (2)")
+}
+
+// TestRowIDsGoOn: rows that come after a load get ids behind its rows'.
+func TestRowIDsGoOn(t *testing.T) {
+	f := newFenceTest(t)
+	first, n, err := f.db.catalog.RowIDs(t.Context(), f.table.ID, 5000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.s.adoptBulk(t.Context(), f.target, f.table, 1); err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := f.db.catalog.RowIDs(t.Context(), f.target.tableID, 1)
+	if err != nil || next < first+int64(n) {
+		t.Errorf("the next row id is %d, and %d was given out before: %v", next, first+int64(n)-1, err)
+	}
+	if out := f.ok(f.c, "INSERT INTO f (a) VALUES (1) RETURNING s"); !strings.Contains(out, "1") {
+		t.Errorf("the sequence does not go on: %s", out)
+	}
+}
+
+// TestMergeBounds: tables that overlap are found, and cut where samples are.
+func TestMergeBounds(t *testing.T) {
+	f := func(first, last string, bytes int64) (out bulkload.Table) {
+		out.First, out.Last, out.Bytes = []byte(first), []byte(last), bytes
+		return out
+	}
+	var sizes []int
+	for _, c := range clusters([]bulkload.Table{f("m", "p", 1), f("a", "c", 1), f("c", "d", 1), f("e", "f", 1), f("n", "o", 1), f("o", "z", 1)}) {
+		sizes = append(sizes, len(c))
+	}
+	if len(sizes) != 3 || sizes[0] != 2 || sizes[1] != 1 || sizes[2] != 3 {
+		t.Errorf("clusters of %v tables", sizes)
+	}
+	samples := [][]byte{[]byte("a"), []byte("b"), []byte("b"), []byte("c"), []byte("d"), []byte("x")}
+	bounds := mergeBounds([]bulkload.Table{f("a", "d", 300), f("b", "c", 100)}, samples, 100)
+	if len(bounds) != 2 || string(bounds[0]) >= string(bounds[1]) || string(bounds[0]) <= "a" || string(bounds[1]) > "d" {
+		t.Errorf("cut at %q", bounds)
+	}
+	if bounds := mergeBounds([]bulkload.Table{f("a", "d", 300)}, nil, 100); len(bounds) != 0 {
+		t.Errorf("without samples cut at %q", bounds)
+	}
+}
