@@ -125,13 +125,11 @@ func (d *ddl) adopt(target bulkTarget, tableID int64, fence uint64, version, row
 		return pgerror.New(pgerror.SerializationFailure, "could not serialize access: the table was changed or dropped while COPY loaded it").
 			WithHint("Run the COPY again.")
 	}
-	if err := d.lock(d.ctx, d.ts, [][]byte{target.drop.Key()}, lockWaits); err != nil {
+	err := d.change.TakeBack(d.ctx, target.drop, func(key []byte) error { return d.lock(d.ctx, d.ts, [][]byte{key}, lockWaits) })
+	if err != nil {
 		return err
 	}
 	if err := d.reserved(target); err != nil {
-		return err
-	}
-	if err := d.change.TakeBack(d.ctx, target.drop); err != nil {
 		return err
 	}
 	fresh, old := now.Clone(), now.Clone()

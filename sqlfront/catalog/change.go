@@ -170,12 +170,15 @@ func (c *Change) QueueDropRange(r DropRange) (DropRange, error) {
 	return r, c.txn.Set(r.Key(), data)
 }
 
-// TakeBack takes a range off the queue that is to stay after all. Its key must
-// be locked. It is an error if it is not queued any more: its data is gone.
-func (c *Change) TakeBack(ctx context.Context, r DropRange) error {
+// TakeBack takes a range off the queue that is to stay after all; lock locks its
+// key. It is an error if it is not queued any more: its data is gone.
+func (c *Change) TakeBack(ctx context.Context, r DropRange, lock func(key []byte) error) error {
 	if _, err := c.txn.Get(ctx, r.Key()); isNotFound(err) {
 		return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "the range of %s was deleted meanwhile", r.What)
 	} else if err != nil {
+		return err
+	}
+	if err := lock(r.Key()); err != nil {
 		return err
 	}
 	return c.txn.Delete(r.Key())
