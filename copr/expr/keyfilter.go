@@ -20,6 +20,12 @@ const (
 	// KeyFilterKeysMax is the most keys of a Bloom filter: with more, one of the
 	// greatest size lets too much pass.
 	KeyFilterKeysMax = 1 << 20
+	// KeyFilterListMax is up to how many keys it is a list: a block of rows can
+	// then be left out by its least and greatest value.
+	KeyFilterListMax = 512
+	// bloomBytesMin is the least size of a Bloom filter; with few keys in it, next
+	// to nothing passes that should not.
+	bloomBytesMin = 512
 	// bloomBitsPerKey makes about one key in a hundred pass that should not.
 	bloomBitsPerKey = 12
 	// keyFilterTrialRows is after how many rows a filter of which more than
@@ -40,9 +46,11 @@ type KeyFilter struct {
 	X *Column
 	// Lo and Hi are the least and the greatest code; strings have none.
 	Lo, Hi int64
-	// Bits has bit code-Lo for each key, and one more that is not set.
+	// Keys are all codes, ascending, if they are few numbers.
+	Keys []int64
+	// Bits, otherwise, has bit code-Lo for each key, and one more that is not set.
 	Bits []byte
-	// Bloom, if there are no Bits, are blocks of 64 bits, a power of two of them;
+	// Bloom, if there are neither Keys nor Bits, are blocks of 64 bits, a power of two of them;
 	// KeyHash says which bits of which block a code sets.
 	Bloom []byte
 	// Dropped counts rows that did not pass; may be nil. It does not travel.
@@ -54,7 +62,10 @@ func (f *KeyFilter) Type() sqltypes.Type { return sqltypes.Bool }
 
 func (f *KeyFilter) String() string {
 	kind := "Bloom filter"
-	if len(f.Bits) > 0 {
+	switch {
+	case len(f.Keys) > 0:
+		return fmt.Sprintf("(%s IN list of %d keys)", f.X.String(), len(f.Keys))
+	case len(f.Bits) > 0:
 		kind = "bitmap"
 	}
 	return fmt.Sprintf("(%s IN %s of %d bytes)", f.X.String(), kind, len(f.Bits)+len(f.Bloom))
@@ -87,6 +98,10 @@ func (f *KeyFilter) Check() error {
 		return fmt.Errorf("a key filter of %d bytes", len(f.Bits)+len(f.Bloom))
 	case numbers && f.Lo > f.Hi:
 		return fmt.Errorf("a key filter of an empty range")
+	case len(f.Keys) > 0 && (!numbers || n > 0 || len(f.Bloom) > 0 || len(f.Keys) > KeyFilterListMax || !ascending(f.Keys) ||
+		f.Lo != f.Keys[0] || f.Hi != f.Keys[len(f.Keys)-1]):
+		return fmt.Errorf("a key filter with a list of %d keys", len(f.Keys))
+	case len(f.Keys) > 0:
 	case n > 0 && (!numbers || len(f.Bloom) > 0 || uint64(f.Hi)-uint64(f.Lo) >= n*8-1):
 		return fmt.Errorf("a key filter of %d bytes for keys from %d to %d", n, f.Lo, f.Hi)
 	case n == 0 && (len(f.Bloom) < 8 || len(f.Bloom)&(len(f.Bloom)-1) != 0):
@@ -97,11 +112,32 @@ func (f *KeyFilter) Check() error {
 	return nil
 }
 
+func ascending(keys []int64) bool {
+	for i := 1; i < len(keys); i++ {
+		if keys[i-1] >= keys[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // NewKeyFilter makes a filter of column x for numbers; nil for none or too many.
 func NewKeyFilter(x *Column, codes []int64) *KeyFilter {
 	if len(codes) == 0 {
 		return nil
 	}
+	if len(codes) <= 8*KeyFilterListMax {
+		keys := slices.Clone(codes)
+		slices.Sort(keys)
+		if keys = slices.Compact(keys); len(keys) <= KeyFilterListMax {
+			return &KeyFilter{X: x, Lo: keys[0], Hi: keys[len(keys)-1], Keys: keys}
+		}
+	}
+	return newKeyFilter(x, codes)
+}
+
+// newKeyFilter makes one that can be evaluated, without a list.
+func newKeyFilter(x *Column, codes []int64) *KeyFilter {
 	f := &KeyFilter{X: x, Lo: slices.Min(codes), Hi: slices.Max(codes)}
 	span := uint64(f.Hi) - uint64(f.Lo)
 	if bloom := uint64(bloomBytes(len(codes))); span < 8*KeyFilterBytesMax-8 && span/8 <= 2*bloom {
@@ -137,7 +173,7 @@ func NewStringKeyFilter(x *Column, n int, at func(i int) []byte) *KeyFilter {
 // bloomBytes is the size of a Bloom filter for n keys.
 func bloomBytes(n int) int {
 	want := n * bloomBitsPerKey / 8
-	return min(KeyFilterBytesMax, max(8, 1<<bits.Len(uint(max(want, 1)-1))))
+	return min(KeyFilterBytesMax, max(bloomBytesMin, 1<<bits.Len(uint(max(want, 1)-1))))
 }
 
 // mixCode mixes a code: a multiplication by an odd constant, folded.
@@ -171,6 +207,10 @@ func (f *KeyFilter) MayPass(lo, hi int64) bool {
 	if lo > hi {
 		return false
 	}
+	if len(f.Keys) > 0 {
+		i, _ := slices.BinarySearch(f.Keys, lo)
+		return i < len(f.Keys) && f.Keys[i] <= hi
+	}
 	if len(f.Bits) == 0 {
 		return true
 	}
@@ -203,6 +243,11 @@ type keyFilterNode struct {
 func newKeyFilterNode(f *KeyFilter) (node, error) {
 	if err := f.Check(); err != nil {
 		return nil, err
+	}
+	if len(f.Keys) > 0 {
+		list := newKeyFilter(f.X, f.Keys)
+		list.Dropped = f.Dropped
+		f = list
 	}
 	return keyFilterNode{f, new(atomic.Int64), new(atomic.Int64)}, nil
 }

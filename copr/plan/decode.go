@@ -263,5 +263,5 @@ func (d *decoder) keyFilter(f *coprpb.KeyFilter, depth int) (expr.Expr, error) {
 	if !ok {
 		return nil, invalid("a key filter is on no column")
 	}
-	return &expr.KeyFilter{X: col, Lo: f.GetLo(), Hi: f.GetHi(), Bits: f.GetBits(), Bloom: f.GetBloom()}, nil
+	return &expr.KeyFilter{X: col, Lo: f.GetLo(), Hi: f.GetHi(), Bits: f.GetBits(), Bloom: f.GetBloom(), Keys: f.GetKeys()}, nil
 }

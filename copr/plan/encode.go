@@ -133,7 +133,7 @@ func encodeExpr(e expr.Expr) *coprpb.Expr {
 		return &coprpb.Expr{Node: &coprpb.Expr_Coalesce{Coalesce: &coprpb.Coalesce{Args: encodeExprs(e.Args), Type: encodeType(e.Typ)}}}
 	case *expr.KeyFilter:
 		return &coprpb.Expr{Node: &coprpb.Expr_KeyFilter{KeyFilter: &coprpb.KeyFilter{
-			X: encodeExpr(e.X), Lo: e.Lo, Hi: e.Hi, Bits: e.Bits, Bloom: e.Bloom,
+			X: encodeExpr(e.X), Lo: e.Lo, Hi: e.Hi, Bits: e.Bits, Bloom: e.Bloom, Keys: e.Keys,
 		}}}
 	case *expr.In:
 		in := &coprpb.In{X: encodeExpr(e.X), Not: e.Not}

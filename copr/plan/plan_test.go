@@ -56,7 +56,8 @@ func everything(t testing.TB) *plan.Plan {
 	return &plan.Plan{TimeZone: "Europe/Berlin", Now: time.UnixMicro(1700000000123456), Nodes: []plan.Node{
 		scanNode(),
 		&plan.Selection{Conds: []expr.Expr{
-			expr.NewKeyFilter(&expr.Column{Index: 1, Typ: num}, []int64{3, 70}), expr.NewKeyFilter(&expr.Column{Index: 4, Typ: types[4]}, []int64{3, 1 << 30}),
+			expr.NewKeyFilter(&expr.Column{Index: 1, Typ: num}, []int64{3, 70}), expr.NewKeyFilter(&expr.Column{Index: 4, Typ: types[4]}, append(count(6000), 1<<30)),
+			expr.NewKeyFilter(&expr.Column{Index: 0, Typ: types[0]}, count(6000)),
 		}},
 		&plan.Selection{Conds: []expr.Expr{cond, &expr.In{X: col(2), Values: []sqltypes.Datum{sqltypes.NewString("a"), sqltypes.Null}, Not: true}}},
 		&plan.Projection{Exprs: []expr.Expr{
@@ -267,11 +268,24 @@ func checkTicket(t *testing.T, data []byte) bool {
 	return true
 }
 
+func count(n int) []int64 {
+	out := make([]int64, n)
+	for i := range out {
+		out[i] = int64(i)
+	}
+	return out
+}
+
 // A hostile filter of keys is refused.
 func TestBadKeyFilters(t *testing.T) {
 	date := &expr.Column{Index: 4, Typ: sqltypes.Date}
 	text := &expr.Column{Index: 2, Typ: sqltypes.Text}
 	for name, f := range map[string]*expr.KeyFilter{
+		"a list unsorted":   {X: date, Lo: 1, Hi: 2, Keys: []int64{1, 3, 2}},
+		"a list off range":  {X: date, Lo: 1, Hi: 2, Keys: []int64{1, 3}},
+		"a list too long":   {X: date, Lo: 0, Hi: expr.KeyFilterListMax, Keys: count(expr.KeyFilterListMax + 1)},
+		"a list of strings": {X: text, Lo: 1, Hi: 2, Keys: []int64{1, 2}},
+		"a list and bits":   {X: date, Lo: 1, Hi: 2, Keys: []int64{1, 2}, Bits: []byte{3}},
 		"no column":         {Lo: 1, Hi: 2, Bits: []byte{3}},
 		"no set":            {X: date, Lo: 1, Hi: 2},
 		"a long range":      {X: date, Lo: -1 << 63, Hi: 1<<63 - 1, Bits: make([]byte, 8)},

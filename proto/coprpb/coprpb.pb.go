@@ -992,9 +992,9 @@ func (x *In) GetNot() bool {
 }
 
 // KeyFilter is true for values of a column that may be among the keys of the
-// other side of a join: a bitmap of the codes from lo to hi, with one bit more
-// that is not set, or else a Bloom filter of 64-bit blocks (copr/expr has the
-// codes, the hash and the bits).
+// other side of a join: a list of their codes, a bitmap of the codes from lo to
+// hi, with one bit more that is not set, or else a Bloom filter of 64-bit blocks
+// (copr/expr has the codes, the hash and the bits).
 type KeyFilter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	X             *Expr                  `protobuf:"bytes,1,opt,name=x,proto3" json:"x,omitempty"` // a column
@@ -1002,6 +1002,7 @@ type KeyFilter struct {
 	Hi            int64                  `protobuf:"zigzag64,3,opt,name=hi,proto3" json:"hi,omitempty"`
 	Bits          []byte                 `protobuf:"bytes,4,opt,name=bits,proto3" json:"bits,omitempty"`
 	Bloom         []byte                 `protobuf:"bytes,5,opt,name=bloom,proto3" json:"bloom,omitempty"`
+	Keys          []int64                `protobuf:"zigzag64,6,rep,packed,name=keys,proto3" json:"keys,omitempty"` // ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1067,6 +1068,13 @@ func (x *KeyFilter) GetBits() []byte {
 func (x *KeyFilter) GetBloom() []byte {
 	if x != nil {
 		return x.Bloom
+	}
+	return nil
+}
+
+func (x *KeyFilter) GetKeys() []int64 {
+	if x != nil {
+		return x.Keys
 	}
 	return nil
 }
@@ -2651,13 +2659,14 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\x02In\x12 \n" +
 	"\x01x\x18\x01 \x01(\v2\x12.copra.coprpb.ExprR\x01x\x12+\n" +
 	"\x06values\x18\x02 \x03(\v2\x13.copra.coprpb.DatumR\x06values\x12\x10\n" +
-	"\x03not\x18\x03 \x01(\bR\x03not\"w\n" +
+	"\x03not\x18\x03 \x01(\bR\x03not\"\x8b\x01\n" +
 	"\tKeyFilter\x12 \n" +
 	"\x01x\x18\x01 \x01(\v2\x12.copra.coprpb.ExprR\x01x\x12\x0e\n" +
 	"\x02lo\x18\x02 \x01(\x12R\x02lo\x12\x0e\n" +
 	"\x02hi\x18\x03 \x01(\x12R\x02hi\x12\x12\n" +
 	"\x04bits\x18\x04 \x01(\fR\x04bits\x12\x14\n" +
-	"\x05bloom\x18\x05 \x01(\fR\x05bloom\"\x82\x01\n" +
+	"\x05bloom\x18\x05 \x01(\fR\x05bloom\x12\x12\n" +
+	"\x04keys\x18\x06 \x03(\x12R\x04keys\"\x82\x01\n" +
 	"\x04Plan\x12(\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.copra.coprpb.NodeR\x05nodes\x12\x1b\n" +
 	"\ttime_zone\x18\x02 \x01(\tR\btimeZone\x12\x15\n" +

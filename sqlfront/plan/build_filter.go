@@ -41,7 +41,10 @@ func (f *ScanFilter) String() string {
 	if !f.used.Load() {
 		return fmt.Sprintf("Key Filter: %s = %s, not made", f.column, f.name)
 	}
-	return fmt.Sprintf("Key Filter: %s = %s, rows removed=%d", f.column, f.name, f.dropped.Load())
+	if n := f.dropped.Load(); n > 0 { // other processes do not say
+		return fmt.Sprintf("Key Filter: %s = %s, rows removed=%d", f.column, f.name, n)
+	}
+	return fmt.Sprintf("Key Filter: %s = %s", f.column, f.name)
 }
 
 // of are the filters that a join is to make, on those on a scan.

@@ -29,6 +29,7 @@ var planModes = [][]string{
 	{"copra.parallel_workers = 1"},
 	{"copra.parallel_workers = 3", "copra.spill_memory = 20000"},
 	{"copra.columnar = on"},
+	{"copra.join_filters = off"},
 	{"copra.columnar = off", "copra.pushdown = off", "copra.parallel_workers = 1"},
 	{"copra.replica_read = follower"},
 }
