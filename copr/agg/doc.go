@@ -17,6 +17,10 @@
 //	string_agg                  text with the first delimiter, int4 its length
 //	array_agg                   text of the elements
 //
+// Rows says which positions of the columns count, and for which groups, so that
+// nobody gathers values for an accumulator. Aggregates over the same rows share
+// what they can: a Counter of rows, a sum (ShareSum), a loop (Sums).
+//
 // Resolve is the one place that knows which calls exist. DISTINCT and FILTER
 // are copr/exec's: an accumulator sees only the rows that count.
 package agg

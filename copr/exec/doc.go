@@ -19,9 +19,10 @@
 // an operator may keep one as long as it likes.
 //
 // Rows are compared in two ways: for equality (GROUP BY, DISTINCT, joins, set
-// operations) by the bytes of rowKeys, for order (Sort, TopN, Merge) by those
-// of sortKeys; both come from tablecodec's order-preserving encoding, so that
-// 1.0 equals 1.00, -0 equals 0 and NaN equals NaN and is above everything.
+// operations) by the words of a keyPacker (keys.go), for order (Sort, TopN, Merge)
+// by the bytes of sortKeys, which come from tablecodec's order-preserving
+// encoding. In both, 1.0 equals 1.00, -0 equals 0 and NaN equals NaN and is above
+// everything.
 //
 // What an operator keeps beyond one batch is charged to Ctx.Mem. Where that runs
 // short and Ctx.Spill is set, rows go to disk (internal/spill): a sort's as runs

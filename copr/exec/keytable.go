@@ -1,6 +1,8 @@
 package exec
 
 import (
+	"slices"
+
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/sqltypes"
 )
@@ -92,7 +94,7 @@ func (t *keyTable) InsertRows(cols []colvec.Vec, sel []int32, n int, ids []int32
 		return ids, errTooManyKeys()
 	}
 	at := len(ids)
-	ids = append(ids, make([]int32, n)...)
+	ids = slices.Grow(ids, n)[:at+n]
 	out := ids[at:]
 	if !t.direct.look(cols, sel, n, out) {
 		return ids, t.insert(cols, sel, n, out)
@@ -136,7 +138,7 @@ func (t *keyTable) FindRows(cols []colvec.Vec, sel []int32, n int, ids []int32) 
 		return ids, err
 	}
 	at := len(ids)
-	ids = append(ids, make([]int32, n)...)
+	ids = slices.Grow(ids, n)[:at+n]
 	out := ids[at:]
 	t.guess(out)
 	for k, id := range out {
