@@ -268,3 +268,29 @@ func TestSpaceCloseRemovesAll(t *testing.T) {
 		d.close(t)
 	}
 }
+
+// A statement spills because the others have taken the node's memory.
+func TestNodeMemorySpills(t *testing.T) {
+	node := exec.NewMemAccount(10<<20, nil)
+	others := exec.NewMemAccount(0, node)
+	if err := others.Grow(7 << 20); err != nil {
+		t.Fatal(err)
+	}
+	tb, in := manyInts(t, 60_000, 4000)
+	keys := []plan.SortKey{{Expr: tb.col(0)}}
+	d := newDisk(t, vfs.NewMem(), 0)
+	defer d.close(t)
+	c := d.tiny(1 << 30)
+	c.Mem = exec.NewMemAccount(1<<30, node)
+	op := mustOp(t)(exec.NewSort(in, keys))
+	bs, err := exec.Collect(c, op)
+	if err != nil || !slices.Equal(texts(bs, op.Types()), tb.sortBy(keys).texts()) {
+		t.Error("the order is wrong", err)
+	}
+	if op.Stats().Spill.Files == 0 || node.Peak() > 10<<20 {
+		t.Errorf("%+v, %d bytes of the node", op.Stats().Spill, node.Peak())
+	}
+	if node.Used() != others.Used() {
+		t.Errorf("%d bytes are still charged", c.Mem.Used())
+	}
+}
