@@ -24,6 +24,12 @@
 // encoding. In both, 1.0 equals 1.00, -0 equals 0 and NaN equals NaN and is above
 // everything.
 //
+// A hash join is a JoinTable, its right side by key, and probes, one for each
+// goroutine (jointable.go, joinprobe.go). Keys become 64-bit words (joinkey.go),
+// words an array, a bitmap with counts or a hash table (joinindex.go). Once the
+// right side is read, scans of the left one can be told which keys matter
+// (JoinFilter).
+//
 // What an operator keeps beyond one batch is charged to Ctx.Mem. Where that runs
 // short and Ctx.Spill is set, rows go to disk (internal/spill): a sort's as runs
 // (sortext.go), those of hash tables divided by hash (joinspill.go, keyspill.go),
