@@ -45,7 +45,7 @@ fi
 if has kernels; then
 	section "Kernels on one core, beside hand-written loops over the same arrays"
 	time=$([ -n "$short" ] && echo 300ms || echo 1s)
-	go test -run '^$' -bench Kernels -benchtime "$time" -cpu 1 -count 3 ./copr/exec
+	go test -run '^$' -bench Kernel -benchtime "$time" -cpu 1 -count 3 ./copr/exec
 	go test -run '^$' -bench 'Filter|Eval|Encoded' -benchtime "$time" -cpu 1 ./copr/expr
 fi
 if has fair; then

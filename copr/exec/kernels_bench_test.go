@@ -215,3 +215,44 @@ func TestSumOfMixedScales(t *testing.T) {
 		}
 	}
 }
+
+// TestSumOfMixedScalesAsPostgreSQL: PostgreSQL 15 was asked.
+func TestSumOfMixedScalesAsPostgreSQL(t *testing.T) {
+	types := []sqltypes.Type{{OID: sqltypes.OIDBpchar, Precision: 1}, sqltypes.NumericOf(15, 2), sqltypes.NumericOf(15, 2)}
+	flags := sqltypes.ArrayOf(types[0], []sqltypes.Datum{sqltypes.NewString("A"), sqltypes.NewString("B")})
+	in := &expr.Batch{N: 4, Cols: []arrow.Array{
+		colvec.NewDict(flags, []int32{0, 0, 1, 1}, nil, 0), colvec.NewDec64([]int64{1000, 333, 710, 0}, []byte{7}, 1), colvec.NewDec64([]int64{5, 0, 10, 10}, nil, 0),
+	}}
+	col := func(i int) expr.Expr { return &expr.Column{Index: i, Typ: types[i]} }
+	is := func(s string) expr.Expr {
+		return call(t, "=", col(0), &expr.Const{Value: sqltypes.NewString(s), Typ: types[0]})
+	}
+	p, d := col(1), col(2)
+	volume := call(t, "*", p, call(t, "-", num("1"), d))
+	for _, c := range []struct {
+		agg    string
+		arg    expr.Expr
+		groups []expr.Expr
+		want   []string
+	}{
+		{"sum", caseOf(t, is("A"), volume, num("0")), []expr.Expr{col(0)}, []string{"12.8300", "0"}},
+		{"avg", caseOf(t, is("A"), volume, num("0")), []expr.Expr{col(0)}, []string{"6.4150000000000000", "0.00000000000000000000"}},
+		{"sum", caseOf(t, is("C"), volume, num("0")), nil, []string{"0"}},
+		{"sum", caseOf(t, is("A"), d, num("1.500")), nil, []string{"3.050"}},
+		{"avg", caseOf(t, is("C"), call(t, "*", p, d), num("7")), nil, []string{"7.0000000000000000"}},
+	} {
+		op := mustOp(t)(exec.NewHashAgg(exec.NewBatches(types, in), exec.CompleteAgg, c.groups, []plan.AggCall{{Name: c.agg, Args: []expr.Expr{c.arg}}}))
+		out, err := exec.Collect(ctx(), op)
+		if err != nil || len(out) != 1 {
+			t.Fatal(out, err)
+		}
+		var got []string
+		k := len(c.groups)
+		for r := range out[0].N {
+			got = append(got, string(sqltypes.AppendText(nil, op.Types()[k], sqltypes.DatumAt(op.Types()[k], out[0].Cols[k], r))))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s(%s): %v, PostgreSQL has %v", c.agg, c.arg, got, c.want)
+		}
+	}
+}
