@@ -87,21 +87,19 @@ func TestQ1Kernel(t *testing.T) {
 func BenchmarkKernelQ1(b *testing.B) {
 	l := newLineitem()
 	b.Run("loop", func(b *testing.B) {
-		for b.Loop() {
+		perKernelRow(b, func() {
 			if l.q1()[0].count == 0 {
 				b.Fatal("no rows")
 			}
-		}
-		perRow(b, kernelRows)
+		})
 	})
 	batches := l.batches()
 	b.Run("engine", func(b *testing.B) {
-		for b.Loop() {
+		perKernelRow(b, func() {
 			if _, err := exec.Collect(ctx(), q1(b, batches)); err != nil {
 				b.Fatal(err)
 			}
-		}
-		perRow(b, kernelRows)
+		})
 	})
 }
 
