@@ -12,7 +12,8 @@ import (
 type decNode struct {
 	callNode
 	op   byte
-	l, r int64 // what the sides are multiplied by to have the result's scale
+	l, r int64     // what the sides are multiplied by to have the result's scale
+	sum  *constSum // the right side of a product, if it is one
 }
 
 // newDecNode recognises a call that decNode computes.
@@ -35,7 +36,9 @@ func newDecNode(c callNode) (decNode, bool) {
 	default:
 		return d, false
 	}
-	d.op = c.fn.Sig[0]
+	if d.op = c.fn.Sig[0]; d.op == '*' {
+		d.sum = newConstSum(c.args[1])
+	}
 	return d, true
 }
 
@@ -52,25 +55,33 @@ func (d decNode) evalEnc(ctx *Ctx, b *Batch, sel []int32) (evec, error) {
 	if err != nil {
 		return evec{}, err
 	}
+	if d.sum != nil {
+		return d.timesSum(ctx, l, b, sel)
+	}
 	r, err := evalEnc(d.args[1], ctx, b, sel)
 	if err != nil {
 		l.release()
 		return evec{}, err
 	}
+	return d.combine(ctx, l, r, b.N, sel)
+}
+
+// combine computes the call over its arguments, and releases them.
+func (d decNode) combine(ctx *Ctx, l, r evec, n int, sel []int32) (evec, error) {
 	if l.isNullConst() || r.isNullConst() {
 		l.release()
 		r.release()
 		return evec{vec: nullVec(d.typ)}, nil
 	}
 	if l.enc == encDec64 && r.enc == encDec64 {
-		if out, ok := d.compute(l, r, b.N, sel); ok {
+		if out, ok := d.compute(l, r, n, sel); ok {
 			l.release()
 			r.release()
 			return out, nil
 		}
 	}
-	args := []vec{l.plain(d.argTypes[0], b.N, sel), r.plain(d.argTypes[1], b.N, sel)}
-	v, err := d.fn.eval(&call{ctx: ctx, fn: d.fn, typ: d.typ, args: d.argTypes}, args, b.N, sel)
+	args := []vec{l.plain(d.argTypes[0], n, sel), r.plain(d.argTypes[1], n, sel)}
+	v, err := d.fn.eval(&call{ctx: ctx, fn: d.fn, typ: d.typ, args: d.argTypes}, args, n, sel)
 	return evec{vec: v}, err
 }
 

@@ -33,6 +33,18 @@
 // without scale and carries PostgreSQL's text, so that it prints the same
 // digits. A fixed-scale result beyond 38 digits is 22003.
 //
+// # Encoded columns
+//
+// Columns may be encoded (colvec). Nodes that know it (encNode, encoded.go) take
+// decimals as int64 and compute in 64 bits until a batch may overflow, then in
+// 128 bits from the same operands (dec64.go). An immutable expression of one
+// column of byte strings is computed once for each entry of its dictionary
+// (dict.go). All other nodes see plain columns. Comparisons of a column with
+// constants are intervals of integers, one for all of an AND (range.go); an AND
+// makes cheap tests first, but moves none across one that may fail (logic.go).
+// Intermediate results are in pooled memory, of which a column that leaves the
+// package is never part, but for EvalScratch and EvalScaled.
+//
 // # What differs from PostgreSQL
 //
 // Text is ordered by bytes (collation C), upper and lower know Unicode.
