@@ -13,16 +13,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/apd/v3"
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 	"github.com/pingcap/kvproto/pkg/metapb"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/copradb/copra/copr/columnar"
+	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/server"
 	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
+	"github.com/copradb/copra/internal/rowcodec"
+	"github.com/copradb/copra/internal/sqltypes"
 	"github.com/copradb/copra/proto/coprpb"
 	"github.com/copradb/copra/raftstore"
 	"github.com/copradb/copra/raftstore/rafttest"
@@ -81,11 +86,64 @@ type cluster struct {
 	nodes map[uint64]*node
 	tso   atomic.Uint64
 
-	compared, served atomic.Uint64
+	registry *prometheus.Registry
+	attached int
+
+	compared, served, sets atomic.Uint64
+}
+
+// The rows of the cluster's table have columns in every form.
+var (
+	mixedText  = plan.Column{ID: 3, Type: sqltypes.Text}
+	mixedPrice = plan.Column{ID: 4, Type: sqltypes.NumericOf(15, 2)}
+	mixedDate  = plan.Column{ID: 5, Type: sqltypes.Date}
+)
+
+func mixedPlan(rng *rand.Rand) *plan.Plan {
+	n := &plan.TableScan{TableID: tableID, KeyColumns: []plan.Column{idColumn}}
+	for _, c := range []plan.Column{idColumn, sumColumn, mixedText, mixedPrice, mixedDate} {
+		if rng.IntN(3) > 0 {
+			n.Columns = append(n.Columns, c)
+		}
+	}
+	p := &plan.Plan{Nodes: []plan.Node{n}}
+	if len(n.Columns) > 0 && rng.IntN(2) == 0 {
+		by, of := rng.IntN(len(n.Columns)), rng.IntN(len(n.Columns))
+		arg := []expr.Expr{&expr.Column{Index: of, Typ: n.Columns[of].Type}}
+		p.Nodes = append(p.Nodes, &plan.Aggregation{
+			GroupBy: []expr.Expr{&expr.Column{Index: by, Typ: n.Columns[by].Type}},
+			Aggs:    []plan.AggCall{{Name: "count", Args: arg, Type: sqltypes.Int8}, {Name: "max", Args: arg, Type: n.Columns[of].Type}},
+		})
+	}
+	return p
+}
+
+// mixed is the row id of the table, of which all columns come from v.
+func mixed(id, v int64) mutation {
+	cols := []plan.Column{sumColumn, mixedText, mixedPrice, mixedDate}
+	vals := []sqltypes.Datum{
+		sqltypes.NewInt(v), sqltypes.NewString(fmt.Sprint("text ", v%11)), sqltypes.NewDecimal(apd.New(v*v, -2)), sqltypes.NewInt(v % 3000),
+	}
+	var stored []rowcodec.Column
+	for i, c := range cols {
+		stored = append(stored, rowcodec.Column{ID: c.ID, Type: c.Type})
+		if v%13 == int64(i) {
+			vals[i] = sqltypes.Datum{}
+		}
+	}
+	row, err := rowcodec.NewEncoder(stored).Encode([]byte{}, vals)
+	if err != nil {
+		panic(err)
+	}
+	return mutation{number(id, v).key, row}
 }
 
 func (c *cluster) attach(id uint64) {
-	n := &node{cache: columnar.New(columnar.Options{BlockRowsMax: 8, BuildRowsMin: -1})}
+	c.mu.Lock()
+	c.attached++
+	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"node": fmt.Sprint(c.attached)}, c.registry)
+	c.mu.Unlock()
+	n := &node{cache: columnar.New(columnar.Options{BlockRowsMax: 8, BuildRowsMin: -1, Registerer: registerer})}
 	n.txn = txn.NewStore(c.Node(id).Store, txn.Options{})
 	n.s = server.New(server.Options{Source: server.TxnSource(n.txn), Columns: n.cache})
 	c.Node(id).Events.Also(n)
@@ -178,7 +236,7 @@ func (c *cluster) set(m mutation) {
 
 // compare reads all replicas of all regions that a store has, by columns and by
 // rows, at one timestamp; what either refuses is passed over.
-func (c *cluster) compare(id uint64) {
+func (c *cluster) compare(id uint64, rng *rand.Rand) {
 	n := c.node(id)
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -190,7 +248,8 @@ func (c *cluster) compare(id uint64) {
 			continue
 		}
 		ts := c.tso.Add(1)
-		r := request(numbers, c.Context(id, info.Region.Id), ts, true, tableRange(tableID))
+		p := mixedPlan(rng)
+		r := request(p, c.Context(id, info.Region.Id), ts, true, tableRange(tableID))
 		r.ReplicaRead = coprpb.ReplicaRead_REPLICA_READ_FOLLOWER
 		r.Timeout = 3 * time.Second
 		cols, cok := c.answer(n, r)
@@ -201,6 +260,11 @@ func (c *cluster) compare(id uint64) {
 		}
 		c.compared.Add(1)
 		c.served.Add(cols.end.Stats.ColumnRows)
+		if len(p.Nodes) > 1 {
+			c.sets.Add(1)
+			slices.Sort(cols.rows)
+			slices.Sort(rows.rows)
+		}
 		if !slices.Equal(rows.rows, cols.rows) {
 			c.t.Errorf("store %d, region %d at %d: %s", id, info.Region.Id, ts, diff(rows.rows, cols.rows))
 		}
@@ -228,7 +292,7 @@ const clusterRows = 120
 
 func runCluster(t *testing.T, seed uint64) {
 	config := raftstore.Config{LogCheckInterval: 200 * time.Millisecond, LogTruncateEntries: 10, LogTruncateBytes: 4 << 10, LogKeepEntriesMax: 50, LogKeepBytesMax: 64 << 10}
-	c := &cluster{Cluster: rafttest.NewCluster(t, 3, 3, config), t: t, nodes: map[uint64]*node{}}
+	c := &cluster{Cluster: rafttest.NewCluster(t, 3, 3, config), t: t, nodes: map[uint64]*node{}, registry: prometheus.NewRegistry()}
 	c.tso.Store(1000)
 	for _, id := range c.IDs() {
 		c.attach(id)
@@ -240,7 +304,7 @@ func runCluster(t *testing.T, seed uint64) {
 		c.Close()
 	}()
 	for i := range int64(clusterRows) {
-		c.set(number(i, i))
+		c.set(mixed(i, i))
 	}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -253,7 +317,7 @@ func runCluster(t *testing.T, seed uint64) {
 					return
 				case <-time.After(time.Duration(rng.IntN(40)) * time.Millisecond):
 				}
-				m := number(rng.Int64N(clusterRows), v)
+				m := mixed(rng.Int64N(clusterRows), v)
 				if rng.IntN(4) == 0 {
 					m.value = nil
 				}
@@ -270,7 +334,7 @@ func runCluster(t *testing.T, seed uint64) {
 					return
 				case <-time.After(time.Duration(rng.IntN(100)) * time.Millisecond):
 				}
-				c.compare(id)
+				c.compare(id, rng)
 			}
 		})
 	}
@@ -279,13 +343,30 @@ func runCluster(t *testing.T, seed uint64) {
 	wg.Wait()
 	for range 3 { // in peace: all of it from columns in the end
 		for _, id := range c.IDs() {
-			c.compare(id)
+			c.compare(id, rand.New(rand.NewPCG(seed, 300+id)))
 		}
 	}
-	t.Logf("%d reads compared, %d rows from columns", c.compared.Load(), c.served.Load())
-	if c.served.Load() == 0 || c.compared.Load() < 50 {
-		t.Errorf("only %d reads were compared, with %d rows from columns", c.compared.Load(), c.served.Load())
+	moved := c.moved()
+	t.Logf("%d reads compared, %d of them aggregates, %d rows from columns, %v blocks moved", c.compared.Load(), c.sets.Load(), c.served.Load(), moved)
+	if c.served.Load() == 0 || c.compared.Load() < 50 || c.sets.Load() < 20 || moved == 0 {
+		t.Errorf("only %d reads were compared, with %d rows from columns, and %v blocks moved", c.compared.Load(), c.served.Load(), moved)
 	}
+}
+
+// moved is how many blocks went along with splits and merges.
+func (c *cluster) moved() (n float64) {
+	families, err := c.registry.Gather()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "copra_columnar_moved_blocks_total" {
+			for _, m := range f.GetMetric() {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 // disturb changes leaders, regions and stores.
