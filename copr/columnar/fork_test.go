@@ -146,11 +146,16 @@ func TestForksBesideWriters(t *testing.T) {
 		var mu sync.Mutex
 		var got []string
 		var columns uint64
-		w.forksOf(t, r, 3, func(forks []*columnar.Scan) error {
+		w.forksOf(t, r, 0, func(first []*columnar.Scan) error {
 			var wg sync.WaitGroup
-			errs := make([]error, len(forks)+1)
-			for i, f := range forks {
+			errs := make([]error, 4)
+			for i := range errs {
 				wg.Go(func() {
+					f := first[0]
+					if i > 0 { // while the first one runs
+						f = f.Fork()
+						defer func() { errs[i] = errors.Join(errs[i], f.Close()) }()
+					}
 					for {
 						rows, err := nextTexts(f)
 						if err != nil || rows == nil {

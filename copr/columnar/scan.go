@@ -173,7 +173,8 @@ func (s *Scan) add(h how, start, end []byte, w view) {
 // Fork returns another scan of the same rows: each row comes from one of them,
 // in no order, whoever asks first. Forks share the snapshot and what was checked
 // at its begin; each is used by one goroutine at a time, and all are closed before
-// the source and the visit are. Whoever needs the order of keys (Plan.Unordered)
+// the source and the visit are. Fork may be called while the scan is used by
+// others. Whoever needs the order of keys (Plan.Unordered)
 // does not fork.
 func (s *Scan) Fork() *Scan {
 	s.work.mu.Lock()
@@ -181,7 +182,7 @@ func (s *Scan) Fork() *Scan {
 	s.work.busy++
 	return &Scan{
 		v: s.v, ctx: s.ctx, node: s.node, src: s.src, o: s.o, wanted: s.wanted, cols: s.cols, again: s.again, bounds: s.bounds,
-		locked: s.locked, index: s.index, whole: s.whole, first: s.first, work: s.work, types: s.Types(),
+		locked: s.locked, index: s.index, whole: s.whole, first: s.first, work: s.work, types: s.types,
 	}
 }
 
@@ -205,16 +206,17 @@ func (s *Scan) take() (g segment, ok bool) {
 }
 
 // Types are the types of the batches' columns.
-func (s *Scan) Types() []sqltypes.Type {
-	if s.types == nil {
-		for _, c := range s.node.Columns {
-			s.types = append(s.types, c.Type)
-		}
-		if s.node.Handle {
-			s.types = append(s.types, sqltypes.Bytea)
-		}
+func (s *Scan) Types() []sqltypes.Type { return s.types }
+
+func typesOf(n *plan.TableScan) []sqltypes.Type {
+	out := make([]sqltypes.Type, 0, len(n.Columns)+1)
+	for _, c := range n.Columns {
+		out = append(out, c.Type)
 	}
-	return s.types
+	if n.Handle {
+		out = append(out, sqltypes.Bytea)
+	}
+	return out
 }
 
 // LastKey is the key of the last row of the batches so far, if they come in

@@ -104,7 +104,7 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		v.c.m.scans.WithLabelValues("unusual").Inc()
 		return nil, nil
 	}
-	s := &Scan{work: &work{busy: 1}, v: v, ctx: ctx, node: n, src: src, o: o, index: src.Snapshot().AppliedIndex(), wanted: idsOf(n.Columns)}
+	s := &Scan{work: &work{busy: 1}, v: v, ctx: ctx, node: n, src: src, o: o, index: src.Snapshot().AppliedIndex(), wanted: idsOf(n.Columns), types: typesOf(n)}
 	if o.Eval != nil {
 		s.bounds = bounds(o.Filter, n.Columns)
 	}
