@@ -28,7 +28,6 @@ const wideCode = 1 << 62
 // keyColumn is one key column of a join.
 type keyColumn struct {
 	typ   sqltypes.Type // in which both sides are compared
-	at    int           // column of the build side, -1 = an expression
 	ints  bool          // codes are values
 	dec   bool          // codes are unscaled values, or interned
 	names *byteTable    // of what is interned
