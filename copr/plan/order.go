@@ -8,24 +8,29 @@ import "github.com/copradb/copra/internal/sqltypes"
 // which no state and no group depends on it. (A sum of floats does, and which
 // of 1.0 and 1.00 names their group.)
 func (p *Plan) Unordered() bool {
-	for _, n := range p.Nodes {
-		a, ok := n.(*Aggregation)
-		if !ok {
-			continue
+	last := len(p.Nodes) - 1
+	for _, n := range p.Nodes[:last] {
+		switch n.(type) {
+		case *TableScan, *IndexScan, *Selection, *Projection:
+		default:
+			return false // a limit takes the first rows
 		}
-		for _, e := range a.GroupBy {
-			if !exact(e.Type()) {
-				return false
-			}
-		}
-		for i := range a.Aggs {
-			if !a.Aggs[i].unordered() {
-				return false
-			}
-		}
-		return true
 	}
-	return false
+	a, ok := p.Nodes[last].(*Aggregation)
+	if !ok {
+		return false
+	}
+	for _, e := range a.GroupBy {
+		if !exact(e.Type()) {
+			return false
+		}
+	}
+	for i := range a.Aggs {
+		if !a.Aggs[i].unordered() {
+			return false
+		}
+	}
+	return true
 }
 
 // unordered reports whether the aggregate's state is the same whatever order

@@ -30,4 +30,10 @@ func TestUnordered(t *testing.T) {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
+	count := &Aggregation{Aggs: []AggCall{{Name: "count"}}}
+	for _, nodes := range [][]Node{{&TableScan{}, &Limit{N: 1}, count}, {&TableScan{}, &TopN{N: 1}, count}, {&TableScan{}, count, &Limit{N: 1}}} {
+		if (&Plan{Nodes: nodes}).Unordered() {
+			t.Errorf("%T behind %T and before %T does not mind the order", nodes[1], nodes[0], nodes[2])
+		}
+	}
 }
