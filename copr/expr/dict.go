@@ -92,7 +92,7 @@ func (d dictNode) codesOf(ctx *Ctx, b *Batch, sel []int32) (evec, *dictValues) {
 			return evec{}, nil
 		}
 		v.once.Do(func() {
-			v.compute(d, ctx, a.Dictionary(), b)
+			v.compute(d, ctx, colvec.Dictionary(a), b)
 			v.ready.Store(true)
 		})
 	}

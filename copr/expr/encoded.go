@@ -64,7 +64,7 @@ func openEnc(a arrow.Array, t sqltypes.Type) evec {
 		e.enc, e.i64 = encDec64, v.D64
 		return e
 	}
-	e.enc, e.codes, e.dict = encDict, v.Codes, a.(*array.Dictionary).Dictionary()
+	e.enc, e.codes, e.dict = encDict, v.Codes, v.DictArray()
 	return e
 }
 

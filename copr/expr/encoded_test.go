@@ -3,6 +3,8 @@ package expr
 import (
 	"math"
 	"math/rand"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -402,4 +404,38 @@ func TestEvalScratch(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDictionarySharedByGoroutines: several workers use one evaluator, each with
+// more dictionaries than it remembers.
+func TestDictionarySharedByGoroutines(t *testing.T) {
+	e, err := bindSQL("t like '%o%' and length(t) > 3", testScope())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, err := Compile(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := testCtx()
+	r := rand.New(rand.NewSource(6))
+	var plain, encoded []*Batch
+	for range dictCacheMax + 3 {
+		b := randomBatch(r, 60, 0.2)
+		plain, encoded = append(plain, b), append(encoded, encodeBatch(b, testTypes(), r))
+	}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for k := range 3 * len(plain) {
+				k = (k + 3*w) % len(plain)
+				want, err1 := Filter(ctx, ev, plain[k], nil, nil)
+				got, err2 := Filter(ctx, ev, encoded[k], nil, nil)
+				if err1 != nil || err2 != nil || !slices.Equal(got, want) {
+					t.Errorf("batch %d: %v, %v, want %v, %v", k, got, err2, want, err1)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -95,7 +95,7 @@ func OpenEncoded(a arrow.Array, t sqltypes.Type) Vec {
 	if v.N > 0 {
 		v.Codes = arrow.Int32Traits.CastFromBytes(d.Buffers()[1].Bytes())[d.Offset() : d.Offset()+v.N]
 	}
-	v.dictArr = a.(*array.Dictionary).Dictionary()
+	v.dictArr = Dictionary(a)
 	dict := Open(v.dictArr, t)
 	v.Dict, v.DictID = &dict, d.Dictionary()
 	return v
@@ -178,7 +178,7 @@ func takeEncoded(a arrow.Array, t sqltypes.Type, sel []int32) arrow.Array {
 	if v.Dict == nil {
 		return NewDec64(takeValues(v.D64, sel, mayBeNull), valid, nulls)
 	}
-	return NewDict(a.(*array.Dictionary).Dictionary(), takeValues(v.Codes, sel, mayBeNull), valid, nulls)
+	return NewDict(Dictionary(a), takeValues(v.Codes, sel, mayBeNull), valid, nulls)
 }
 
 func takeValues[T any](src []T, sel []int32, holes bool) []T {
@@ -214,6 +214,11 @@ func (v *Vec) DecAt(i int) decimal128.Num {
 	}
 	return v.Dec[i]
 }
+
+// Dictionary is the dictionary of a dictionary column. Arrow's own function of
+// the name makes the array when it is first asked and keeps it: a race where
+// goroutines share a column, as they do blocks of the columnar cache.
+func Dictionary(a arrow.Array) arrow.Array { return array.MakeFromData(a.Data().Dictionary()) }
 
 // DictArray is the dictionary of an encoded column of byte strings.
 func (v *Vec) DictArray() arrow.Array { return v.dictArr }

@@ -140,7 +140,7 @@ func DatumAt(t Type, col arrow.Array, row int) Datum {
 		}
 		return NewInt(c.Value(row))
 	case *array.Dictionary: // encoded
-		return DatumAt(t, c.Dictionary(), c.GetValueIndex(row))
+		return DatumAt(t, array.MakeFromData(c.Data().Dictionary()), c.GetValueIndex(row)) // c.Dictionary() is not safe for concurrent use
 	case *array.Float32:
 		return NewFloat(float64(c.Value(row)))
 	case *array.Float64:
