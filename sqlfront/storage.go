@@ -33,6 +33,7 @@ type storage struct {
 	mem     *exec.MemAccount
 	replica replicaRead
 	columns bool   // copra.columnar
+	results bool   // copra.result_cache
 	costs   *costs // of the statement
 	// serial says that one goroutine reads at a time.
 	serial bool
@@ -51,7 +52,7 @@ const (
 )
 
 func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
-	st := &storage{s: s, txn: t, ts: ts, mem: mem, columns: s.settings.Bool("copra.columnar"), costs: s.costs}
+	st := &storage{s: s, txn: t, ts: ts, mem: mem, columns: s.settings.Bool("copra.columnar"), results: s.settings.Bool("copra.result_cache"), costs: s.costs}
 	switch s.settings.Text("copra.replica_read") {
 	case "leader":
 		st.replica = replicaLeader
@@ -117,6 +118,7 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	req := &client.Request{
 		Plan: p, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
 		RowsHint: c.req.LimitHint, Mem: c.st.mem, Columnar: c.st.columns,
+		ResultCache: c.st.results && p == c.req.Plan, // a join's filter is another one next time
 	}
 	switch c.st.replica { // coprpb.ReplicaRead's numbers
 	case replicaFollower:
@@ -149,6 +151,7 @@ func (c *coprScan) addStats() {
 		c.stats.RowsScanned += int64(s.RowsScanned)
 		c.stats.BytesScanned += int64(s.BytesScanned)
 		c.stats.ColumnRegions += int(s.ColumnRegions)
+		c.stats.CachedRegions += int(s.CachedRegions)
 		c.stats.ColumnRows += int64(s.ColumnRows)
 	}
 }

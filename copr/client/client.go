@@ -97,6 +97,9 @@ type Request struct {
 	NotFillCache bool
 	// Columnar lets stores read their columnar caches.
 	Columnar bool
+	// ResultCache lets stores answer aggregations as they did before, where nothing
+	// has changed since.
+	ResultCache bool
 	// MemBytesMax bounds what each store may keep for each ticket, and what the
 	// stream keeps back; 0 = the stores' own limit.
 	MemBytesMax int64

@@ -113,7 +113,7 @@ func (s *Stream) request(units []*unit) *plan.Request {
 	r := &plan.Request{
 		Plan: s.req.Plan, ReadTS: s.req.ReadTS, Isolation: s.req.Isolation, BatchRowsMax: s.req.batchRows(),
 		Timeout: s.req.Timeout, MemBytesMax: s.req.MemBytesMax, Compression: s.req.Compression,
-		Priority: s.req.Priority, NotFillCache: s.req.NotFillCache, Columnar: s.req.Columnar,
+		Priority: s.req.Priority, NotFillCache: s.req.NotFillCache, Columnar: s.req.Columnar, ResultCache: s.req.ResultCache,
 	}
 	s.c.router.header(r)
 	for _, u := range units {

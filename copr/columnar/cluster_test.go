@@ -89,7 +89,7 @@ type cluster struct {
 	registry *prometheus.Registry
 	attached int
 
-	compared, served, sets atomic.Uint64
+	compared, served, sets, hits atomic.Uint64
 }
 
 // The rows of the cluster's table have columns in every form.
@@ -268,6 +268,30 @@ func (c *cluster) compare(id uint64, rng *rand.Rand) {
 		if !slices.Equal(rows.rows, cols.rows) {
 			c.t.Errorf("store %d, region %d at %d: %s", id, info.Region.Id, ts, diff(rows.rows, cols.rows))
 		}
+		c.compareResults(n, id, r)
+	}
+}
+
+// compareResults aggregates what r reads, with the result cache and without.
+func (c *cluster) compareResults(n *node, id uint64, r *plan.Request) {
+	if r.ReadTS%8 > 0 {
+		return
+	}
+	again := *r
+	again.Plan = sums[int(r.ReadTS/8)%len(sums)]
+	rows, rok := c.answer(n, &again)
+	again.Columnar, again.ResultCache = true, true
+	for range 2 {
+		kept, kok := c.answer(n, &again)
+		if !rok || !kok {
+			return
+		}
+		c.hits.Add(kept.end.Stats.CachedRegions)
+		slices.Sort(rows.rows)
+		slices.Sort(kept.rows)
+		if !slices.Equal(rows.rows, kept.rows) {
+			c.t.Errorf("store %d, region %d at %d: %+v: %s", id, r.Regions[0].ID, r.ReadTS, kept.end.Stats, diff(rows.rows, kept.rows))
+		}
 	}
 }
 
@@ -347,7 +371,7 @@ func runCluster(t *testing.T, seed uint64) {
 		}
 	}
 	moved := c.moved()
-	t.Logf("%d reads compared, %d of them aggregates, %d rows from columns, %v blocks moved", c.compared.Load(), c.sets.Load(), c.served.Load(), moved)
+	t.Logf("%d reads compared, %d of them aggregates, %d rows from columns, %v blocks moved, %d answers from the result cache", c.compared.Load(), c.sets.Load(), c.served.Load(), moved, c.hits.Load())
 	if c.served.Load() == 0 || c.compared.Load() < 50 || c.sets.Load() < 20 || moved == 0 {
 		t.Errorf("only %d reads were compared, with %d rows from columns, and %v blocks moved", c.compared.Load(), c.served.Load(), moved)
 	}

@@ -116,6 +116,7 @@ func (r *region) reset(why string) {
 			r.c.m.dropped.WithLabelValues(why).Inc()
 		}
 		t.clear(r.c)
+		t.generation = generations.Add(1)
 		if t.watch != nil {
 			t.watch.failed, t.watch.keys = true, nil
 		}
@@ -147,7 +148,7 @@ func (r *region) visit(prefix []byte, sig string) (*Visit, bool) {
 		t.clear(r.c)
 		t.keys = sig
 	}
-	v := &Visit{c: r.c, r: r, t: t, keys: sig, version: r.version}
+	v := &Visit{c: r.c, r: r, t: t, keys: sig, version: r.version, generation: t.generation}
 	if !t.small && t.watch == nil {
 		v.watch = &watch{}
 		t.watch = v.watch

@@ -97,6 +97,9 @@ type Scan struct {
 	lastKey []byte
 	stats   Stats
 	ended   bool
+
+	clean   bool
+	cleanTS uint64
 }
 
 // plan cuts the ranges into segments.

@@ -20,10 +20,11 @@ type table struct {
 	small            bool   // the last scan of all rows found few
 	columns          map[columnID]*column
 	used             time.Time
+	generation       uint64
 }
 
 func newTable(prefix []byte, keys string) *table {
-	t := &table{prefix: prefix, keys: keys, columns: map[columnID]*column{}}
+	t := &table{prefix: prefix, keys: keys, columns: map[columnID]*column{}, generation: generations.Add(1)}
 	t.encStart, t.encEnd = encodedPrefix(prefix)
 	return t
 }

@@ -39,6 +39,8 @@ type Visit struct {
 	keys    string // signature of the key columns
 	version uint64 // of the region, as scans saw it before
 	watch   *watch // nil: this scan does not build
+
+	generation uint64
 }
 
 // Close ends the scan's part.
@@ -123,7 +125,8 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		return s, nil
 	}
 	var err error
-	if s.locked, ok, err = lockedKeys(src, ranges); err != nil {
+	var later bool
+	if s.locked, later, ok, err = lockedKeys(src, ranges); err != nil {
 		return nil, err
 	}
 	if !ok {
@@ -143,6 +146,7 @@ func (v *Visit) Open(ctx context.Context, n *plan.TableScan, src Source, ranges 
 		return nil, nil
 	}
 	s.plan(ranges, views)
+	s.judgeClean(later)
 	if v.watch != nil && !slices.ContainsFunc(s.work.rest, func(g segment) bool { return g.how == byBuilding }) {
 		v.Close()
 	}
@@ -378,42 +382,48 @@ func covers(ranges []kv.KeyRange, u kv.KeyRange) bool {
 
 // lockedKeys are the plain keys with locks that may matter to the reader:
 // ascending. Those of which every read says that they don't are left out. ok is
-// false when there are too many.
-func lockedKeys(src Source, ranges []kv.KeyRange) (keys []string, ok bool, err error) {
+// false when there are too many; later says that some were left out only because
+// of the reader's timestamp.
+func lockedKeys(src Source, ranges []kv.KeyRange) (keys []string, later, ok bool, err error) {
 	for _, r := range ranges {
 		it, err := src.Snapshot().NewIter(kv.CFLock, kv.IterOptions{Lower: codec.EncodeBytes(nil, r.Start), Upper: codec.EncodeBytes(nil, r.End)})
 		if err != nil {
-			return nil, false, err
+			return nil, false, false, err
 		}
-		more, err := appendLocked(keys, it, src.TS())
+		more, left, err := appendLocked(keys, it, src.TS())
 		if err = errors.Join(err, it.Close()); err != nil {
-			return nil, false, err
+			return nil, false, false, err
 		}
+		later = later || left
 		if keys = more; len(keys) > ScanLocksMax {
-			return nil, false, nil
+			return nil, false, false, nil
 		}
 	}
-	return keys, true, nil
+	return keys, later, true, nil
 }
 
-func appendLocked(keys []string, it kv.Iterator, ts uint64) ([]string, error) {
+func appendLocked(keys []string, it kv.Iterator, ts uint64) (all []string, later bool, err error) {
 	for it.First(); it.Valid() && len(keys) <= ScanLocksMax; it.Next() {
 		raw, err := it.Value()
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		var l mvcc.Lock
 		if err := mvcc.ParseLock(raw, &l); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		if l.Type == mvcc.LockLock || l.Pessimistic() || l.Shared() || l.StartTS > ts || l.MinCommitTS > ts {
+		if l.Type == mvcc.LockLock || l.Pessimistic() || l.Shared() {
+			continue
+		}
+		if l.StartTS > ts || l.MinCommitTS > ts {
+			later = true
 			continue
 		}
 		key, _, err := codec.DecodeBytes(nil, it.Key())
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		keys = append(keys, string(key))
 	}
-	return keys, it.Error()
+	return keys, later, it.Error()
 }

@@ -47,6 +47,10 @@ type Request struct {
 	Priority                      kvrpcpb.CommandPri
 	NotFillCache                  bool
 	Columnar                      bool // the columnar cache may be read
+	ResultCache                   bool // answers of earlier requests may be given again, and this one kept
+	// Principal is whom the request is for: answers that are kept are for the same
+	// one only. Today there is one, "".
+	Principal string
 }
 
 // RegionTask is one region to be read and the keys in it: ascending ranges
@@ -152,7 +156,7 @@ func (r *Request) EncodeTicket(p *coprpb.Plan) ([]byte, error) {
 		ApiVersion: uint32(r.APIVersion), KeyspaceId: r.KeyspaceID, ResolvedLocks: r.ResolvedLocks, CommittedLocks: r.CommittedLocks,
 		BatchRowsMax: uint32(r.BatchRowsMax), BatchBytesMax: uint32(r.BatchBytesMax), TimeoutMs: uint64(r.Timeout.Milliseconds()),
 		MemBytesMax: uint64(r.MemBytesMax), Compression: r.Compression, ReplicaRead: r.ReplicaRead, Priority: uint32(r.Priority),
-		NotFillCache: r.NotFillCache, Columnar: r.Columnar,
+		NotFillCache: r.NotFillCache, Columnar: r.Columnar, ResultCache: r.ResultCache, Principal: r.Principal,
 	}
 	for i := range r.Regions {
 		g := &r.Regions[i]
@@ -191,7 +195,7 @@ func DecodeTicket(data []byte) (*Request, error) {
 		BatchRowsMax: int(min(t.BatchRowsMax, 1<<20)), BatchBytesMax: int(min(t.BatchBytesMax, 1<<30)),
 		Timeout:     time.Duration(min(t.TimeoutMs, 1<<40)) * time.Millisecond,
 		MemBytesMax: int64(min(t.MemBytesMax, 1<<40)), Compression: t.Compression, ReplicaRead: t.ReplicaRead,
-		Priority: kvrpcpb.CommandPri(t.Priority), NotFillCache: t.NotFillCache, Columnar: t.Columnar,
+		Priority: kvrpcpb.CommandPri(t.Priority), NotFillCache: t.NotFillCache, Columnar: t.Columnar, ResultCache: t.ResultCache, Principal: t.Principal,
 	}
 	for _, g := range t.Regions {
 		rt := RegionTask{

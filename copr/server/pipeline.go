@@ -90,6 +90,9 @@ func (p *pipeline) send(b *expr.Batch, resumable bool) error {
 	if p.t.q.merger.keeps() {
 		return p.t.keep(b)
 	}
+	p.t.mu.Lock()
+	p.t.sent = true
+	p.t.mu.Unlock()
 	e := &plan.Event{Task: p.t.i, Batch: b}
 	if resumable {
 		e.ResumeKey = bytes.Clone(p.scan.LastKey())

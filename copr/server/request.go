@@ -20,6 +20,7 @@ type request struct {
 	total  *costs
 	emit   func(*plan.Event) error // one at a time
 	forks  bool                    // several workers may read a region
+	plan   []byte                  // of the keys of answers that may be kept; nil: they may not
 	merger *merger                 // nil: answers go out as they come
 	wg     sync.WaitGroup          // workers
 
@@ -53,6 +54,9 @@ func (s *Service) runTasks(ctx context.Context, r *plan.Request, emit func(*plan
 		},
 	}
 	defer q.group.Close()
+	if s.results != nil {
+		q.plan = resultPlan(r)
+	}
 	q.merger = newMerger(q)
 	defer q.merger.close()
 	q.start(ctx, len(r.Regions))

@@ -66,9 +66,11 @@ type Options struct {
 	RequestsMax        int
 	MemBytesMax        int64
 	RequestMemBytesMax int64
-	Logger             *slog.Logger
-	Slow               *slowlog.Log // takes requests that took too long; may be nil
-	Registerer         prometheus.Registerer
+	// ResultCacheBytesMax is the memory of the answers that are kept; -1 = none is.
+	ResultCacheBytesMax int64
+	Logger              *slog.Logger
+	Slow                *slowlog.Log // takes requests that took too long; may be nil
+	Registerer          prometheus.Registerer
 }
 
 func (o *Options) fill() {
@@ -84,6 +86,9 @@ func (o *Options) fill() {
 	if o.RequestMemBytesMax <= 0 {
 		o.RequestMemBytesMax = RequestMemBytesMax
 	}
+	if o.ResultCacheBytesMax == 0 {
+		o.ResultCacheBytesMax = ResultCacheBytesMax
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -94,6 +99,7 @@ type Service struct {
 	flight.BaseFlightServer
 	o       Options
 	mem     *exec.MemAccount
+	results *resultCache // nil: answers are not kept
 	running atomic.Int64
 	m       *metrics
 
@@ -112,6 +118,9 @@ func New(o Options) *Service {
 	s := &Service{
 		o: o, mem: exec.NewMemAccount(o.MemBytesMax, nil),
 		cancel: map[*int]context.CancelFunc{},
+	}
+	if o.Columns != nil && o.ResultCacheBytesMax > 0 {
+		s.results = newResultCache(o.ResultCacheBytesMax, o.Registerer)
 	}
 	s.m = newMetrics(o.Registerer, s)
 	return s

@@ -37,6 +37,7 @@ type task struct {
 	mu     sync.Mutex
 	err    error // of helpers, the first
 	kept   []*expr.Batch
+	sent   bool // a part of the answer was not kept
 	stats  plan.RegionStats
 	waited time.Duration // of the worker that began it
 }
@@ -80,6 +81,7 @@ func (t *task) run(ctx context.Context, w *cpusched.Worker) {
 		t.q.merger.add(end, t.kept)
 		return
 	}
+	t.unkeep()
 	_ = t.q.emit(end) // whoever takes the events knows of its own error
 }
 
@@ -107,6 +109,10 @@ func (t *task) read(ctx context.Context, w *cpusched.Worker) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
+	found, keep := t.known(visit, reader)
+	if found {
+		return nil
+	}
 	if t.cols, err = t.columns(t.ctx, visit, reader); err != nil {
 		return err
 	}
@@ -133,7 +139,10 @@ func (t *task) read(ctx context.Context, w *cpusched.Worker) (err error) {
 	if t.err != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = t.err
 	}
-	return errors.Join(err, t.cols.Close())
+	if err = errors.Join(err, t.cols.Close()); err == nil && keep != nil {
+		keep()
+	}
+	return err
 }
 
 func (t *task) readRows(p *pipeline, reader Reader) (err error) {
@@ -170,6 +179,15 @@ func (t *task) keep(b *expr.Batch) error {
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, b)
 	return nil
+}
+
+// unkeep forgets what was kept.
+func (t *task) unkeep() {
+	for _, b := range t.kept {
+		t.q.merger.free(b)
+		t.q.merger.rows.Add(-int64(b.N))
+	}
+	t.kept = nil
 }
 
 // yieldRows is how many rows are read between two looks at the context, and at

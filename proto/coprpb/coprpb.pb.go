@@ -2146,7 +2146,9 @@ type Ticket struct {
 	ReplicaRead    ReplicaRead            `protobuf:"varint,16,opt,name=replica_read,json=replicaRead,proto3,enum=copra.coprpb.ReplicaRead" json:"replica_read,omitempty"`
 	Priority       uint32                 `protobuf:"varint,17,opt,name=priority,proto3" json:"priority,omitempty"` // kvrpcpb.CommandPri
 	NotFillCache   bool                   `protobuf:"varint,18,opt,name=not_fill_cache,json=notFillCache,proto3" json:"not_fill_cache,omitempty"`
-	Columnar       bool                   `protobuf:"varint,19,opt,name=columnar,proto3" json:"columnar,omitempty"` // the columnar cache may be read
+	Columnar       bool                   `protobuf:"varint,19,opt,name=columnar,proto3" json:"columnar,omitempty"`                          // the columnar cache may be read
+	ResultCache    bool                   `protobuf:"varint,20,opt,name=result_cache,json=resultCache,proto3" json:"result_cache,omitempty"` // answers of earlier requests may be given again, and this one kept
+	Principal      string                 `protobuf:"bytes,21,opt,name=principal,proto3" json:"principal,omitempty"`                         // whom the request is for
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2312,6 +2314,20 @@ func (x *Ticket) GetColumnar() bool {
 		return x.Columnar
 	}
 	return false
+}
+
+func (x *Ticket) GetResultCache() bool {
+	if x != nil {
+		return x.ResultCache
+	}
+	return false
+}
+
+func (x *Ticket) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
 }
 
 // RegionStats is what one run over one region took.
@@ -2746,7 +2762,7 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\bstore_id\x18\x05 \x01(\x04R\astoreId\x12\x1b\n" +
 	"\tpeer_role\x18\x06 \x01(\rR\bpeerRole\x12\x12\n" +
 	"\x04term\x18\a \x01(\x04R\x04term\x12.\n" +
-	"\x06ranges\x18\b \x03(\v2\x16.copra.coprpb.KeyRangeR\x06ranges\"\xd0\x05\n" +
+	"\x06ranges\x18\b \x03(\v2\x16.copra.coprpb.KeyRangeR\x06ranges\"\x91\x06\n" +
 	"\x06Ticket\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2771,7 +2787,9 @@ const file_coprpb_coprpb_proto_rawDesc = "" +
 	"\freplica_read\x18\x10 \x01(\x0e2\x19.copra.coprpb.ReplicaReadR\vreplicaRead\x12\x1a\n" +
 	"\bpriority\x18\x11 \x01(\rR\bpriority\x12$\n" +
 	"\x0enot_fill_cache\x18\x12 \x01(\bR\fnotFillCache\x12\x1a\n" +
-	"\bcolumnar\x18\x13 \x01(\bR\bcolumnar\"\xb5\x02\n" +
+	"\bcolumnar\x18\x13 \x01(\bR\bcolumnar\x12!\n" +
+	"\fresult_cache\x18\x14 \x01(\bR\vresultCache\x12\x1c\n" +
+	"\tprincipal\x18\x15 \x01(\tR\tprincipal\"\xb5\x02\n" +
 	"\vRegionStats\x12!\n" +
 	"\frows_scanned\x18\x01 \x01(\x04R\vrowsScanned\x12#\n" +
 	"\rbytes_scanned\x18\x02 \x01(\x04R\fbytesScanned\x12#\n" +

@@ -86,6 +86,8 @@ type ScanStats struct {
 	// ColumnRegions and ColumnRows are those of Regions and RowsScanned that were
 	// read from the columnar cache, regions in part at least.
 	ColumnRegions int
+	// CachedRegions are those whose answer was kept from an earlier statement.
+	CachedRegions int
 	ColumnRows    int64
 }
 

@@ -103,6 +103,9 @@ func (x *explainer) scanStats(op exec.Operator, depth int) {
 		if s.ColumnRegions > 0 {
 			x.detail(depth, fmt.Sprintf("Columnar: regions=%d rows=%d", s.ColumnRegions, s.ColumnRows))
 		}
+		if s.CachedRegions > 0 {
+			x.detail(depth, fmt.Sprintf("Result Cache: regions=%d", s.CachedRegions))
+		}
 	}
 }
 

@@ -132,6 +132,7 @@ const parallelWorkersMax = 64
 
 var ownSettings = []definition{
 	{name: "copra.pushdown", kind: kindBool, value: "on", text: "Pushes filters, aggregates and top-N down to the coprocessors."},
+	{name: "copra.result_cache", kind: kindBool, value: "on", text: "Lets coprocessors answer an aggregation of a region that has not changed as they did before."},
 	{name: "copra.columnar", kind: kindBool, value: "on", text: "Lets coprocessors read the columnar cache."},
 	{name: "copra.bulk_load", kind: kindBool, value: "on", text: "Loads a large COPY into an empty table by files that stores ingest."},
 	{name: "copra.bulk_load_size", kind: kindInt, value: "33554432", min: 1, max: math.MaxInt64, text: "Bytes of keys and values from which on a COPY is loaded by files."},
