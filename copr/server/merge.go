@@ -28,6 +28,7 @@ type merger struct {
 	q    *request
 	agg  *plan.Aggregation
 	rows atomic.Int64 // kept, of regions that are not at their end, too
+	full atomic.Bool  // there were too many; for good: some are on their way
 
 	mu   sync.Mutex
 	ends []*plan.Event
@@ -43,7 +44,14 @@ func newMerger(q *request) *merger {
 }
 
 // keeps reports whether batches are to be kept; not when there are too many.
-func (m *merger) keeps() bool { return m != nil && m.rows.Load() <= MergeRowsMax }
+func (m *merger) keeps() bool { return m != nil && !m.full.Load() }
+
+// keep counts a batch that is kept.
+func (m *merger) keep(b *expr.Batch) {
+	if m.rows.Add(int64(b.N)) > MergeRowsMax {
+		m.full.Store(true)
+	}
+}
 
 // add takes the end of a region that ended well, and what was kept of it.
 func (m *merger) add(end *plan.Event, kept []*expr.Batch) {
@@ -61,20 +69,25 @@ func (m *merger) flush() {
 	ends, kept := m.ends, m.kept
 	m.ends, m.kept = nil, nil
 	m.mu.Unlock()
+	var failed error
 	for i, end := range ends {
 		for _, b := range kept[i] {
-			if m.q.emit(&plan.Event{Task: end.Task, Batch: b}) != nil {
-				return
+			if failed == nil {
+				failed = m.q.emit(&plan.Event{Task: end.Task, Batch: b})
 			}
 			m.free(b)
 		}
-		if m.q.emit(end) != nil {
-			return
+		if failed == nil {
+			failed = m.q.emit(end)
 		}
 	}
 }
 
-func (m *merger) free(b *expr.Batch) { m.q.mem.Shrink(batchBytes(b)) }
+// free gives the memory of a kept batch back.
+func (m *merger) free(b *expr.Batch) {
+	m.rows.Add(-int64(b.N))
+	m.q.mem.Shrink(batchBytes(b))
+}
 
 // finish sends the answer when all regions have ended.
 func (m *merger) finish(ctx context.Context) {
@@ -133,6 +146,7 @@ func (m *merger) merge(t *tracker.Tracker, in []*expr.Batch) (out []*expr.Batch,
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = m.q.s.recovered(recover(), m.q.r.Regions[0].ID, err) }()
 	defer func() { err = errors.Join(err, op.Close()) }()
 	return exec.Collect(&exec.Ctx{Context: ctx, Eval: eval, Mem: m.q.mem}, op)
 }

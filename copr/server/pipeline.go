@@ -29,17 +29,9 @@ func (p *pipeline) help() {
 	defer t.helpers.Done()
 	p.tracker = tracker.Begin(p.ctx)
 	p.ctx = p.tracker.Context()
-	err := t.guarded(p.run)
-	if err != nil {
-		t.cancel(err)
-	}
-	err = errors.Join(err, p.scan.Close())
+	t.fail(t.guarded(p.run))
+	t.fail(p.scan.Close())
 	t.q.total.addHelper(p.tracker)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err == nil {
-		t.err = err
-	}
 }
 
 // run computes, and emits batches.

@@ -147,7 +147,10 @@ func resultPlan(r *plan.Request) []byte {
 	if err != nil {
 		return nil
 	}
-	return appendPiece(key, body)
+	if key = appendPiece(key, body); len(key) > ResultBytesMax { // there would be no room for the answer
+		return nil
+	}
+	return key
 }
 
 // immutable reports whether all functions of the plan give the same for the same

@@ -35,7 +35,7 @@ type task struct {
 	helpers sync.WaitGroup
 
 	mu     sync.Mutex
-	err    error // of helpers, the first
+	err    error // of those who read its columns, the first
 	kept   []*expr.Batch
 	sent   bool // a part of the answer was not kept
 	stats  plan.RegionStats
@@ -72,6 +72,7 @@ func (t *task) run(ctx context.Context, w *cpusched.Worker) {
 		end.Err, result = pgerror.Wrap(err, pgerror.QueryCanceled, "canceling statement due to statement timeout"), "timeout"
 	case errors.Is(err, context.Canceled):
 		t.s.m.tasks.WithLabelValues("canceled").Inc()
+		t.unkeep()
 		return
 	default:
 		end.Err, result = err, "error"
@@ -85,19 +86,37 @@ func (t *task) run(ctx context.Context, w *cpusched.Worker) {
 	_ = t.q.emit(end) // whoever takes the events knows of its own error
 }
 
+// fail ends the pipelines of a task of several. The first error counts: what
+// they say when they are ended for it must not come before.
+func (t *task) fail(err error) {
+	if err == nil {
+		return
+	}
+	t.mu.Lock()
+	if t.err == nil {
+		t.err = err
+	}
+	t.mu.Unlock()
+	t.cancel(err)
+}
+
 // guarded turns a panic into an error of this statement: the plan comes from
 // outside, and no plan may stop the store.
 func (t *task) guarded(f func() error) (err error) {
-	defer func() {
-		p := recover()
-		if limit, ok := p.(*pgerror.Error); ok {
-			err = limit
-		} else if p != nil {
-			t.s.o.Logger.Error("coprocessor task panicked", "region", t.r.Regions[t.i].ID, "panic", p, "stack", string(debug.Stack()))
-			err = pgerror.New(pgerror.InternalError, "the coprocessor failed on region %d: %v", t.r.Regions[t.i].ID, p)
-		}
-	}()
+	defer func() { err = t.s.recovered(recover(), t.r.Regions[t.i].ID, err) }()
 	return f()
+}
+
+// recovered makes an error of what was recovered, if that is anything.
+func (s *Service) recovered(p any, region uint64, err error) error {
+	if p == nil {
+		return err
+	}
+	if limit, ok := p.(*pgerror.Error); ok {
+		return limit
+	}
+	s.o.Logger.Error("coprocessor task panicked", "region", region, "panic", p, "stack", string(debug.Stack()))
+	return pgerror.New(pgerror.InternalError, "the coprocessor failed on region %d: %v", region, p)
 }
 
 func (t *task) read(ctx context.Context, w *cpusched.Worker) (err error) {
@@ -125,21 +144,15 @@ func (t *task) read(ctx context.Context, w *cpusched.Worker) (err error) {
 	if t.q.forks && n > 1 {
 		t.q.share(ctx, t, n)
 	}
-	err = t.guarded(p.run)
+	t.fail(t.guarded(p.run))
 	t.q.unshare(t)
-	if err != nil {
-		t.cancel(err)
-	}
 	w.Pause()
 	t.helpers.Wait()
 	t.waited = p.stats.Wait
 	if t.stats.ColumnRows > 0 {
 		t.stats.ColumnRegions = 1
 	}
-	if t.err != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		err = t.err
-	}
-	if err = errors.Join(err, t.cols.Close()); err == nil && keep != nil {
+	if err = errors.Join(t.err, t.cols.Close()); err == nil && keep != nil {
 		keep()
 	}
 	return err
@@ -174,7 +187,7 @@ func (t *task) keep(b *expr.Batch) error {
 	if err := t.q.mem.Grow(batchBytes(b)); err != nil {
 		return err
 	}
-	t.q.merger.rows.Add(int64(b.N))
+	t.q.merger.keep(b)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, b)
@@ -185,7 +198,6 @@ func (t *task) keep(b *expr.Batch) error {
 func (t *task) unkeep() {
 	for _, b := range t.kept {
 		t.q.merger.free(b)
-		t.q.merger.rows.Add(-int64(b.N))
 	}
 	t.kept = nil
 }
