@@ -100,7 +100,7 @@ func runPlayground(cmd *cobra.Command, c *common, o cluster.PlaygroundOptions, o
 	if o.Logger, err = c.logger(logFile); err != nil {
 		return err
 	}
-	cluster.TuneGC()
+	cluster.TuneGuestGC(ctx)
 	cpusched.SpareProcs()
 	started := time.Now()
 	p, err := cluster.StartPlayground(ctx, o)

@@ -15,16 +15,16 @@ const (
 	cacheSharePercent           = 45
 	playgroundCacheSharePercent = 10
 	playgroundCacheBytesMin     = 256 << 20
-	playgroundCacheBytesMax     = 2 << 30
+	playgroundCacheBytesMax     = 512 << 20
 	columnsSharePercent         = 6
 	columnsBytesMax             = 16 << 30
 )
 
 // The garbage collector's settings, where the environment (GOGC, GOMEMLIMIT)
-// has none. Most of a server's heap is the block cache, which has nothing to
-// mark, and what statements allocate dies young: collecting half as often
-// costs little memory. Near the limit it collects more often instead of
-// growing.
+// has none. Most of a server's heap is the block cache and columns, which have
+// nothing to mark, and what statements allocate dies young: collecting half as
+// often costs little memory as long as the heap is small. Near the limit it
+// collects more often instead of growing.
 const (
 	gcPercent               = 200
 	memoryLimitSharePercent = 75
@@ -60,11 +60,15 @@ func ColumnsBytes() int64 {
 
 // TuneGC sets the garbage collector up for a server.
 func TuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	setGCPercent()
 	if total, err := memoryBytes(); err == nil && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(total / 100 * memoryLimitSharePercent)
+	}
+}
+
+func setGCPercent() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 }
 
