@@ -23,6 +23,7 @@ import (
 
 // joinFilters are the filters of one execution.
 type joinFilters struct {
+	p     *Physical
 	joins map[*physHashJoin][]*exec.JoinFilter
 	scans map[*physScan][]*ScanFilter
 }
@@ -69,8 +70,13 @@ func newJoinFilters(p *Physical, env *ExecEnv) *joinFilters {
 	if !env.JoinFilters {
 		return nil
 	}
-	f := &joinFilters{joins: map[*physHashJoin][]*exec.JoinFilter{}, scans: map[*physScan][]*ScanFilter{}}
+	f := &joinFilters{p: p, joins: map[*physHashJoin][]*exec.JoinFilter{}, scans: map[*physScan][]*ScanFilter{}}
 	f.walk(p.root)
+	for _, c := range p.ctes {
+		if c.plan != nil && c.step == nil { // what is recursive is built again for every round
+			f.walk(c.plan)
+		}
+	}
 	return f
 }
 
@@ -85,7 +91,7 @@ func (f *joinFilters) walk(n physNode) {
 
 // join finds the scans that j's right side may filter.
 func (f *joinFilters) join(j *physHashJoin) {
-	if !j.kind.FiltersLeft() || !selective(j.r) {
+	if !j.kind.FiltersLeft() || !f.selective(j.r) {
 		return
 	}
 	for i, k := range j.lkeys {
@@ -111,7 +117,7 @@ func keyColumn(e expr.Expr) (*expr.Column, bool) {
 
 // selective reports whether n's rows are likely not to have all keys: something
 // below it filters.
-func selective(n physNode) bool {
+func (f *joinFilters) selective(n physNode) bool {
 	switch x := n.(type) {
 	case *physScan:
 		if x.acc.ranged() {
@@ -126,8 +132,11 @@ func selective(n physNode) bool {
 		return false
 	case *physFilter, *physValues, *physPoint, *physLimit, *physTopN, *physRows:
 		return true
+	case *physCTEScan:
+		c := f.p.ctes[x.id]
+		return c.step == nil && f.selective(c.plan)
 	}
-	return slices.ContainsFunc(n.kids(), selective)
+	return slices.ContainsFunc(n.kids(), f.selective)
 }
 
 // push gives a filter on output column col of n to the scans that the column

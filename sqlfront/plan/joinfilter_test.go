@@ -78,6 +78,10 @@ func TestJoinFilters(t *testing.T) {
 		{"select count(*) from fact join da on fact.a = da.a where da.g = 77", "Key Filter: fact.a = da.a"},
 		{"select sum(n) from (select a, count(*) n from fact group by a) f join da on f.a = da.a where da.g = 3", "Key Filter: fact.a = da.a, rows removed=1800"},
 		{"select count(*) from (select a from fact order by id limit 5) f join da on f.a = da.a where da.g = 3", ""},
+		{"with c as materialized (select a from da where g = 3) select count(*) from fact join c on fact.a = c.a", "Key Filter: fact.a = c.a, rows removed=1800"},
+		{"with c as materialized (select a from da) select count(*) from fact join c on fact.a = c.a", ""},
+		{"with c as materialized (select fact.id, fact.w from fact join da on fact.a = da.a where da.g = 3) select x.w, count(*) from c x join c y on x.id = y.id group by x.w", "Key Filter: fact.a = da.a, rows removed=1800"},
+		{"with recursive c as (select 1 as n union all select n + 1 from c join da on c.n = da.a where da.g < 8) select count(*) from fact join c on fact.a = c.n", ""},
 	} {
 		if got := strings.Join(runFiltered(t, l, c.sql), "; "); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s:\ngot  %s\nwant %s", c.sql, got, c.want)
