@@ -1,9 +1,9 @@
 package sqlfront
 
 import (
-	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/copradb/copra/internal/bulkload"
 	"github.com/copradb/copra/internal/pgerror"
@@ -50,9 +50,9 @@ func (f *fenceTest) ok(c *testClient, sql string) string {
 	return out
 }
 
-func (f *fenceTest) fence() (uint64, int64) {
+func (f *fenceTest) fence(long time.Duration) (uint64, int64) {
 	f.t.Helper()
-	until, version, err := f.s.fence(f.t.Context(), f.table, f.table.Version)
+	until, version, err := f.s.fence(f.t.Context(), f.table, long)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -67,18 +67,18 @@ func TestFence(t *testing.T) {
 		before := f.db.client(t)
 		f.ok(before, "BEGIN")
 		f.ok(before, "INSERT INTO f VALUES (1)")
-		until, version := f.fence()
+		until, version := f.fence(bulkFence)
 		waiting := make(chan string)
 		go func() { waiting <- f.db.client(t).simple("INSERT INTO f VALUES (2)", "") }()
 		if out := before.simple("COMMIT", ""); !strings.Contains(out, pgerror.SerializationFailure) {
 			t.Errorf("a transaction that wrote the table before: %s", out)
 		}
 		if adopted {
-			if err := f.s.adoptFenced(t.Context(), f.target, f.table, until, version, 7); err != nil {
+			if err := f.s.adoptFenced(t.Context(), f.target, f.table, version, 7); err != nil {
 				t.Fatal(err)
 			}
 		} else {
-			f.s.unfence(t.Context(), f.table.ID, version)
+			f.s.unfence(t.Context(), f.table.ID, until)
 		}
 		if out := <-waiting; strings.Contains(out, "ERROR") {
 			t.Errorf("a statement that waited: %s", out)
@@ -136,21 +136,10 @@ func TestNotAdopted(t *testing.T) {
 	refused("dropped", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.SerializationFailure)
 
 	f = newFenceTest(t)
-	until, version := f.fence()
+	_, version := f.fence(time.Hour)
 	f.ok(f.c, "ALTER TABLE f ADD COLUMN b int")
-	refused("altered in the fence", f, f.s.adoptFenced(t.Context(), f.target, f.table, until, version, 1), pgerror.SerializationFailure)
-
-	f = newFenceTest(t)
-	_, version = f.fence()
-	ts, err := f.db.timestamp(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = f.s.changeSchema(t.Context(), func(d *ddl) error { return d.adopt(f.target, f.table.ID, ts, version, 1) })
-	refused("late", f, err, "")
-	if !errors.Is(err, errFenceOver) {
-		t.Errorf("late: %v", err)
-	}
+	f.ok(f.c, "INSERT INTO f VALUES (1)") // the fence is gone
+	refused("altered in the fence", f, f.s.adoptFenced(t.Context(), f.target, f.table, version, 1), pgerror.SerializationFailure)
 
 	f = newFenceTest(t)
 	f.db.o.DropAtOnce = true
@@ -159,6 +148,66 @@ func TestNotAdopted(t *testing.T) {
 	}
 	refused("swept", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.ObjectNotInPrerequisiteState)
 	f.ok(f.c, "INSERT INTO f VALUES (2)")
+
+	f = newFenceTest(t)
+	if queued, err := f.db.catalog.BeginDelete(t.Context(), f.target.drop); !queued || err != nil {
+		t.Fatalf("queued=%v, %v", queued, err)
+	}
+	refused("being swept", f, f.s.adoptBulk(t.Context(), f.target, f.table, 1), pgerror.ObjectNotInPrerequisiteState)
+}
+
+// A fence ends for those who write the table when they have ended it, and the load
+// with it; until then the load goes first, however late.
+func TestFenceIsOver(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		before []string // in the transaction that writes
+		after  string
+	}{{"alone", nil, ""}, {"block", []string{"BEGIN"}, "COMMIT"}} {
+		f := newFenceTest(t)
+		_, version := f.fence(0)
+		w := f.db.client(t)
+		for _, sql := range tc.before {
+			f.ok(w, sql)
+		}
+		f.ok(w, "INSERT INTO f VALUES (1)")
+		if err := f.s.adoptFenced(t.Context(), f.target, f.table, version, 7); pgerror.Code(err) != pgerror.SerializationFailure {
+			t.Errorf("%s: adopted behind a write: %v", tc.name, err)
+		}
+		if tc.after != "" {
+			f.ok(w, tc.after)
+		}
+		if out := f.ok(f.c, "SELECT count(*) FROM f"); !strings.Contains(out, "1") {
+			t.Errorf("%s: there is %s", tc.name, out)
+		}
+	}
+	f := newFenceTest(t)
+	before := f.db.client(t)
+	f.ok(before, "BEGIN")
+	f.ok(before, "INSERT INTO f VALUES (1)")
+	_, version := f.fence(0)
+	if err := f.s.adoptFenced(t.Context(), f.target, f.table, version, 7); err != nil {
+		t.Errorf("late: %v", err)
+	}
+	if out := before.simple("COMMIT", ""); !strings.Contains(out, pgerror.SerializationFailure) {
+		t.Errorf("a transaction that wrote the table before: %s", out)
+	}
+	f.ok(f.c, "INSERT INTO f VALUES (2)")
+}
+
+// A range that a load takes back is not deleted by who found it queued before.
+func TestTakenBackIsNotSwept(t *testing.T) {
+	f := newFenceTest(t)
+	queue, err := f.db.catalog.DropRanges(t.Context())
+	if err != nil || len(queue) != 1 {
+		t.Fatalf("%d ranges are queued: %v", len(queue), err)
+	}
+	if err := f.s.adoptBulk(t.Context(), f.target, f.table, 1); err != nil {
+		t.Fatal(err)
+	}
+	if queued, err := f.db.catalog.BeginDelete(t.Context(), queue[0]); queued || err != nil {
+		t.Errorf("its deletion may begin: %v", err)
+	}
 }
 
 // TestRowIDsGoOn: rows that come after a load get ids behind its rows'.

@@ -307,7 +307,6 @@ func (b *bulkCopy) duplicate(err error) error {
 
 // bulkTarget is where a bulk load goes.
 type bulkTarget struct {
-	tableID    int64
-	drop       catalog.DropRange // queued for the case that it fails
-	reservedTS uint64            // before the queued entry's commit
+	tableID int64
+	drop    catalog.DropRange // queued for the case that it fails
 }

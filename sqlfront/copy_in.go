@@ -88,7 +88,7 @@ func (c *copyIn) load(r io.Reader) error {
 	if _, err := t.store(ts); err != nil {
 		return err
 	}
-	if err := c.s.awaitFence(c.ctx, c.table, ts); err != nil {
+	if err := c.s.awaitFence(c.ctx, c.table); err != nil {
 		return kvError(c.ctx, err, nil)
 	}
 	sink := &copySink{c: c, txn: t, table: t.table(c.table), spill: true}
@@ -125,7 +125,7 @@ func (c *copyIn) loadInTxn(t *txn, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if err := c.s.awaitFence(c.ctx, c.table, ts); err != nil {
+	if err := c.s.awaitFence(c.ctx, c.table); err != nil {
 		return kvError(c.ctx, err, nil)
 	}
 	stage := tx.GetMemBuffer().Staging()

@@ -225,8 +225,6 @@ func (db *DB) SweepDropped(ctx context.Context) (int, error) {
 		}
 		safe = st.TxnSafePoint
 	}
-	// Behind the safe point: what a bulk load takes off the queue before it
-	// passes must not be in an older list.
 	queue, err := db.catalog.DropRanges(ctx)
 	if err != nil || len(queue) == 0 {
 		return 0, err
@@ -234,7 +232,13 @@ func (db *DB) SweepDropped(ctx context.Context) (int, error) {
 	done := 0
 	for _, r := range queue {
 		// Who reads at the drop's commit or later does not know the table.
-		if r.CommitTS > safe {
+		if r.CommitTS > safe && !r.Begun {
+			continue
+		}
+		// A bulk load may be about to take it back: one of the two comes first.
+		if queued, err := db.catalog.BeginDelete(ctx, r); err != nil {
+			return done, err
+		} else if !queued {
 			continue
 		}
 		if err := db.catalog.DeleteRange(ctx, r); err != nil {

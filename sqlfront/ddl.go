@@ -28,6 +28,11 @@ func (s *session) changeSchema(ctx context.Context, fn func(d *ddl) error) error
 	if s.settings.Bool("default_transaction_read_only") {
 		return readOnlyError()
 	}
+	return s.changeAlone(ctx, fn)
+}
+
+// changeAlone runs fn as a schema change in a transaction of its own.
+func (s *session) changeAlone(ctx context.Context, fn func(d *ddl) error) error {
 	for try := 0; ; try++ {
 		t := s.newTxn(false)
 		err := s.changeOnce(ctx, t, fn)

@@ -219,5 +219,5 @@ func (w *writing) needTable(t *catalog.Table) error {
 	if t.State != catalog.StatePublic {
 		return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "table \"%s\" is being changed", t.Name)
 	}
-	return w.s.awaitFence(w.ctx, t, w.ts)
+	return w.s.awaitFence(w.ctx, t)
 }

@@ -171,13 +171,9 @@ func (s *session) beginRead(ctx context.Context, single bool) (r reading, err er
 		holdStatement(ctx, r.ts)
 		return r, err
 	}
-	if r.ts, err = t.readTS(ctx); err != nil {
-		return r, err
-	}
-	if t.kv != nil && !t.repeatable {
+	if r.ts, r.snap, err = s.moment(ctx, t); err == nil && t.kv != nil && !t.repeatable {
 		t.kv.GetSnapshot().SetSnapshotTS(r.ts)
 	}
-	r.snap, err = s.snapshot(ctx, t, r.ts)
 	return r, err
 }
 

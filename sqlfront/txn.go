@@ -60,9 +60,6 @@ type txn struct {
 	row     []byte
 	hasTurn bool
 
-	// commitBefore, if not 0, is above every timestamp at which it may commit.
-	commitBefore uint64
-
 	takesRoom  bool // a statement was none of those that free room
 	savepoints []savepoint
 	onCommit   []func()
@@ -202,10 +199,7 @@ func (v schemaVersion) SchemaMetaVersion() int64 { return int64(v) }
 type schemaChecker struct{ t *txn }
 
 // CheckBySchemaVer implements client-go's SchemaLeaseChecker.
-func (c schemaChecker) CheckBySchemaVer(ts uint64, _ transaction.SchemaVer) (*transaction.RelatedSchemaChange, error) {
-	if c.t.commitBefore != 0 && ts >= c.t.commitBefore {
-		return nil, errFenceOver
-	}
+func (c schemaChecker) CheckBySchemaVer(uint64, transaction.SchemaVer) (*transaction.RelatedSchemaChange, error) {
 	if c.t.change != nil {
 		return nil, c.t.unchangedSince(c.t.change.Base(), true)
 	}
@@ -224,7 +218,7 @@ func (t *txn) unchangedSince(now *catalog.Snapshot, own bool) error {
 		if own && (is == nil || is.Version < w.Desc.Version) {
 			continue
 		}
-		if is == nil || is.Version != w.Desc.Version || t.kv != nil && t.kv.StartTS() < is.FencedUntil {
+		if is == nil || is.Version != w.Desc.Version || is.FencedUntil != 0 {
 			return &errSchemaChanged{w.Desc.Name}
 		}
 	}

@@ -103,11 +103,7 @@ func readOnlyError() error {
 
 // writeStaged runs fn inside a stage of the buffer.
 func (s *session) writeStaged(ctx context.Context, t *txn, fn func(w *writing) error) error {
-	ts, err := t.readTS(ctx)
-	if err != nil {
-		return err
-	}
-	snap, err := s.snapshot(ctx, t, ts)
+	ts, snap, err := s.moment(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -193,11 +189,7 @@ func (s *session) writeOnce(ctx context.Context, t *txn, fn func(w *writing) err
 
 // writeFirst runs fn as the first thing that t does.
 func (s *session) writeFirst(ctx context.Context, t *txn, fn func(w *writing) error) error {
-	ts, err := t.readTS(ctx)
-	if err != nil {
-		return err
-	}
-	snap, err := s.snapshot(ctx, t, ts)
+	ts, snap, err := s.moment(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -220,6 +212,27 @@ func (t *txn) rollbackOpen() {
 	if t.kv != nil && t.kv.Valid() {
 		t.rollback()
 	}
+}
+
+// moment is when a statement of t that starts now reads, and the catalog that it
+// is bound with.
+func (s *session) moment(ctx context.Context, t *txn) (ts uint64, snap *catalog.Snapshot, err error) {
+	newest := t.change == nil && !t.repeatable
+	if newest {
+		// The catalog first: what it has is there at any later timestamp. At an
+		// earlier one, what a bulk load has put there would be seen without what
+		// was committed before it.
+		if snap, err = s.snapshot(ctx, t, 0); err != nil {
+			return 0, nil, err
+		}
+	}
+	if ts, err = t.readTS(ctx); err != nil {
+		return 0, nil, err
+	}
+	if !newest {
+		snap, err = s.snapshot(ctx, t, ts)
+	}
+	return ts, snap, err
 }
 
 // snapshot is the catalog that a statement reading at ts is bound with.

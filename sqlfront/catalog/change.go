@@ -87,9 +87,13 @@ func (c *Change) NewID() (int64, error) {
 	return id, c.txn.Set(nextIDKey, encodeInt(c.next))
 }
 
-// PutTable writes a new or changed descriptor. t must not be changed after.
+// PutTable writes a new or changed descriptor, without the fence that it had. t
+// must not be changed after.
 func (c *Change) PutTable(t *Table) error {
 	if old := c.view.byID[t.ID]; old != nil {
+		if t.FencedUntil == old.FencedUntil {
+			t.FencedUntil = 0 // the load that it was for goes by the version
+		}
 		c.view.removeTable(old)
 	}
 	c.replaced = c.replaced || c.base.byID[t.ID] != nil
@@ -171,12 +175,15 @@ func (c *Change) QueueDropRange(r DropRange) (DropRange, error) {
 }
 
 // TakeBack takes a range off the queue that is to stay after all; lock locks its
-// key. It is an error if it is not queued any more: its data is gone.
+// key. It is an error if its deletion has begun.
 func (c *Change) TakeBack(ctx context.Context, r DropRange, lock func(key []byte) error) error {
-	if _, err := c.txn.Get(ctx, r.Key()); isNotFound(err) {
-		return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "the range of %s was deleted meanwhile", r.What)
-	} else if err != nil {
+	now, ok, err := readDropRange(ctx, c.txn, r.Key())
+	if err != nil {
 		return err
+	}
+	if !ok || now.Begun {
+		return pgerror.New(pgerror.ObjectNotInPrerequisiteState, "the range of %s was deleted meanwhile: garbage collection has overtaken it", r.What).
+			WithHint("Load in smaller parts.")
 	}
 	if err := lock(r.Key()); err != nil {
 		return err

@@ -49,8 +49,9 @@ type Table struct {
 	NextIndexID  int64
 	State        State
 	Comment      string
-	// FencedUntil, if not 0, is a timestamp: no transaction that began before it
-	// may write the table any more, see sqlfront's bulk load.
+	// FencedUntil, if not 0, says that a bulk load of sqlfront's puts its content
+	// into the table: nobody may write it, or commit what he wrote. From that
+	// timestamp on a writer may end the fence, as any change of the table does.
 	FencedUntil uint64 `json:",omitempty"`
 	// Version is the schema version that last changed this descriptor.
 	Version int64

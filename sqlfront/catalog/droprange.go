@@ -21,7 +21,9 @@ type DropRange struct {
 	QueuedTS uint64
 	// CommitTS is when that was committed; DropRanges fills it in.
 	CommitTS uint64 `json:"-"`
-	What     string // for logs
+	// Begun: somebody deletes it, and nobody can take it back any more.
+	Begun bool   `json:",omitempty"`
+	What  string // for logs
 }
 
 // Key is where the queue has it.
@@ -53,8 +55,46 @@ func (s *Store) DropRanges(ctx context.Context) ([]DropRange, error) {
 	return out, err
 }
 
+// readDropRange returns a range as it is queued, if it is.
+func readDropRange(ctx context.Context, txn *Txn, key []byte) (r DropRange, ok bool, err error) {
+	v, err := txn.Get(ctx, key)
+	if isNotFound(err) {
+		return r, false, nil
+	}
+	if err == nil {
+		err = decode(key, v.Value, &r)
+	}
+	return r, err == nil, err
+}
+
+// BeginDelete makes sure that a range stays in the queue until it is deleted, or
+// reports that it is not there any more: it was deleted, or taken back.
+func (s *Store) BeginDelete(ctx context.Context, r DropRange) (queued bool, err error) {
+	txn, err := s.kv.Begin()
+	if err != nil {
+		return false, err
+	}
+	now, ok, err := readDropRange(ctx, txn, r.Key())
+	if err != nil {
+		return false, rollback(txn, err)
+	}
+	if !ok || now.Begun {
+		return ok, txn.Rollback()
+	}
+	now.Begun = true
+	data, err := encode(now)
+	if err != nil {
+		return false, rollback(txn, err)
+	}
+	txn.SetDiskFullOpt(kvrpcpb.DiskFullOpt_AllowedOnAlmostFull) // as in DeleteRange
+	if err := txn.Set(r.Key(), data); err != nil {
+		return false, rollback(txn, err)
+	}
+	return true, txn.Commit(ctx)
+}
+
 // DeleteRange deletes a queued range's data, all versions of it, and then takes
-// it off the queue. Deleting twice is harmless: ids are never reused.
+// it off the queue. BeginDelete comes before. Deleting twice is harmless: ids are never reused.
 func (s *Store) DeleteRange(ctx context.Context, r DropRange) error {
 	if len(r.Start) == 0 || len(r.End) == 0 || r.Start[0] != 't' || r.End[0] != 't' {
 		return pgerror.New(pgerror.DataCorrupted, "queued range %d [%x, %x) is not inside a table", r.ID, r.Start, r.End)
