@@ -76,6 +76,15 @@ func (s *Store) ImportDir() string { return s.fs.PathJoin(s.fs.PathDir(s.snapDir
 // BuildDir see ImportDir.
 func (s *Store) BuildDir() string { return s.fs.PathJoin(s.ImportDir(), importBuildDirName) }
 
+// RoomToBuild is an error (ErrBusy) unless the disk has room for tables that are
+// made here: they may not take what the store itself needs.
+func (s *Store) RoomToBuild() error {
+	if level := s.space.Level(); level != disk.Normal {
+		return fmt.Errorf("the disk of store %d is %s: %w", s.id, level, ErrBusy)
+	}
+	return nil
+}
+
 // FS is the file system of BuildDir.
 func (s *Store) FS() vfs.FS { return s.fs }
 
@@ -108,8 +117,8 @@ func (s *Store) StageIngest(regionID uint64, epoch *metapb.RegionEpoch, name str
 	}) {
 		return fmt.Errorf("raftstore: a table to be ingested is named %q", name)
 	}
-	if level := s.space.Level(); level != disk.Normal {
-		return fmt.Errorf("raftstore: a table for region %d is refused, the disk of store %d is %s: %w", regionID, s.id, level, ErrBusy)
+	if err := s.RoomToBuild(); err != nil {
+		return fmt.Errorf("raftstore: a table for region %d is refused: %w", regionID, err)
 	}
 	if p := s.peer(regionID); p != nil && laterEpoch(p.region.Load().GetRegionEpoch(), epoch) {
 		return s.epochNotMatch(p.region.Load())
@@ -122,8 +131,12 @@ func (s *Store) StageIngest(regionID uint64, epoch *metapb.RegionEpoch, name str
 	return syncDir(s.fs, s.ImportDir())
 }
 
-// stage links or copies src.
+// stage links or copies src. What is there already may be linked into databases:
+// it is not written over.
 func stage(fs vfs.FS, path string, src IngestSource) error {
+	if _, err := fs.Stat(path); err == nil {
+		return fmt.Errorf("%s is there already", path)
+	}
 	if vfs.Root(fs) == vfs.Root(src.FS) {
 		if fs.Link(src.Path, path) == nil {
 			return nil
@@ -214,10 +227,12 @@ func (s *Store) checkIngest(region *metapb.Region, tables []IngestTable) error {
 	if len(tables) == 0 || len(tables) > ingestTableCountMax {
 		return fmt.Errorf("raftstore: ingestion of %d tables into region %d: want 1 to %d", len(tables), region.Id, ingestTableCountMax)
 	}
-	for _, t := range tables {
-		if err := s.engine.CheckLoad(s.stagedPath(region.Id, region.RegionEpoch, t.Name), region.StartKey, region.EndKey); err != nil {
-			return fmt.Errorf("raftstore: ingestion into region %d: %w", region.Id, err)
-		}
+	paths := make([]string, len(tables))
+	for i, t := range tables {
+		paths[i] = s.stagedPath(region.Id, region.RegionEpoch, t.Name)
+	}
+	if err := s.engine.CheckLoad(paths, region.StartKey, region.EndKey); err != nil {
+		return fmt.Errorf("raftstore: ingestion into region %d: %w", region.Id, err)
 	}
 	return nil
 }

@@ -176,10 +176,20 @@ func TestIngestRefused(t *testing.T) {
 		require.NoError(t, stageAll(c, left, lockTable.Name, locks))
 		require.ErrorContains(t, ingestAt(c, left, lockTable), "versioned family")
 
+		// Tables that overlap would stop every store that applies them.
+		one, oneTable := loadTable(t, vfs.NewMem(), kv.CFDefault, "b", "d")
+		two, twoTable := loadTable(t, vfs.NewMem(), kv.CFDefault, "c")
+		oneTable.Name, twoTable.Name = "one", "two"
+		require.NoError(t, stageAll(c, left, oneTable.Name, one))
+		require.NoError(t, stageAll(c, left, twoTable.Name, two))
+		require.ErrorContains(t, ingestAt(c, left, oneTable, twoTable), "overlap")
+		require.ErrorContains(t, stageAll(c, left, oneTable.Name, two), "there already")
+
 		// Staged for an epoch that has passed, by a split or by a change of members.
 		require.NotNil(t, asRegionError(t, ingestAt(c, region, table)).GetEpochNotMatch())
 		require.NotNil(t, asRegionError(t, stageAll(c, region, "late", src)).GetEpochNotMatch())
 		ok, okTable := loadTable(t, fs, kv.CFDefault, "b")
+		okTable.Name = "ok"
 		require.NoError(t, stageAll(c, left, okTable.Name, ok))
 		c.PD.AddPeer(left.Id, 4)
 		require.NotNil(t, asRegionError(t, ingestAt(c, left, okTable)).GetEpochNotMatch())

@@ -1,9 +1,15 @@
 package sqlfront
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pingcap/kvproto/pkg/metapb"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/copradb/copra/internal/bulkload"
 	"github.com/copradb/copra/internal/pgerror"
@@ -249,5 +255,122 @@ func TestMergeBounds(t *testing.T) {
 	}
 	if bounds := mergeBounds([]bulkload.Table{f("a", "d", 300)}, nil, 100); len(bounds) != 0 {
 		t.Errorf("without samples cut at %q", bounds)
+	}
+}
+
+// memoryJob is a bulkload.Job whose tables are lists of keys in memory.
+type memoryJob struct {
+	bulkload.Job
+	tables map[uint64][]string
+}
+
+func (j *memoryJob) table(keys []string) bulkload.Table {
+	id := uint64(len(j.tables) + 1)
+	j.tables[id] = keys
+	return bulkload.Table{ID: id, First: []byte(keys[0]), Last: []byte(keys[len(keys)-1]), Keys: int64(len(keys))}
+}
+
+func (j *memoryJob) Merge(_ context.Context, in []bulkload.Table, lower, upper []byte, _ int64) ([]bulkload.Table, error) {
+	var keys []string
+	for _, t := range in {
+		if j.tables[t.ID] == nil {
+			return nil, fmt.Errorf("table %d was dropped", t.ID)
+		}
+		for _, k := range j.tables[t.ID] {
+			if k >= string(lower) && (upper == nil || k < string(upper)) {
+				keys = append(keys, k)
+			}
+		}
+	}
+	return []bulkload.Table{j.table(keys)}, nil
+}
+
+func (j *memoryJob) Drop(tables []bulkload.Table) {
+	for _, t := range tables {
+		j.tables[t.ID] = nil
+	}
+}
+
+// TestLocateCutsOnce: a table that lies in two regions is cut, and its parts are
+// what is tried again if PD doesn't know the second one yet.
+func TestLocateCutsOnce(t *testing.T) {
+	j := &memoryJob{tables: map[uint64][]string{}}
+	b := &bulkCopy{c: &copyIn{ctx: t.Context()}, job: j}
+	tables := []bulkload.Table{j.table([]string{"a", "b", "n", "o"}), j.table([]string{"p"})}
+	known := false
+	regionOf := func(key []byte) (*metapb.Region, error) {
+		switch {
+		case string(key) < "m":
+			return &metapb.Region{Id: 1, EndKey: []byte("m")}, nil
+		case known:
+			return &metapb.Region{Id: 2, StartKey: []byte("m")}, nil
+		}
+		return nil, errRegionUnknown
+	}
+	_, tables, err := b.locate(tables, regionOf)
+	if !errors.Is(err, errRegionUnknown) || len(tables) != 3 {
+		t.Fatalf("%d tables: %v", len(tables), err)
+	}
+	known = true
+	groups, _, err := b.locate(tables, regionOf)
+	if err != nil || len(groups) != 2 {
+		t.Fatalf("%d regions: %v", len(groups), err)
+	}
+	var got []string
+	for _, g := range groups {
+		for _, table := range g.tables {
+			got = append(got, fmt.Sprintf("%d%v", g.region.Id, j.tables[table.ID]))
+		}
+	}
+	if want := "1[a b] 2[n o] 2[p]"; strings.Join(got, " ") != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// discardJob writes nothing.
+type discardJob struct{ bulkload.Job }
+
+type discardWriter struct{ t bulkload.Table }
+
+func (discardJob) NewTable() (bulkload.Writer, error) { return &discardWriter{}, nil }
+func (w *discardWriter) Add(key, _ []byte) error {
+	w.t.Keys++
+	return nil
+}
+func (w *discardWriter) Finish() (bulkload.Table, error) { return w.t, nil }
+func (w *discardWriter) Abort()                          {}
+
+// TestBulkRunsEnd: a run holds keys of a bounded part of the input, however few
+// of its bytes they are.
+func TestBulkRunsEnd(t *testing.T) {
+	b := &bulkCopy{c: &copyIn{ctx: t.Context()}, job: discardJob{}, prefix: tablecodec.AppendTablePrefix(nil, 2), runBytes: 4 << 10, spaces: map[string]*bulkSpace{}}
+	b.g, b.ctx = errgroup.WithContext(t.Context())
+	index := func(i int) entry { return entry{key: tablecodec.AppendIndexPrefix(nil, 1, int64(i))} }
+	const chunks = 200
+	for i := range chunks {
+		row := entry{key: tablecodec.AppendRowKey(nil, 1, fmt.Appendf(nil, "%06d", i)), value: make([]byte, 1<<10)}
+		rare := index(1)
+		rare.key = fmt.Appendf(rare.key, "%06d", i)
+		if err := b.add([]entry{row, rare}); err != nil {
+			t.Fatal(err)
+		}
+		for _, sp := range b.spaces {
+			if held := b.taken - sp.began; len(sp.run) > 0 && held > bulkWindowRuns*b.runBytes {
+				t.Fatalf("a run of %d keys holds %d bytes of input", len(sp.run), held)
+			}
+		}
+	}
+	if err := b.g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var keys int64
+	for _, sp := range b.spaces {
+		keys += int64(len(sp.run))
+		for _, table := range sp.tables {
+			keys += table.Keys
+		}
+	}
+	if keys != 2*chunks {
+		t.Errorf("%d keys, want %d", keys, 2*chunks)
 	}
 }

@@ -34,6 +34,9 @@ const (
 	// time, and bulkRunsMax how many such runs are being written.
 	bulkRunBytes = 16 << 20
 	bulkRunsMax  = 3
+	// bulkWindowRuns is of how many runs' worth of the input a run may hold keys: a
+	// key of an index keeps its whole chunk of rows in memory.
+	bulkWindowRuns = 8
 	// bulkSampleBytes is the distance of the keys by which a merge is cut.
 	bulkSampleBytes = 4 << 20
 	// bulkMergeTablesMax tables are merged at once, and bulkMergersMax merges run at
@@ -55,6 +58,7 @@ type bulkCopy struct {
 	table    *mutate.Table
 
 	runBytes int64
+	taken    int64 // bytes, of all spaces
 	spaces   map[string]*bulkSpace
 	last     *bulkSpace // where the last key went
 	done     bool
@@ -69,7 +73,8 @@ type bulkSpace struct {
 	prefix string
 	run    []entry
 	bytes  int64
-	sorted bool // the run is, so far
+	began  int64 // the run, when so much was taken
+	sorted bool  // the run is, so far
 
 	mu      sync.Mutex
 	tables  []bulkload.Table
@@ -162,8 +167,20 @@ func (b *bulkCopy) add(list []entry) error {
 		if n := len(sp.run); n > 0 && sp.sorted && string(list[i].key) <= string(sp.run[n-1].key) {
 			sp.sorted = false
 		}
+		if len(sp.run) == 0 {
+			sp.began = b.taken
+		}
 		sp.run = append(sp.run, list[i])
-		if sp.bytes += int64(len(list[i].key) + len(list[i].value)); sp.bytes >= b.runBytes {
+		size := int64(len(list[i].key) + len(list[i].value))
+		b.taken += size
+		if sp.bytes += size; sp.bytes >= b.runBytes {
+			if err := b.cutRun(sp); err != nil {
+				return err
+			}
+		}
+	}
+	for _, sp := range b.spaces {
+		if b.taken-sp.began > bulkWindowRuns*b.runBytes {
 			if err := b.cutRun(sp); err != nil {
 				return err
 			}

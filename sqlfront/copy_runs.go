@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -175,9 +174,9 @@ func (b *bulkCopy) ingest(tables []bulkload.Table) error {
 	}
 	moved := time.Now()
 	for try := 0; len(tables) > 0; try++ {
-		left, err := b.ingestOnce(tables)
+		left, some, err := b.ingestOnce(tables)
 		switch {
-		case err == nil && len(left) < len(tables):
+		case some:
 			moved, try = time.Now(), 0
 		case err != nil && kv.AsRegionError(err) == nil && !errors.Is(err, errRegionUnknown):
 			return err
@@ -201,12 +200,12 @@ type regionTables struct {
 	tables []bulkload.Table
 }
 
-// ingestOnce tries all tables once and returns those that did not go in, with the
-// last reason.
-func (b *bulkCopy) ingestOnce(tables []bulkload.Table) (left []bulkload.Table, err error) {
-	groups, err := b.locate(tables)
+// ingestOnce tries all tables once and returns those that did not go in, whether
+// some did, and the last reason.
+func (b *bulkCopy) ingestOnce(tables []bulkload.Table) (left []bulkload.Table, some bool, err error) {
+	groups, tables, err := b.locate(tables, b.regionOf)
 	if err != nil {
-		return tables, err
+		return tables, false, err
 	}
 	errs := make([]error, len(groups))
 	g, ctx := errgroup.WithContext(b.c.ctx)
@@ -221,7 +220,7 @@ func (b *bulkCopy) ingestOnce(tables []bulkload.Table) (left []bulkload.Table, e
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return tables, err
+		return tables, false, err
 	}
 	for i, group := range groups {
 		if errs[i] != nil {
@@ -229,41 +228,51 @@ func (b *bulkCopy) ingestOnce(tables []bulkload.Table) (left []bulkload.Table, e
 			err = errs[i]
 		} else {
 			b.job.Drop(group.tables)
+			some = true
 		}
 	}
-	if len(left) < len(tables) {
-		err = nil
-	}
-	return left, err
+	return left, some, err
 }
 
-// locate groups tables, which are in order, by region. A table that lies in
-// more than one is cut.
-func (b *bulkCopy) locate(tables []bulkload.Table) (out []regionTables, err error) {
-	rest := slices.Clone(tables)
-	for len(rest) > 0 {
-		r, err := b.c.s.db.kv.GetPDClient().GetRegion(b.c.ctx, rest[0].First[len(b.keyspace):])
+// regionOf asks PD for the region of a key.
+func (b *bulkCopy) regionOf(key []byte) (*metapb.Region, error) {
+	r, err := b.c.s.db.kv.GetPDClient().GetRegion(b.c.ctx, key)
+	if err == nil && (r == nil || r.Meta == nil) {
+		err = errRegionUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.Meta, nil
+}
+
+// locate groups tables, which are in order, by region. A table that lies in more
+// than one is cut: all are the tables as they are then, also after an error.
+func (b *bulkCopy) locate(tables []bulkload.Table, regionOf func(key []byte) (*metapb.Region, error)) (out []regionTables, all []bulkload.Table, err error) {
+	all = slices.Clone(tables)
+	for done := 0; done < len(all); {
+		rest := all[done:]
+		region, err := regionOf(rest[0].First[len(b.keyspace):])
 		if err != nil {
-			return nil, err
+			return nil, all, err
 		}
-		if r == nil || r.Meta == nil {
-			return nil, errRegionUnknown
-		}
-		end := r.Meta.GetEndKey()
+		end := region.GetEndKey()
 		fits := 0
-		for fits < len(rest) && (len(end) == 0 || strings.Compare(string(rest[fits].Last[len(b.keyspace):]), string(end)) < 0) {
+		for fits < len(rest) && (len(end) == 0 || string(rest[fits].Last[len(b.keyspace):]) < string(end)) {
 			fits++
 		}
 		if fits == 0 {
-			if rest, err = b.cutFirst(b.c.ctx, rest, append(slices.Clone(b.keyspace), end...)); err != nil {
-				return nil, err
+			cut, err := b.cutFirst(b.c.ctx, rest, append(slices.Clone(b.keyspace), end...))
+			if err != nil {
+				return nil, all, err
 			}
+			all = slices.Concat(all[:done], cut)
 			continue
 		}
-		out = append(out, regionTables{r.Meta, rest[:fits]})
-		rest = rest[fits:]
+		out = append(out, regionTables{region, slices.Clone(rest[:fits])})
+		done += fits
 	}
-	return out, nil
+	return out, all, nil
 }
 
 // cutFirst cuts the first table at a key.

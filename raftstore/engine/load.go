@@ -148,19 +148,40 @@ func (r *LoadReader) Next() (k, value []byte, ok bool, err error) {
 // Close closes the file.
 func (r *LoadReader) Close() error { return errors.Join(r.it.Close(), r.r.Close()) }
 
-// CheckLoad checks that a file is a load table of a family with versions whose
-// keys lie in [start, end) (empty end: unbounded).
-func (e *Engine) CheckLoad(path string, start, end []byte) (err error) {
-	first, last, err := e.loadBounds(path)
-	if err != nil {
-		return fmt.Errorf("table %s: %w", path, err)
+// CheckLoad checks that files are load tables of families with versions, whose
+// keys lie in [start, end) (empty end: unbounded), and that they don't overlap.
+func (e *Engine) CheckLoad(paths []string, start, end []byte) error {
+	type span struct {
+		path        string
+		first, last []byte
 	}
+	spans := make([]span, len(paths))
+	for i, path := range paths {
+		first, last, err := e.loadBounds(path)
+		if err == nil {
+			err = checkBounds(first, last, start, end)
+		}
+		if err != nil {
+			return fmt.Errorf("table %s: %w", path, err)
+		}
+		spans[i] = span{path, first, last}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return bytes.Compare(a.first, b.first) })
+	for i := 1; i < len(spans); i++ {
+		if a, b := spans[i-1], spans[i]; bytes.Compare(a.last, b.first) >= 0 {
+			return fmt.Errorf("tables %s and %s overlap at key %x", a.path, b.path, b.first)
+		}
+	}
+	return nil
+}
+
+func checkBounds(first, last, start, end []byte) error {
 	cf := kv.CF(first[0])
 	if !versioned(first[0]) || last[0] != first[0] {
-		return fmt.Errorf("table %s has keys from %x to %x, which are not of one versioned family", path, first, last)
+		return fmt.Errorf("it has keys from %x to %x, which are not of one versioned family", first, last)
 	}
 	if bytes.Compare(first, cfKey(nil, cf, start)) < 0 || bytes.Compare(last, cfEnd(nil, cf, end)) >= 0 {
-		return fmt.Errorf("table %s has keys from %x to %x, which are not inside [%x, %x)", path, first, last, start, end)
+		return fmt.Errorf("it has keys from %x to %x, which are not inside [%x, %x)", first, last, start, end)
 	}
 	return nil
 }

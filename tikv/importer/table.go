@@ -27,6 +27,9 @@ type writer struct {
 func (j *job) NewTable() (bulkload.Writer, error) { return j.newWriter() }
 
 func (j *job) newWriter() (*writer, error) {
+	if err := j.home.RoomToBuild(); err != nil {
+		return nil, fmt.Errorf("importer: a table cannot be written: %w", err)
+	}
 	w := &writer{j: j, id: j.last.Add(1)}
 	var err error
 	w.write, err = w.file("write", kv.CFWrite)
