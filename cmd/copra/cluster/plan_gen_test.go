@@ -172,13 +172,6 @@ func (g *gen) boolean(depth int) string {
 	return pickOf(g.r, g.column("b"), g.text(depth)+cmp+g.text(depth), g.column("u")+cmp+g.number(0))
 }
 
-func (g *gen) where() string {
-	if g.r.IntN(4) == 0 {
-		return ""
-	}
-	return " WHERE " + g.boolean(2)
-}
-
 func (g *gen) aggregate() string {
 	switch g.r.IntN(9) {
 	case 0:
