@@ -18,8 +18,8 @@ import (
 	"github.com/copradb/copra/sqlfront/mutate"
 )
 
-// A COPY of its own into an empty table, once it has grown past
-// CopyBufferBytesMax, goes on as a bulk load (docs/adr/0009-bulk-load.md):
+// A COPY of its own into an empty table, once it has grown past copra.bulk_load_size
+// (CopyBufferBytesMax at most), goes on as a bulk load (docs/adr/0009-bulk-load.md):
 //
 //	rows ─► runs, one key space each, sorted ─► tables (SSTs), in parallel
 //	     ─► overlapping tables merged: duplicates show here

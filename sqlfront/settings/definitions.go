@@ -135,7 +135,7 @@ var ownSettings = []definition{
 	{name: "copra.result_cache", kind: kindBool, value: "on", text: "Lets coprocessors answer an aggregation of a region that has not changed as they did before."},
 	{name: "copra.columnar", kind: kindBool, value: "on", text: "Lets coprocessors read the columnar cache."},
 	{name: "copra.bulk_load", kind: kindBool, value: "on", text: "Loads a large COPY into an empty table by files that stores ingest."},
-	{name: "copra.bulk_load_size", kind: kindInt, value: "33554432", min: 1, max: math.MaxInt64, text: "Bytes of keys and values from which on a COPY is loaded by files."},
+	{name: "copra.bulk_load_size", kind: kindInt, value: "8388608", min: 1, max: math.MaxInt64, text: "Bytes of keys and values from which on a COPY is loaded by files."},
 	{name: "copra.join_filters", kind: kindBool, value: "on", text: "Lets one side of a join filter the scan of the other."},
 	{name: "copra.replica_read", kind: kindEnum, value: "leader", choices: []string{"leader", "follower", "stale"}, text: "Chooses the replicas that scans read from."},
 	{name: "copra.parallel_workers", kind: kindInt, value: "0", max: parallelWorkersMax, text: "Workers that may run a part of a query here at the same time; 0 for as many as there are processors, 1 for none."},

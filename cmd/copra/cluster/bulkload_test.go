@@ -91,6 +91,7 @@ func TestBulkLoad(t *testing.T) {
 	defer stop()
 	t.Run("content", func(t *testing.T) { (&bulkCluster{t, c.addr}).testContent() })
 	t.Run("violations", func(t *testing.T) { (&bulkCluster{t, c.addr}).testViolations() })
+	t.Run("default size", func(t *testing.T) { (&bulkCluster{t, c.addr}).testDefaultSize() })
 	t.Run("not bulk", func(t *testing.T) { (&bulkCluster{t, c.addr}).testNotBulk() })
 	t.Run("concurrent", func(t *testing.T) { (&bulkCluster{t, c.addr}).testConcurrent() })
 	t.Run("readers", func(t *testing.T) { (&bulkCluster{t, c.addr}).testReaders() })
@@ -102,6 +103,29 @@ func TestBulkLoad(t *testing.T) {
 	defer p.Stop()
 	if got := c.exec(c.connect(), "SELECT count(*), sum(n), sum(length(long)) FROM shuffled"); got != want {
 		t.Errorf("after a restart there is %s, before it was %s", got, want)
+	}
+}
+
+// testDefaultSize: a bulk load begins at 8 MiB.
+func (c *bulkCluster) testDefaultSize() {
+	conn := c.connect()
+	c.exec(conn, "RESET copra.bulk_load_size")
+	for _, tc := range []struct {
+		mib  int
+		bulk bool
+	}{{6, false}, {10, true}} {
+		table := fmt.Sprintf("size%d", tc.mib)
+		c.exec(conn, "CREATE TABLE "+table+bulkTable)
+		rows := make([]string, tc.mib*4)
+		for i := range rows {
+			rows[i] = fmt.Sprintf("%d\t%d\tname\t%s\n", i, i, strings.Repeat("x", 1<<18))
+		}
+		if bulk, err := c.copyInto(conn, table, linesOf(rows)); err != nil || bulk != tc.bulk {
+			c.t.Errorf("%d MiB: %v, bulk=%v, want %v", tc.mib, err, bulk, tc.bulk)
+		}
+		if got, want := c.exec(conn, "SELECT count(*), sum(length(long)) FROM "+table), fmt.Sprint(len(rows)); !strings.Contains(got, want) {
+			c.t.Errorf("%d MiB: there is %s, want %s rows", tc.mib, got, want)
+		}
 	}
 }
 
