@@ -1,6 +1,12 @@
 package catalog
 
-import "github.com/copradb/copra/internal/sqltypes"
+import (
+	"sync/atomic"
+
+	"github.com/apache/arrow/go/v17/arrow"
+
+	"github.com/copradb/copra/internal/sqltypes"
+)
 
 // Limits of a table, as in PostgreSQL unless noted.
 const (
@@ -150,6 +156,27 @@ type ColumnStats struct {
 	NullFrac float64
 	Common   []CommonValue // the most frequent ones, in descending order of Frac
 	Values   [][]byte      // of the other values, as many quantiles
+
+	decoded atomic.Pointer[decoded]
+}
+
+// decoded are a column's values as of a type.
+type decoded struct {
+	typ sqltypes.Type
+	col arrow.Array
+	ok  bool
+}
+
+// Decoded is what decode makes of the values if the column has type t, made only
+// once: planners compute conditions over it for every statement.
+func (s *ColumnStats) Decoded(t sqltypes.Type, decode func() (arrow.Array, bool)) (arrow.Array, bool) {
+	d := s.decoded.Load()
+	if d == nil || d.typ != t {
+		d = &decoded{typ: t}
+		d.col, d.ok = decode()
+		s.decoded.Store(d)
+	}
+	return d.col, d.ok
 }
 
 // CommonValue is a value that a fraction of all rows have.

@@ -145,9 +145,16 @@ func (o *optimizer) fit(n *scanNode, a *access) *access {
 		a.fitColumns(n, colOf)
 	}
 	rows := o.tableRows(n.table)
-	a.sel = o.selectivity(n, a.used)
-	if a.point() {
-		a.sel = math.Min(a.sel, a.combinations()/rows)
+	switch {
+	case !a.ranged():
+		a.sel = 1
+	case a.point() && a.combinations() == 1:
+		a.sel = 1 / rows
+	default:
+		a.sel = o.selectivity(n, a.used)
+		if a.point() {
+			a.sel = math.Min(a.sel, a.combinations()/rows)
+		}
 	}
 	read := math.Max(1, rows*a.sel)
 	switch {

@@ -191,12 +191,12 @@ func uniqueKeys(t *catalog.Table) []*catalog.Index {
 
 // selectivity is the fraction of n's rows that pass all conditions.
 func (o *optimizer) selectivity(n node, conds []expr.Expr) float64 {
+	if s, ok := o.uniqueSel(n, conds); ok {
+		return s // the least that is told from none
+	}
 	s, rest := o.bySample(conds)
 	for _, e := range rest {
 		s *= o.condSel(n, e)
-	}
-	if s2, ok := o.uniqueSel(n, conds); ok && s2 < s {
-		s = s2
 	}
 	return s
 }

@@ -112,31 +112,76 @@ func isColumn(e expr.Expr) bool { _, ok := stripRelabel(e).(*expr.Column); retur
 // passing are the positions, among the common values, the quantiles and NULL,
 // for which all conditions are true.
 func (o *optimizer) passing(conds []expr.Expr, st *catalog.ColumnStats, t sqltypes.Type) (pass []int32, ok bool) {
-	col, ok := sampleColumn(st, t)
-	if !ok {
-		return nil, false
-	}
-	b := &expr.Batch{N: col.Len(), Cols: []arrow.Array{col}}
 	for i, e := range conds {
-		bound := mapExpr(e, func(x expr.Expr) expr.Expr {
-			if c, ok := x.(*expr.Column); ok {
-				return &expr.Column{Index: 0, Typ: c.Typ, Name: c.Name}
-			}
-			return nil
-		})
-		ev, err := expr.Compile(bound)
-		if err != nil {
+		p := o.passingOne(e, st, t)
+		if !p.ok {
 			return nil, false
 		}
-		in := pass
 		if i == 0 {
-			in = nil
-		}
-		if pass, err = expr.Filter(o.ectx, ev, b, in, make([]int32, 0, b.N)); err != nil {
-			return nil, false // it fails for some value: the rows decide
+			pass = p.rows
+		} else {
+			pass = both(pass, p.rows)
 		}
 	}
 	return pass, true
+}
+
+// passed is what passing says of one condition; ok is false where it is not
+// known.
+type passed struct {
+	rows []int32
+	ok   bool
+}
+
+// passingOne computes a condition over a column's values, once for a statement:
+// the costs of all access paths and the sizes of all results depend on it.
+func (o *optimizer) passingOne(e expr.Expr, st *catalog.ColumnStats, t sqltypes.Type) passed {
+	p, ok := o.samples[e]
+	if !ok {
+		p.rows, p.ok = o.compute(e, st, t)
+		if o.samples == nil {
+			o.samples = map[expr.Expr]passed{}
+		}
+		o.samples[e] = p
+	}
+	return p
+}
+
+func (o *optimizer) compute(e expr.Expr, st *catalog.ColumnStats, t sqltypes.Type) ([]int32, bool) {
+	col, ok := st.Decoded(t, func() (arrow.Array, bool) { return sampleColumn(st, t) })
+	if !ok {
+		return nil, false
+	}
+	bound := mapExpr(e, func(x expr.Expr) expr.Expr {
+		if c, ok := x.(*expr.Column); ok {
+			return &expr.Column{Index: 0, Typ: c.Typ, Name: c.Name}
+		}
+		return nil
+	})
+	ev, err := expr.Compile(bound)
+	if err != nil {
+		return nil, false
+	}
+	b := &expr.Batch{N: col.Len(), Cols: []arrow.Array{col}}
+	rows, err := expr.Filter(o.ectx, ev, b, nil, make([]int32, 0, b.N))
+	return rows, err == nil // where it fails for some value, the rows decide
+}
+
+// both are the positions that are in a and in b.
+func both(a, b []int32) []int32 {
+	var out []int32
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] < b[0]:
+			a = a[1:]
+		case a[0] > b[0]:
+			b = b[1:]
+		default:
+			out = append(out, a[0])
+			a, b = a[1:], b[1:]
+		}
+	}
+	return out
 }
 
 // sampleColumn decodes the values that statistics keep, and a NULL.

@@ -11,7 +11,7 @@ import (
 	"github.com/copradb/copra/sqlfront/parse"
 )
 
-func statsKey(t *testing.T, typ sqltypes.Type, d sqltypes.Datum) []byte {
+func statsKey(t testing.TB, typ sqltypes.Type, d sqltypes.Datum) []byte {
 	t.Helper()
 	k, err := tablecodec.AppendDatum(nil, tablecodec.IndexColumn(typ, false), d)
 	if err != nil {
@@ -65,6 +65,61 @@ func TestSelectivityFromSamples(t *testing.T) {
 		if math.Abs(sel-c.want) > 0.02 && math.Abs(sel-c.want) > c.want/5 || c.want < 0.01 && math.Abs(sel-c.want) > c.want/2 {
 			t.Errorf("%s: %.5f of the rows, want %.5f", c.where, sel, c.want)
 		}
+	}
+}
+
+// sampledLab has a table with samples of its keys and of another column.
+func sampledLab(tb testing.TB) (*lab, *catalog.Table) {
+	l := newLab()
+	if err := l.ddl("create table t (id int8 primary key, n int8)"); err != nil {
+		tb.Fatal(err)
+	}
+	tab := l.tables["t"]
+	cols := map[uint32]*catalog.ColumnStats{}
+	for _, c := range tab.Columns {
+		st := &catalog.ColumnStats{}
+		for i := range 128 {
+			st.Values = append(st.Values, statsKey(tb, sqltypes.Int8, sqltypes.NewInt(int64(i))))
+		}
+		cols[c.ID] = st
+	}
+	l.stats[tab.ID] = catalog.Stats{Rows: 100000, Columns: cols}
+	return l, tab
+}
+
+// A read of one row by its key is planned without looking at samples, and other
+// conditions are computed over samples that are decoded already.
+func TestSamplesCostPlanningLittle(t *testing.T) {
+	l, tab := sampledLab(t)
+	allocs := func(sql string) float64 {
+		return testing.AllocsPerRun(20, func() {
+			if _, err := l.selectPlan(sql, true); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	const point, cond = "select n from t where id = 17", "select id from t where n = 17"
+	withPoint, withCond := allocs(point), allocs(cond)
+	l.stats[tab.ID] = catalog.Stats{Rows: 100000}
+	if without := allocs(point); withPoint > without {
+		t.Errorf("%s: %v allocations with samples, %v without", point, withPoint, without)
+	}
+	if without := allocs(cond); withCond > without+40 {
+		t.Errorf("%s: %v allocations with samples, %v without", cond, withCond, without)
+	}
+}
+
+func BenchmarkPlanSampled(b *testing.B) {
+	l, _ := sampledLab(b)
+	for _, where := range []string{"id = 17", "n = 17", "n > 10 and n < 20"} {
+		b.Run(where, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := l.selectPlan("select id from t where "+where, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -11,7 +11,8 @@ type optimizer struct {
 	cat      catalog.Reader
 	ectx     *expr.Ctx
 	settings Settings
-	card     map[node]float64 // estimated rows, by node
+	card     map[node]float64     // estimated rows, by node
+	samples  map[expr.Expr]passed // conditions computed over samples
 }
 
 // rewrite runs all rules but pruning over one query, then over the subqueries
