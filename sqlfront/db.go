@@ -126,9 +126,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		c.TiKVClient.AsyncCommit.SafeWindow = asyncCommitWindow
 		c.TiKVClient.AsyncCommit.AllowedClockDrift = asyncCommitDrift
 	})
+	mem := exec.NewMemAccount(o.NodeBytesMax, nil)
 	db := &DB{
 		o: o, kv: o.KV, catalog: catalog.NewStore(o.KV, o.Virtuals),
-		mem: exec.NewMemAccount(o.NodeBytesMax, nil), log: o.Logger, metrics: newMetrics(o.Registerer),
+		mem: mem, log: o.Logger, metrics: newMetrics(o.Registerer, mem),
 		slow: slowlog.New(o.Logger, 0),
 	}
 	if _, err := db.catalog.Latest(ctx); err != nil {

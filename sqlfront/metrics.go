@@ -1,6 +1,10 @@
 package sqlfront
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/copradb/copra/copr/exec"
+)
 
 // metrics of a SQL node, named after TiDB's where the same is measured.
 type metrics struct {
@@ -13,7 +17,7 @@ type metrics struct {
 	bulkLoads  *prometheus.CounterVec
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, mem *exec.MemAccount) *metrics {
 	m := &metrics{
 		sessions:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "copra_sql_sessions", Help: "Open sessions."}),
 		statements: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_statements_total", Help: "Statements run, by kind."}, []string{"kind"}),
@@ -24,7 +28,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		bulkLoads:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "copra_sql_bulk_loads_total", Help: "COPYs that were bulk loads, by outcome."}, []string{"outcome"}),
 	}
 	if r != nil {
-		r.MustRegister(m.sessions, m.statements, m.retries, m.rowWaits, m.commits, m.copyRows, m.bulkLoads)
+		r.MustRegister(m.sessions, m.statements, m.retries, m.rowWaits, m.commits, m.copyRows, m.bulkLoads,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "copra_sql_memory_bytes", Help: "Memory that statements keep."},
+				func() float64 { return float64(mem.Used()) }))
 	}
 	return m
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
@@ -189,9 +190,12 @@ func (c *cacheRouter) epochNotMatch(bo *tikv.Backoffer, r *route, e *errorpb.Err
 		if err != nil {
 			continue // beside our keyspace
 		}
-		meta := *m
-		meta.StartKey, meta.EndKey = start, end
-		regions = append(regions, &meta)
+		// client-go writes into the list of peers that it is given; a store of the
+		// same process goes by that list.
+		regions = append(regions, &metapb.Region{
+			Id: m.Id, StartKey: start, EndKey: end, RegionEpoch: m.RegionEpoch, Peers: slices.Clone(m.Peers),
+			EncryptionMeta: m.EncryptionMeta, IsInFlashback: m.IsInFlashback, FlashbackStartTs: m.FlashbackStartTs,
+		})
 	}
 	_, err := c.cache.OnRegionEpochNotMatch(bo, r.rpc, regions)
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/errorpb"
 	"github.com/pingcap/kvproto/pkg/keyspacepb"
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
+	"github.com/pingcap/kvproto/pkg/metapb"
 	"github.com/tikv/client-go/v2/testutils"
 	"github.com/tikv/client-go/v2/tikv"
 	pd "github.com/tikv/pd/client"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/copradb/copra/copr/coprtest"
 	"github.com/copradb/copra/copr/plan"
+	"github.com/copradb/copra/internal/codec"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/tablecodec"
 )
@@ -139,5 +141,29 @@ func TestEpochErrorRefreshesCache(t *testing.T) {
 	}
 	if routes, err = r.locate(bo, whole, 0); err != nil || len(routes) != 4 {
 		t.Fatalf("%d routes after errors, %v", len(routes), err)
+	}
+}
+
+// What an epoch error shows of regions belongs to the store, which may be in this
+// process: a region without some of its peers, as the client sees it, is another one.
+func TestEpochErrorIsNotChanged(t *testing.T) {
+	r, keys, _ := newRouter(t, false)
+	bo := tikv.NewBackoffer(context.Background(), 1000)
+	routes, err := r.locate(bo, r.encode([]kv.KeyRange{{Start: keys.Key(10), End: keys.Key(20)}}), 0)
+	if err != nil || len(routes) != 1 {
+		t.Fatalf("%d routes, %v", len(routes), err)
+	}
+	task := routes[0].task
+	start, end := codec.EncodeBytes(nil, keys.Key(0)), codec.EncodeBytes(nil, keys.Key(100))
+	region := &metapb.Region{
+		Id: task.ID, StartKey: start, EndKey: end, RegionEpoch: &metapb.RegionEpoch{ConfVer: task.Epoch.ConfVer, Version: task.Epoch.Version + 1},
+		Peers: []*metapb.Peer{{Id: 1001, StoreId: 4711}, {Id: task.Peer.Id, StoreId: task.Peer.StoreId}}, // a store that PD has forgotten, and one
+	}
+	before := region.String()
+	if err := r.regionError(bo, routes[0], &errorpb.Error{EpochNotMatch: &errorpb.EpochNotMatch{CurrentRegions: []*metapb.Region{region}}}); err != nil {
+		t.Fatal(err)
+	}
+	if after := region.String(); after != before {
+		t.Errorf("the store's region was\n%s\nand is\n%s", before, after)
 	}
 }

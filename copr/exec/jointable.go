@@ -2,7 +2,9 @@ package exec
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -358,24 +360,39 @@ func (b *joinBuilder) workers() int {
 }
 
 // par runs f(0) to f(n-1), as many at a time as there may be workers.
-func (b *joinBuilder) par(n int, f func(i int)) {
-	workers := min(n, b.workers())
-	if workers <= 1 {
+func (b *joinBuilder) par(n int, f func(i int)) { parallel(n, b.workers(), f) }
+
+// parallel runs f(0) to f(n-1) by several goroutines. A panic of one of them goes
+// on in the caller's, where the statement's guard is.
+func parallel(n, workers int, f func(i int)) {
+	if workers = min(n, workers); workers <= 1 {
 		for i := range n {
 			f(i)
 		}
 		return
 	}
 	var next atomic.Int32
+	var broken atomic.Pointer[any]
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			defer func() {
+				if p := recover(); p != nil {
+					if _, limit := p.(*pgerror.Error); !limit {
+						p = fmt.Sprintf("%v\n\nin a worker:\n%s", p, debug.Stack())
+					}
+					broken.CompareAndSwap(nil, &p)
+				}
+			}()
+			for i := int(next.Add(1)) - 1; i < n && broken.Load() == nil; i = int(next.Add(1)) - 1 {
 				f(i)
 			}
 		})
 	}
 	wg.Wait()
+	if p := broken.Load(); p != nil {
+		panic(*p)
+	}
 }
 
 // finish makes the index and the columns.

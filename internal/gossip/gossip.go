@@ -239,7 +239,7 @@ func (n *Node) UpdateStatus(s Status) error {
 	if err != nil {
 		return err
 	}
-	n.self, n.meta = self, meta
+	n.self.Status, n.meta = s, meta // the rest is read without the lock
 	select {
 	case n.update <- struct{}{}:
 	default:
