@@ -196,7 +196,7 @@ func TestResultsDifferential(t *testing.T) {
 	done.Store(true)
 	writers.Wait()
 	hits := 0.0
-	metrics(t, status, func(name string, v float64) {
+	scrape(t, status, func(name string, v float64) {
 		if name == `copra_copr_result_cache_total` {
 			hits += v
 		}
@@ -208,8 +208,8 @@ func TestResultsDifferential(t *testing.T) {
 	nothingLeft(t, status, idle)
 }
 
-// metrics calls f with what a status server says; of the result cache, hits.
-func metrics(t *testing.T, addr string, f func(name string, v float64)) {
+// scrape calls f with what a status server says; of the result cache, hits.
+func scrape(t *testing.T, addr string, f func(name string, v float64)) {
 	t.Helper()
 	resp, err := http.Get("http://" + addr + "/metrics")
 	if err != nil {
@@ -236,7 +236,7 @@ func nothingLeft(t *testing.T, status string, idle int) {
 	left := errors.New("not looked")
 	for end := time.Now().Add(20 * time.Second); left != nil && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		left = nil
-		metrics(t, status, func(name string, v float64) {
+		scrape(t, status, func(name string, v float64) {
 			if v != 0 && (name == "copra_copr_memory_bytes" || name == "copra_copr_running_requests" || name == "copra_sql_memory_bytes") {
 				left = fmt.Errorf("%s is %v", name, v)
 			}
