@@ -50,6 +50,7 @@ type hashAgg struct {
 	in       Operator
 	mode     AggMode
 	groupBy  *exprList
+	by       int // keys in front that tell groups apart
 	aggs     []*aggCall
 	args     aggArgs // of the aggregates that take every row
 	outTypes []sqltypes.Type
@@ -78,7 +79,17 @@ type hashAgg struct {
 // FinalAgg and MergeAgg only the number and the types of groupBy count: the
 // input's first columns are the groups. Groups come out in order of arrival.
 func NewHashAgg(in Operator, mode AggMode, groupBy []expr.Expr, aggs []plan.AggCall) (Operator, error) {
-	h := &hashAgg{in: in, mode: mode}
+	return NewHashAggBy(in, mode, groupBy, len(groupBy), aggs)
+}
+
+// NewHashAggBy is NewHashAgg for keys that follow from the first by of them: rows
+// that agree in these agree in all. Only these are looked up; a group has the
+// others of its first row.
+func NewHashAggBy(in Operator, mode AggMode, groupBy []expr.Expr, by int, aggs []plan.AggCall) (Operator, error) {
+	if by > len(groupBy) || by == 0 && len(groupBy) > 0 {
+		return nil, pgerror.New(pgerror.InternalError, "%d keys cannot be told apart by %d of them", len(groupBy), by)
+	}
+	h := &hashAgg{in: in, mode: mode, by: by}
 	if mode.mergesStates() {
 		h.groupBy = &exprList{types: in.Types()[:len(groupBy)]}
 	} else {
@@ -162,7 +173,7 @@ func (h *hashAgg) open(ctx *Ctx) error {
 func (h *hashAgg) restart() error {
 	h.n, h.at, h.out, h.cols, h.table, h.counter = 0, 0, false, nil, nil, nil
 	if len(h.groupBy.types) > 0 {
-		h.table = newKeyTable(h.groupBy.types)
+		h.table = newKeyTable(h.groupBy.types[:h.by])
 	}
 	h.groups = colvec.NewBuilders(h.groupBy.types, 0)
 	for _, a := range h.aggs {
@@ -318,9 +329,9 @@ func (h *hashAgg) number(r Raw, n int) error {
 	vecs := colvec.OpenAllEncoded(cols, h.groupBy.types)
 	if h.pass.on {
 		h.ids = sized(h.ids, n)
-		err = h.table.insertRuns(vecs, r.Sel, n, h.n, h.ids)
+		err = h.table.insertRuns(vecs[:h.by], r.Sel, n, h.n, h.ids)
 	} else {
-		h.ids, err = h.table.InsertRows(vecs, r.Sel, n, h.ids[:0])
+		h.ids, err = h.table.InsertRows(vecs[:h.by], r.Sel, n, h.ids[:0])
 		h.pass.probed += h.table.probed
 	}
 	if err != nil {

@@ -215,7 +215,7 @@ func (h *hashAgg) known(r Raw) (Raw, error) {
 		return r, err
 	}
 	n := r.Len()
-	if h.ids, err = h.table.FindRows(colvec.OpenAllEncoded(cols, h.groupBy.types), r.Sel, n, h.ids[:0]); err != nil {
+	if h.ids, err = h.table.FindRows(colvec.OpenAllEncoded(cols[:h.by], h.groupBy.types[:h.by]), r.Sel, n, h.ids[:0]); err != nil {
 		return r, err
 	}
 	all := r

@@ -21,7 +21,8 @@ func TestAggregateSpills(t *testing.T) {
 		tb := drawTable(t, types, 150)
 		num := tb.col(2)
 		var groupBy []expr.Expr
-		switch rapid.IntRange(0, 3).Draw(t, "groups") {
+		by := 0 // 0 = all
+		switch rapid.IntRange(0, 4).Draw(t, "groups") {
 		case 1:
 			groupBy = []expr.Expr{tb.col(0)}
 		case 2:
@@ -32,6 +33,15 @@ func TestAggregateSpills(t *testing.T) {
 				t.Fatal(err)
 			}
 			groupBy = []expr.Expr{e, tb.col(0)}
+		case 4: // one that follows
+			e, err := expr.NewOperator("/", num, intConst(2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			groupBy, by = []expr.Expr{tb.col(2), e}, 1
+		}
+		if by == 0 {
+			by = len(groupBy)
 		}
 		small, err := expr.NewOperator("<", num, intConst(0))
 		if err != nil {
@@ -45,13 +55,13 @@ func TestAggregateSpills(t *testing.T) {
 		}
 		memory := rapid.Int64Range(8, 6000).Draw(t, "memory")
 		want := sorted(run(t, mustOp(t)(exec.NewHashAgg(tb.op(t), exec.CompleteAgg, groupBy, aggs))))
-		got, _ := spilled(t, mustOp(t)(exec.NewHashAgg(tb.op(t), exec.CompleteAgg, groupBy, aggs)), memory)
+		got, _ := spilled(t, mustOp(t)(exec.NewHashAggBy(tb.op(t), exec.CompleteAgg, groupBy, by, aggs)), memory)
 		equal(t, "aggregate", sorted(got), want)
 
 		aggs = aggs[:4]
 		want = sorted(run(t, mustOp(t)(exec.NewHashAgg(tb.op(t), exec.CompleteAgg, groupBy, aggs))))
-		op := mustOp(t)(exec.NewHashAgg(tb.op(t), exec.PartialAgg, groupBy, aggs))
-		op = mustOp(t)(exec.NewHashAgg(op, exec.FinalAgg, groupBy, aggs))
+		op := mustOp(t)(exec.NewHashAggBy(tb.op(t), exec.PartialAgg, groupBy, by, aggs))
+		op = mustOp(t)(exec.NewHashAggBy(op, exec.FinalAgg, groupBy, by, aggs))
 		got, _ = spilled(t, op, memory)
 		equal(t, "aggregate in two steps", sorted(got), want)
 	})

@@ -359,9 +359,10 @@ func (lw *lowerer) lowerAgg(x *aggNode) physNode {
 	}
 	in := lw.lower(input)
 	ib := in.base()
-	base := lw.basis(x, x.columns())
-	p := &physAgg{physBase: base, in: in, mode: exec.CompleteAgg}
-	for _, k := range x.keys {
+	keys, by := lw.o.groupKeys(x)
+	base := lw.basis(x, (&aggNode{keys: keys, aggs: x.aggs}).columns())
+	p := &physAgg{physBase: base, in: in, mode: exec.CompleteAgg, by: by}
+	for _, k := range keys {
 		p.keys = append(p.keys, lw.bind(k.e, ib.cols))
 	}
 	split := true

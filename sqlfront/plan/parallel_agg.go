@@ -66,8 +66,8 @@ func (n *physAgg) shares(b *builder) (exec.Pipelines, error) {
 		return c, err
 	}
 	parts := slices.Clone(c.Pipes)
-	final, err := partition(c, len(keys), func(in exec.Operator) (exec.Operator, error) {
-		return exec.NewHashAgg(in, exec.CompleteAgg, keys, aggs)
+	final, err := partition(c, n.by, func(in exec.Operator) (exec.Operator, error) {
+		return exec.NewHashAggBy(in, exec.CompleteAgg, keys, n.by, aggs)
 	})
 	b.traced(n, nil, parts, final.Pipes...)
 	return final, err
@@ -125,7 +125,7 @@ func (n *physAgg) pipelines(b *builder) (exec.Pipelines, error) {
 	if err != nil {
 		return c, err
 	}
-	final, err := partition(c, len(n.keys), func(in exec.Operator) (exec.Operator, error) {
+	final, err := partition(c, n.by, func(in exec.Operator) (exec.Operator, error) {
 		return n.over(b, in, exec.FinalAgg)
 	})
 	b.traced(n, nil, parts, final.Pipes...)
@@ -172,7 +172,7 @@ func (n *physAgg) over(b *builder, in exec.Operator, mode exec.AggMode) (exec.Op
 	if err != nil {
 		return nil, err
 	}
-	return exec.NewHashAgg(in, mode, keys, aggs)
+	return exec.NewHashAggBy(in, mode, keys, n.by, aggs)
 }
 
 // divided reports whether workers each drop the duplicates of a share of the

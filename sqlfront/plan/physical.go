@@ -139,6 +139,7 @@ type (
 		in   physNode
 		mode exec.AggMode
 		keys []expr.Expr
+		by   int // keys in front from which the others follow
 		aggs []coprplan.AggCall
 	}
 	physSort struct {
