@@ -31,6 +31,9 @@ func (o *optimizer) prune(n node, need colSet) node {
 				c.aggs = append(c.aggs, a)
 			}
 		}
+		if len(c.keys)+len(c.aggs) == 0 { // one group of which nothing is asked is there in any case
+			return oneRow()
+		}
 		return o.pruneInputs(c, colSet{})
 	case *windowNode:
 		c := *x

@@ -63,7 +63,7 @@ func startPostgres(t *testing.T) string {
 		}
 	}
 	data := filepath.Join(dir, "data")
-	if out, err := as("initdb", "-D", data, "-A", "trust", "-U", "root", "--locale=C", "-E", "UTF8", "--no-sync").CombinedOutput(); err != nil {
+	if out, err := as("initdb", "-D", data, "-A", "trust", "-U", "root", "--lc-collate=C", "--lc-ctype=C.UTF-8", "-E", "UTF8", "--no-sync").CombinedOutput(); err != nil {
 		t.Logf("no PostgreSQL to compare with: %v\n%s", err, out)
 		return ""
 	}
