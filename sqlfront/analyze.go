@@ -71,8 +71,11 @@ func (s *session) scanStats(ctx context.Context, t *catalog.Table) (st catalog.S
 			err = cerr
 		}
 	}()
-	sketches, sample := make([]sketch, len(t.Columns)), newRowSample(t)
-	var value []byte
+	counts, sample := make([]distinct, len(t.Columns)), newRowSample(t)
+	types := make([]sqltypes.Type, len(t.Columns))
+	for c := range types {
+		types[c] = t.Columns[c].Type
+	}
 	for {
 		b, err := run.op.Next()
 		if err != nil {
@@ -85,18 +88,11 @@ func (s *session) scanStats(ctx context.Context, t *catalog.Table) (st catalog.S
 			return st, err
 		}
 		st.Rows += int64(b.N)
-		for c := range sketches {
-			for i := range b.N {
-				if !b.Cols[c].IsNull(i) {
-					value = sqltypes.AppendArrowBinary(value[:0], t.Columns[c].Type, b.Cols[c], i)
-					sketches[c].add(value)
-				}
-			}
-		}
+		countDistinct(counts, types, b.Cols, b.N)
 	}
-	st.Distinct = make(map[uint32]int64, len(sketches))
-	for c := range sketches {
-		st.Distinct[t.Columns[c].ID] = min(sketches[c].count(), st.Rows)
+	st.Distinct = make(map[uint32]int64, len(counts))
+	for c := range counts {
+		st.Distinct[t.Columns[c].ID] = min(counts[c].count(), st.Rows)
 	}
 	st.Columns = sample.stats()
 	return st, nil
