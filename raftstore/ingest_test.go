@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,9 @@ func stageAll(c *rafttest.Cluster, region *metapb.Region, name string, src rafts
 		}
 		if err := c.Node(p.StoreId).Store.StageIngest(region.Id, region.RegionEpoch, name, src); err != nil {
 			return err
+		}
+		if !c.Node(p.StoreId).Up.Load() { // what it said does not count
+			return fmt.Errorf("store %d has crashed", p.StoreId)
 		}
 	}
 	return nil
@@ -204,13 +208,18 @@ func TestIngestRefused(t *testing.T) {
 	})
 }
 
-// TestIngestChaos ingests into regions that split, change members and leaders,
-// and lose stores, again after each failure. Everything is there in the end, on
-// all replicas alike.
+// TestIngestChaos ingests into regions that split, merge, change members and
+// leaders, and lose stores, one or all at once, again after each failure.
+// Everything is there in the end, on all replicas alike, and nothing that was
+// written over it comes back.
 func TestIngestChaos(t *testing.T) {
-	for seed := range uint64(4) {
+	seeds := uint64(4)
+	if os.Getenv("COPRA_TEST_LONG") != "" {
+		seeds = 300
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			cluster(t, 4, 3, raftstore.Config{ConsistencyCheckInterval: 2 * time.Second}, func(t *testing.T, c *rafttest.Cluster) {
+			cluster(t, 4, 3, raftstore.Config{ConsistencyCheckInterval: 2 * time.Second, LogCheckInterval: time.Second}, func(t *testing.T, c *rafttest.Cluster) {
 				ingestChaos(t, c, rand.New(rand.NewPCG(seed, 7)))
 			})
 		})
@@ -224,49 +233,122 @@ func ingestChaos(t *testing.T, c *rafttest.Cluster, rng *rand.Rand) {
 	fs := vfs.NewMem()
 	for i := range tables {
 		first := fmt.Sprintf("k%02d", i)
-		src, table := loadTable(t, fs, kv.CFDefault, first+"a", first+"b")
+		src, table := loadTable(t, fs, kv.CFDefault, first+"a", first+"b", first+"c")
 		wg.Go(func() {
-			for try := 0; ; try++ {
-				if region := c.RegionAt(first); region != nil {
-					table.Name = fmt.Sprintf("%s-%d", first, try)
-					err := stageAll(c, region, table.Name, src)
-					if err == nil {
-						err = ingestAt(c, region, table)
-					}
-					if err == nil {
-						return
-					}
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
+			ingestUntil(c, first, src, table)
+			c.Put(first+"b", "over "+first+"b")
 		})
 		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
-		switch region := c.RegionAt(first); {
-		case region == nil:
-		case i%6 == 1:
-			id := rng.Uint64N(3) + 1
-			c.Crash(id, rng.IntN(100))
-			time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
-			c.Restart(id)
-		case i%6 == 3:
-			splitAt(t, c, region.Id, fmt.Sprintf("k%02d", i/2+i%2))
-		case i%6 == 5:
-			to := rng.Uint64N(3) + 1
-			_ = c.Node(c.WaitLeader(region.Id)).Store // somebody leads
-			c.PD.TransferLeader(region.Id, region.Peers[to%uint64(len(region.Peers))].StoreId)
-		}
+		disturb(t, c, rng, first, i)
 	}
 	wg.Wait()
 	for i := range tables {
-		for _, end := range []string{"a", "b"} {
+		for end, value := range map[string]string{"a": "loaded ", "b": "over ", "c": "loaded "} {
 			k := fmt.Sprintf("k%02d%s", i, end)
-			require.Equal(t, "loaded "+k, c.Get(k))
-			for id := uint64(1); id <= 3; id++ {
-				c.Eventually(k, func() bool { return c.Local(id, k) == "loaded "+k })
+			require.Equal(t, value+k, c.Get(k))
+			for _, p := range c.RegionAt(k).Peers {
+				c.Eventually(k, func() bool { return c.Local(p.StoreId, k) == value+k })
 			}
 		}
 	}
 	time.Sleep(10 * time.Second) // the consistency checks compare the replicas
+	for _, id := range c.IDs() { // what is durable is whole
+		c.Crash(id, rng.IntN(100))
+	}
+	for _, id := range c.IDs() {
+		c.Restart(id)
+	}
+	for i := range tables {
+		k := fmt.Sprintf("k%02dc", i)
+		require.Equal(t, "loaded "+k, c.Get(k))
+	}
+}
+
+// ingestUntil tries until it is told that a table is ingested, under a new name
+// each time.
+func ingestUntil(c *rafttest.Cluster, first string, src raftstore.IngestSource, table raftstore.IngestTable) {
+	for try := 0; ; try++ {
+		if region := c.RegionAt(first); region != nil {
+			table.Name = fmt.Sprintf("%s-%d", first, try)
+			err := stageAll(c, region, table.Name, src)
+			if err == nil {
+				err = ingestAt(c, region, table)
+			}
+			if err == nil {
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// disturb does something to the region of a key, or to its stores.
+func disturb(t *testing.T, c *rafttest.Cluster, rng *rand.Rand, first string, i int) {
+	region := c.RegionAt(first)
+	if region == nil {
+		return
+	}
+	switch rng.IntN(8) {
+	case 0:
+		id := rng.Uint64N(4) + 1
+		c.Crash(id, rng.IntN(100))
+		time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		c.Restart(id)
+	case 1:
+		for _, id := range c.IDs() {
+			c.Crash(id, rng.IntN(100))
+		}
+		for _, id := range c.IDs() {
+			c.Restart(id)
+		}
+	case 2, 3:
+		if at := fmt.Sprintf("k%02d", i/2+i%2); at > string(region.StartKey) && (len(region.EndKey) == 0 || at < string(region.EndKey)) {
+			splitAt(t, c, region.Id, at)
+		}
+	case 4:
+		if next := c.RegionAt(string(region.EndKey)); len(region.EndKey) > 0 && next != nil && next.Id != region.Id && sameStores(region, next) {
+			for range 20 { // it may not come to its end
+				if c.PD.TryMerge(region.Id, next.Id) {
+					break
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+	case 5:
+		c.PD.TransferLeader(region.Id, region.Peers[rng.IntN(len(region.Peers))].StoreId)
+	case 6, 7:
+		moveReplica(c, region, rng)
+	}
+}
+
+func sameStores(a, b *metapb.Region) bool {
+	has := map[uint64]bool{}
+	for _, p := range a.Peers {
+		has[p.StoreId] = true
+	}
+	for _, p := range b.Peers {
+		if !has[p.StoreId] {
+			return false
+		}
+	}
+	return len(a.Peers) == len(b.Peers)
+}
+
+// moveReplica moves one of three replicas to the store that has none.
+func moveReplica(c *rafttest.Cluster, region *metapb.Region, rng *rand.Rand) {
+	free := uint64(10) // the sum of all
+	for _, p := range region.Peers {
+		free -= p.StoreId
+	}
+	if len(region.Peers) != 3 || !c.Node(free).Up.Load() {
+		return
+	}
+	from := region.Peers[rng.IntN(3)]
+	c.PD.AddPeer(region.Id, free)
+	if c.LeaderOf(region.Id) == from.StoreId {
+		c.PD.TransferLeader(region.Id, free)
+	}
+	c.PD.RemovePeer(region.Id, from.Id, from.StoreId)
 }
 
 // told is an observer that notes ingestions between steps.
