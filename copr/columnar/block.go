@@ -65,6 +65,14 @@ func newBlock(lower, upper []byte, index, maxTS uint64, handleColumn arrow.Array
 // dirtyFew is with how many dirty keys the block is left as it is.
 func (b *block) dirtyFew() int { return min(max(b.rows/8, 8), BlockDirtyKeysFew) }
 
+// wornOut reports whether scans, with this one, have read as many dirty keys of the
+// block as cost about as much as to make it anew: a few keys are not worth that
+// for one scan, but would be read again by all that come. What the scans pay is
+// at most twice what it would be if they had been known.
+func (w *view) wornOut() bool {
+	return len(w.dirty) > 0 && w.slot.worn.Add(int64(len(w.dirty))) > int64(max(w.rows/dirtyReadRows, dirtyReadsMin))
+}
+
 // rowsIn are the rows of the keys in [start, end) of the table with the prefix;
 // an empty end is unbounded.
 func (b *block) rowsIn(prefix, start, end []byte) (lo, hi int) {

@@ -32,6 +32,10 @@ const (
 	// scan that may build leaves it as it is.
 	BlockDirtyKeysMax = 2048
 	BlockDirtyKeysFew = 128
+	// dirtyReadRows is as how many rows of a new block a dirty key's read counts;
+	// scans read dirtyReadsMin of a small one before it is made anew.
+	dirtyReadRows = 8
+	dirtyReadsMin = 64
 	// WatchKeysMax is how many keys may change while a scan builds.
 	WatchKeysMax = 1 << 16
 	// RegionsMax and RegionTablesMax bound what is known of scans.

@@ -17,8 +17,9 @@ func (v *Visit) Generation() uint64 {
 }
 
 // Clean reports whether any scan of the same ranges at the same applied index
-// with a timestamp of at least maxTS returns the same rows: all are in blocks in
-// which nothing has changed, and there is no lock that a later read could meet.
+// with a timestamp of at least maxTS returns the same rows: all are in blocks of
+// which it is known when what has changed since was committed, and there is no
+// lock that a later read could meet.
 func (s *Scan) Clean() (maxTS uint64, ok bool) { return s.cleanTS, s.clean }
 
 // judgeClean sets what Clean returns. later says that a lock was passed over
@@ -27,9 +28,9 @@ func (s *Scan) judgeClean(later bool) {
 	s.clean = !later && len(s.locked) == 0 && len(s.work.rest) > 0
 	for i := range s.work.rest {
 		g := &s.work.rest[i]
-		s.clean = s.clean && g.how == byColumns && g.view.plain && len(g.view.dirty) == 0
+		s.clean = s.clean && g.how == byColumns && g.view.plain && g.view.newTS <= s.src.TS()
 		if s.clean {
-			s.cleanTS = max(s.cleanTS, g.view.maxTS)
+			s.cleanTS = max(s.cleanTS, g.view.maxTS, g.view.newTS)
 		}
 	}
 }

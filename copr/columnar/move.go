@@ -179,7 +179,7 @@ func (r *region) take(m moved, at uint64) {
 	}
 	b := *m.slot.block
 	b.index = at
-	s := &slot{block: &b, dirty: m.slot.dirty, list: m.slot.list}
+	s := &slot{block: &b, dirty: m.slot.dirty, list: m.slot.list, dirtyTS: m.slot.dirtyTS}
 	place := sort.Search(len(t.slots), func(i int) bool { return bytes.Compare(t.slots[i].lower, b.lower) > 0 })
 	t.slots = slices.Insert(slices.Clip(t.slots), place, s)
 	r.c.charge(s.own())

@@ -96,14 +96,17 @@ func (r *region) record(index uint64, op kv.Op, key, value []byte) {
 			return
 		}
 	}
-	var err error
-	if r.keyBuf, _, err = codec.DecodeBytes(r.keyBuf[:0], key); err != nil {
+	key, ts, err := codec.DecodeTS(key)
+	if err == nil {
+		r.keyBuf, _, err = codec.DecodeBytes(r.keyBuf[:0], key)
+	}
+	if err != nil {
 		r.reset("malformed")
 		return
 	}
 	for _, t := range r.tables {
 		if bytes.HasPrefix(r.keyBuf, t.prefix) {
-			t.note(r.c, r.keyBuf, index)
+			t.note(r.c, r.keyBuf, index, ts)
 			return
 		}
 	}

@@ -179,3 +179,57 @@ func TestResultsEndWithDropRange(t *testing.T) {
 		t.Error("it serves who does not want it")
 	}
 }
+
+// TestResultsAreKeptWithChangedRows: blocks with dirty keys have an answer, too,
+// for reads that see all changes.
+func TestResultsAreKeptWithChangedRows(t *testing.T) {
+	w := newWorld(t, columnar.Options{BlockRowsMax: 16, BuildRowsMin: -1})
+	defer w.close()
+	var all []mutation
+	for i := range int64(50) {
+		all = append(all, number(i, i))
+	}
+	w.put(10, 11, all...)
+	r := request(sums[0], w.e.Context(all[0].key), 20, true, tableRange(tableID))
+	r.ResultCache = true
+	for range 3 {
+		w.read(r)
+	}
+	w.put(30, 31, number(7, 1000))
+	hit := func(ts uint64) bool { r.ReadTS = ts; return w.read(r).end.Stats.CachedRegions > 0 }
+	if hit(25) || hit(26) {
+		t.Error("an answer is kept that later reads would not get")
+	}
+	if hit(31) || !hit(31) || !hit(40) {
+		t.Error("the answer with the changed row is not kept")
+	}
+	if hit(30) {
+		t.Error("the answer of 31 serves a read at 30")
+	}
+}
+
+// TestDirtyKeysWearOut: what every scan would read again is put into the block.
+func TestDirtyKeysWearOut(t *testing.T) {
+	w := newWorld(t, columnar.Options{BlockRowsMax: 16, BuildRowsMin: -1})
+	defer w.close()
+	var all []mutation
+	for i := range int64(50) {
+		all = append(all, number(i, i))
+	}
+	w.put(10, 11, all...)
+	r := request(numbers, w.e.Context(all[0].key), 40, true, tableRange(tableID))
+	for range 3 {
+		w.read(r)
+	}
+	w.put(30, 31, number(7, 1000))
+	fromColumns := func() uint64 { return w.read(r).end.Stats.ColumnRows }
+	if n := fromColumns(); n != 49 {
+		t.Fatalf("%d rows from columns, one of 50 has changed", n)
+	}
+	for range 70 {
+		w.read(r)
+	}
+	if n := fromColumns(); n != 50 {
+		t.Errorf("%d rows from columns after many scans", n)
+	}
+}

@@ -147,7 +147,7 @@ func (s *Scan) judge(w *view, all bool) how {
 	case !w.plain:
 		m.blocks.WithLabelValues("too_new").Inc()
 		return byRows
-	case all && s.v.watch != nil && len(w.dirty) > w.dirtyFew():
+	case all && s.v.watch != nil && (len(w.dirty) > w.dirtyFew() || w.wornOut()):
 		m.blocks.WithLabelValues("rebuilt").Inc()
 		return byBuilding
 	case complete:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"sync/atomic"
 	"time"
 
 	"github.com/copradb/copra/copr/plan"
@@ -48,6 +49,11 @@ type slot struct {
 	cols  columns
 	dirty map[string]struct{}
 	list  []string // the keys of dirty, in order of arrival; only ever appended to
+	// dirtyTS is not below any change of a dirty key; math.MaxUint64 where some are
+	// not known.
+	dirtyTS uint64
+	// worn is how many dirty keys scans have read.
+	worn atomic.Int64
 }
 
 // watch collects what changes from before a scan's snapshot on.
@@ -57,8 +63,8 @@ type watch struct {
 }
 
 type watched struct {
-	key   string
-	index uint64
+	key       string
+	index, ts uint64
 }
 
 // dirtyKeyBytes is about what a dirty key costs beside its bytes.
@@ -94,13 +100,13 @@ func (col *column) worth(ch *chunk) bool {
 	return col.asked > 1 || ch.plain == nil || ch.bytes <= int64(LongStringBytes)*int64(ch.n)
 }
 
-// note marks a key dirty.
-func (t *table) note(c *Cache, key []byte, index uint64) {
+// note marks a key dirty, for a change committed at ts.
+func (t *table) note(c *Cache, key []byte, index, ts uint64) {
 	if w := t.watch; w != nil && !w.failed {
 		if len(w.keys) >= WatchKeysMax {
 			w.failed, w.keys = true, nil
 		} else {
-			w.keys = append(w.keys, watched{string(key), index})
+			w.keys = append(w.keys, watched{string(key), index, ts})
 		}
 	}
 	i := t.find(key)
@@ -108,6 +114,7 @@ func (t *table) note(c *Cache, key []byte, index uint64) {
 		return
 	}
 	s := t.slots[i]
+	s.dirtyTS = max(s.dirtyTS, ts)
 	if _, ok := s.dirty[string(key)]; ok {
 		return
 	}

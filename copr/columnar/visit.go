@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -80,6 +81,7 @@ type view struct {
 	slot  *slot
 	cols  columns
 	dirty []string // not sorted
+	newTS uint64   // the slot's dirtyTS
 	plain bool     // it serves the scan's timestamp and snapshot
 	read  bool     // by this scan, from rows
 }
@@ -206,7 +208,7 @@ func (v *Visit) look(s *Scan, ranges []kv.KeyRange) (views []view, ok bool) {
 			break
 		}
 		views = append(views, view{
-			block: sl.block, slot: sl, cols: sl.cols, dirty: sl.list[:len(sl.list):len(sl.list)],
+			block: sl.block, slot: sl, cols: sl.cols, dirty: sl.list[:len(sl.list):len(sl.list)], newTS: sl.dirtyTS,
 			plain: sl.index <= s.index && sl.maxTS <= s.src.TS(),
 		})
 	}
@@ -258,10 +260,12 @@ func (v *Visit) install(b *block, cols []*column, chunks []*chunk, fresh []strin
 	s := &slot{block: b}
 	for _, k := range fresh {
 		s.add(k)
+		s.dirtyTS = math.MaxUint64
 	}
 	for _, w := range v.watch.keys {
 		if w.index > b.index && w.key >= string(b.lower) && w.key < string(b.upper) {
 			s.add(w.key)
+			s.dirtyTS = max(s.dirtyTS, w.ts)
 		}
 	}
 	keep := t.slots[:0:0]
