@@ -28,8 +28,8 @@ type ScanOptions struct {
 	// rows then come in batches of their own, and blocks in one piece.
 	Unordered bool
 	// Transient says that nobody looks at the columns of a Raw behind the call
-	// for the next one: their memory is used again. Dictionaries and byte strings
-	// stay.
+	// for the next one, but for those that Keep is told of: their memory is used
+	// again. Dictionaries and byte strings stay.
 	Transient bool
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/kvrpcpb"
 
 	"github.com/copradb/copra/copr/columnar"
+	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/copr/plan"
 	"github.com/copradb/copra/copr/server"
 	"github.com/copradb/copra/internal/colvec"
@@ -174,23 +175,18 @@ func (w *world) read(r *plan.Request) *answer {
 // run reads with a service, and checks that batches come in the order of keys.
 func run(s *server.Service, r *plan.Request) (*answer, error) { return runEach(s, r, func() {}) }
 
-// runEach calls batch behind every batch.
+// runEach calls batch behind every batch. It looks at the rows when all are there,
+// as whoever keeps them does.
 func runEach(s *server.Service, r *plan.Request, batch func()) (*answer, error) {
 	types, err := r.Plan.OutputTypes()
 	if err != nil {
 		return nil, err
 	}
 	a := &answer{}
+	var kept []*expr.Batch
 	err = s.Run(context.Background(), r, func(e *plan.Event) error {
 		if e.Batch != nil {
-			cols := colvec.OpenAll(e.Batch.Cols, types)
-			for i := range e.Batch.N {
-				row := ""
-				for c := range cols {
-					row += fmt.Sprintf("%v|", show(cols[c].At(i, types[c])))
-				}
-				a.rows = append(a.rows, row)
-			}
+			kept = append(kept, e.Batch)
 			if n := len(a.last); n > 0 && a.last[n-1] >= string(e.ResumeKey) {
 				return fmt.Errorf("resume keys do not ascend: %x, %x", a.last[n-1], e.ResumeKey)
 			}
@@ -205,6 +201,16 @@ func runEach(s *server.Service, r *plan.Request, batch func()) (*answer, error) 
 		}
 		return nil
 	})
+	for _, b := range kept {
+		cols := colvec.OpenAll(b.Cols, types)
+		for i := range b.N {
+			row := ""
+			for c := range cols {
+				row += fmt.Sprintf("%v|", show(cols[c].At(i, types[c])))
+			}
+			a.rows = append(a.rows, row)
+		}
+	}
 	return a, err
 }
 

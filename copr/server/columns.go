@@ -80,17 +80,22 @@ func (t *task) columns(ctx context.Context, v *columnar.Visit, reader Reader) (*
 	return v.Open(ctx, p.Nodes[0].(*plan.TableScan), columnSource{sr}, t.r.Regions[t.i].Ranges, o)
 }
 
-// transient reports whether nobody keeps the columns of the scan: an aggregation
-// takes from a batch what it needs before it asks for the next one.
+// transient reports whether columns of the scan are seldom kept: an aggregation
+// takes from a batch what it needs before it asks for the next one, and of rows
+// that a filter leaves over copies are returned. (If it leaves all, the pipeline
+// tells the scan.)
 func transient(p *plan.Plan) bool {
+	filtered := false
 	for _, n := range p.Nodes[1:] {
 		switch n.(type) {
-		case *plan.Selection, *plan.Projection:
-			continue
+		case *plan.Selection:
+			filtered = true
+		case *plan.Projection:
 		case *plan.Aggregation:
 			return true
+		default:
+			return false
 		}
-		return false
 	}
-	return false
+	return filtered
 }

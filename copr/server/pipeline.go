@@ -70,6 +70,9 @@ func (p *pipeline) run() (err error) {
 		if err != nil || b == nil {
 			return err
 		}
+		if c, ok := p.scan.(*columnar.Scan); ok {
+			c.Keep(b.Cols)
+		}
 		if err := p.send(b, resumable); err != nil {
 			return err
 		}
