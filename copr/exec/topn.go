@@ -333,6 +333,9 @@ func (s *topRows) tighten() {
 	s.order = s.order[:s.keep]
 	last := s.order[s.keep-1]
 	s.worst = append(s.worst[:0], s.arena[last.start:last.end]...)
+	if len(s.keys.keys) == 0 { // all rows are equal
+		return
+	}
 	s.bound.from(s.worst, s.keys.keys, s.keys.exprs.types[0])
 }
 

@@ -202,6 +202,29 @@ func checkScan(keys, cols []Column) error {
 			}
 		}
 	}
+	return checkKeyColumns(keys, cols)
+}
+
+// checkKeyColumns: a key's column is decoded as the key's type, and once.
+func checkKeyColumns(keys, cols []Column) error {
+	types, read := make(map[uint32]sqltypes.Type, len(keys)), map[uint32]bool{}
+	for _, k := range keys {
+		if _, twice := types[k.ID]; twice {
+			return invalid("key column %d is named twice", k.ID)
+		}
+		types[k.ID] = k.Type
+	}
+	for _, c := range cols {
+		t, ok := types[c.ID]
+		switch {
+		case !ok:
+		case t != c.Type:
+			return invalid("key column %d is of type %s, and read as %s", c.ID, t.Name(), c.Type.Name())
+		case read[c.ID]:
+			return invalid("key column %d is read twice", c.ID)
+		}
+		read[c.ID] = true
+	}
 	return nil
 }
 
@@ -231,8 +254,9 @@ func checkIndexScan(n *IndexScan) error {
 	}
 	for _, c := range n.Columns {
 		if t, ok := have[c.ID]; !ok || t != c.Type {
-			return invalid("column %d is not in the index", c.ID)
+			return invalid("column %d is not in the index, or read twice", c.ID)
 		}
+		delete(have, c.ID)
 	}
 	return nil
 }
