@@ -34,7 +34,7 @@ const (
 	BlockDirtyKeysFew = 128
 	// dirtyReadRows is as how many rows of a new block a dirty key's read counts;
 	// scans read dirtyReadsMin of a small one before it is made anew.
-	dirtyReadRows = 8
+	dirtyReadRows = 16
 	dirtyReadsMin = 64
 	// WatchKeysMax is how many keys may change while a scan builds.
 	WatchKeysMax = 1 << 16

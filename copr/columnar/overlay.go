@@ -13,6 +13,7 @@ import (
 	"github.com/copradb/copra/internal/colvec"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/sqltypes"
+	"github.com/copradb/copra/txn/mvcc"
 )
 
 // serve returns a block's rows in [start, end), the dirty and the locked ones
@@ -255,13 +256,16 @@ func (p *points) Next() (key, value []byte, ok bool, err error) {
 	return nil, nil, false, nil
 }
 
-// get reads a key. The value is copied: a fork may ask the source next.
+// get reads a key that has no lock that matters: all locks in the ranges have been
+// looked at in the same snapshot.
 func (p *points) get() (value []byte, ok bool, err error) {
-	p.s.work.get.Lock()
-	defer p.s.work.get.Unlock()
-	value, ok, err = p.s.src.Get(p.key)
-	p.val = append(p.val[:0], value...)
-	return p.val, ok, err
+	s := p.s
+	if s.getter == nil {
+		s.getter = &mvcc.Getter{}
+		s.getter.Init(s.src.Snapshot(), &mvcc.ReadOptions{TS: s.src.TS(), IgnoreLocks: true})
+	}
+	value, _, ok, err = s.getter.Get(p.key)
+	return value, ok, err
 }
 
 // locked reads a key with a lock by a scan, which names the locks behind it, too.

@@ -14,6 +14,7 @@ import (
 	"github.com/copradb/copra/copr/scan"
 	"github.com/copradb/copra/internal/kv"
 	"github.com/copradb/copra/internal/sqltypes"
+	"github.com/copradb/copra/txn/mvcc"
 )
 
 // ScanOptions are the sizes of a scan's batches; zero fields as in scan.Options.
@@ -58,7 +59,6 @@ type segment struct {
 
 // work is what a scan and its forks have left to do.
 type work struct {
-	get  sync.Mutex // the source's Get
 	mu   sync.Mutex
 	rest []segment
 	busy int    // scans that may have more rows
@@ -87,6 +87,7 @@ type Scan struct {
 
 	rows    *rowSegment
 	build   *builder
+	getter  *mvcc.Getter // of dirty keys
 	overlay *overlay
 	piece   piece // of a block, to be returned
 	side    *sideRows
@@ -236,7 +237,12 @@ func (s *Scan) ColumnRows() uint64 { return s.stats.ColumnRows }
 // visit are closed.
 func (s *Scan) Close() error {
 	s.piece, s.side, s.overlay, s.ended = piece{}, nil, nil, true
-	return errors.Join(s.closeRows(), s.closeBuild())
+	err := errors.Join(s.closeRows(), s.closeBuild())
+	if s.getter != nil {
+		err = errors.Join(err, s.getter.Close())
+		s.getter = nil
+	}
+	return err
 }
 
 func (s *Scan) closeRows() (err error) {

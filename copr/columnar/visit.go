@@ -20,8 +20,7 @@ type Source interface {
 	// Snapshot and TS are what it reads.
 	Snapshot() kv.Snapshot
 	TS() uint64
-	// Get reads a row, Rows the rows of a range, both checking locks.
-	Get(key []byte) (value []byte, ok bool, err error)
+	// Rows are those of a range, with their locks checked.
 	Rows(r kv.KeyRange, keyOnly bool) (Rows, error)
 }
 
