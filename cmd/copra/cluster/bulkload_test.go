@@ -22,6 +22,7 @@ import (
 type bulkCluster struct {
 	t    *testing.T
 	addr string
+	pds  []string
 }
 
 func startBulkCluster(t *testing.T, dir string) (*bulkCluster, *Playground) {
@@ -35,7 +36,7 @@ func startBulkCluster(t *testing.T, dir string) (*bulkCluster, *Playground) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bulkCluster{t, o.SQLAddr}, p
+	return &bulkCluster{t, o.SQLAddr, o.PDClientAddrs}, p
 }
 
 func (c *bulkCluster) connect() *pgconn.PgConn {
@@ -89,13 +90,13 @@ func TestBulkLoad(t *testing.T) {
 	c, p := startBulkCluster(t, dir)
 	stop := sync.OnceFunc(p.Stop)
 	defer stop()
-	t.Run("content", func(t *testing.T) { (&bulkCluster{t, c.addr}).testContent() })
-	t.Run("violations", func(t *testing.T) { (&bulkCluster{t, c.addr}).testViolations() })
-	t.Run("default size", func(t *testing.T) { (&bulkCluster{t, c.addr}).testDefaultSize() })
-	t.Run("not bulk", func(t *testing.T) { (&bulkCluster{t, c.addr}).testNotBulk() })
-	t.Run("concurrent", func(t *testing.T) { (&bulkCluster{t, c.addr}).testConcurrent() })
-	t.Run("readers", func(t *testing.T) { (&bulkCluster{t, c.addr}).testReaders() })
-	t.Run("writers", func(t *testing.T) { (&bulkCluster{t, c.addr}).testWriters() })
+	t.Run("content", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testContent() })
+	t.Run("violations", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testViolations() })
+	t.Run("default size", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testDefaultSize() })
+	t.Run("not bulk", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testNotBulk() })
+	t.Run("concurrent", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testConcurrent() })
+	t.Run("readers", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testReaders() })
+	t.Run("writers", func(t *testing.T) { (&bulkCluster{t, c.addr, c.pds}).testWriters() })
 	conn := c.connect()
 	want := c.exec(conn, "SELECT count(*), sum(n), sum(length(long)) FROM shuffled")
 	stop()
