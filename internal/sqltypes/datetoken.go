@@ -135,23 +135,19 @@ func scanWord(s string, i int) (tokKind, int) {
 		return tokWord, i
 	}
 	word := s[start:i]
-	switch c := s[i]; {
-	case c == '-' || c == '/' || c == '.':
-		if c == '-' && months[word] == 0 && i+1 < len(s) && isDigit(s[i+1]) {
-			break // a POSIX zone such as est-5, below
-		}
-		isName := c == '/'
-		for i < len(s) && (isDigit(s[i]) || isAlpha(s[i]) || s[i] == c || isName && (s[i] == '_' || s[i] == '-' || s[i] == '+')) {
-			i++
-		}
-		if months[word] != 0 {
-			return tokDate, i
-		}
-		return tokWord, i
-	case c == '_':
-		for i < len(s) && (isDigit(s[i]) || isAlpha(s[i]) || s[i] == '_' || s[i] == '/' || s[i] == '-' || s[i] == '+') {
-			i++
-		}
+	c := s[i]
+	if c != '-' && c != '/' && c != '.' {
+		return tokWord, i // an underscore separates, but in names with a slash
+	}
+	if c == '-' && months[word] == 0 && i+1 < len(s) && isDigit(s[i+1]) {
+		return tokWord, i // a POSIX zone such as est-5
+	}
+	isName := c == '/'
+	for i < len(s) && (isDigit(s[i]) || isAlpha(s[i]) || s[i] == c || isName && (s[i] == '_' || s[i] == '-' || s[i] == '+')) {
+		i++
+	}
+	if months[word] != 0 {
+		return tokDate, i
 	}
 	return tokWord, i
 }

@@ -94,6 +94,7 @@ func TestFitErrors(t *testing.T) {
 		{Text, "\xff", "", "22021"},
 		{Date, "2021-02-29", "", "22008"},
 		{Timestamp, "foo", "", "22007"},
+		{Timestamp, "a_b", "", "22007"},
 		{Record, "(1)", "", "0A000"},
 		{Regclass, "pg_class", "", "0A000"},
 	} {
