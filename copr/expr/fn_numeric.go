@@ -21,7 +21,14 @@ const (
 )
 
 func init() {
-	whole := returning(func([]sqltypes.Type) sqltypes.Type { return scaled(0) })
+	// Of a numeric without a scale the result has none: it may be NaN, infinite
+	// or of more than 38 digits.
+	whole := returning(func(args []sqltypes.Type) sqltypes.Type {
+		if args[0].FixedScale() {
+			return scaled(0)
+		}
+		return args[0]
+	})
 	def("ceil(numeric) numeric", pure1(ceilNumeric), whole)
 	def("ceiling(numeric) numeric", pure1(ceilNumeric), whole)
 	def("floor(numeric) numeric", pure1(floorNumeric), whole)

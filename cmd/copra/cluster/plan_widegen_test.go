@@ -187,6 +187,7 @@ func (g *wide) number(sc []wcol, depth int) string {
 		}
 		return g.or(g.column(sc, "dddui"), g.whole(sc, 0))
 	}
+	g.loose = true // of numbers of different scales that are equal, DISTINCT may take any
 	n := func() string { return g.number(sc, depth-1) }
 	switch g.r.IntN(11) {
 	case 0, 1:
