@@ -2,9 +2,11 @@ package tpch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -32,14 +34,33 @@ type Postgres struct {
 	opts LoadOptions // on top of the common ones
 }
 
-// NewPostgres connects. indexes says whether to create those of indexes.sql.
-func NewPostgres(ctx context.Context, name, dsn string, indexes bool) (*Postgres, error) {
+// NewPostgres connects and makes settings, see Set. indexes says whether to
+// create those of indexes.sql.
+func NewPostgres(ctx context.Context, name, dsn string, indexes bool, settings ...string) (*Postgres, error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", name, err)
 	}
+	if err := Set(ctx, conn, settings); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
 	c := conn.Config()
 	return &Postgres{name: name, conn: conn, pid: benchmarks.ListenerPID(c.Host, c.Port), opts: LoadOptions{Indexes: indexes}}, nil
+}
+
+// Set makes session settings, each name=value. PostgreSQL takes those of copra,
+// too: a name with a dot is an extension's.
+func Set(ctx context.Context, conn *pgx.Conn, settings []string) error {
+	for _, s := range settings {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok {
+			return fmt.Errorf("setting %q: want name=value", s)
+		}
+		if _, err := conn.Exec(ctx, "SELECT set_config($1, $2, false)", name, value); err != nil {
+			return fmt.Errorf("setting %q: %w", s, err)
+		}
+	}
+	return nil
 }
 
 // Name implements System.

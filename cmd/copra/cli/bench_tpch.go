@@ -18,6 +18,7 @@ import (
 // benchTPCH is what copra bench tpch was asked for.
 type benchTPCH struct {
 	dsn, dir, queries, postgres, duckdb string
+	set                                 []string
 	generate                            int64
 	repeat                              int
 	load, run                           bool
@@ -66,6 +67,7 @@ copra's must equal. --duckdb is a folder in which "npm install @duckdb/node-api"
 	f := cmd.Flags()
 	f.StringVar(&configFile, config.FileFlag, "", "TOML file with settings, by flag name")
 	f.StringVar(&b.dsn, "dsn", defaultDSN, "the Postgres server")
+	f.StringSliceVar(&b.set, "set", []string{"copra.result_cache=off"}, "session settings of the server, name=value; a query is asked several times and is to be computed each time")
 	f.StringVar(&b.dir, "data", "", "folder with the data")
 	f.Int64Var(&b.generate, "generate", 0, "write the data of this scale factor (1 = 1 GB) to --data, and end")
 	f.StringVar(&b.queries, "queries", "1-22", "which queries, as 1,3,5-7")
@@ -87,6 +89,9 @@ func (b *benchTPCH) alone(cmd *cobra.Command, queries []int) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close(cmd.Context()) }()
+	if err := tpch.Set(cmd.Context(), conn, b.set); err != nil {
+		return err
+	}
 	if b.load {
 		tables, err := tpch.Load(cmd.Context(), conn, b.o)
 		if err != nil {
@@ -117,7 +122,7 @@ func (b *benchTPCH) compare(ctx context.Context, out io.Writer, queries []int) (
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	ours, err := tpch.NewPostgres(ctx, "copra", b.dsn, b.o.Indexes)
+	ours, err := tpch.NewPostgres(ctx, "copra", b.dsn, b.o.Indexes, b.set...)
 	if err != nil {
 		return err
 	}
