@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 
 	tikverr "github.com/tikv/client-go/v2/error"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/copradb/copra/internal/bulkload"
 	"github.com/copradb/copra/internal/pgerror"
 	"github.com/copradb/copra/sqlfront/kvclient"
 	"github.com/copradb/copra/sqlfront/mutate"
@@ -180,7 +182,7 @@ func unavailableError(err error) *pgerror.Error {
 
 func diskFull(err error) bool {
 	_, refused := kvclient.DiskFull(err)
-	return refused || errors.Is(err, tikverr.ErrTiKVDiskFull)
+	return refused || errors.Is(err, tikverr.ErrTiKVDiskFull) || errors.Is(err, bulkload.ErrDiskFull) || errors.Is(err, syscall.ENOSPC)
 }
 
 func diskFullDetail(err error) string {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/copradb/copra/internal/bulkload"
 	"github.com/copradb/copra/internal/pgerror"
 )
 
@@ -32,6 +33,7 @@ func TestHazard23_UnknownOutcomeIsNotAConflict(t *testing.T) {
 		{fmt.Errorf("pessimistic lock not found: %w", tikverr.ErrResultUndetermined), pgerror.StatementCompletionUnknown, false},
 		{&tikverr.ErrDeadlock{Deadlock: &kvrpcpb.Deadlock{}}, pgerror.DeadlockDetected, false},
 		{tikverr.ErrLockWaitTimeout, pgerror.LockNotAvailable, false},
+		{fmt.Errorf("load: %w", bulkload.ErrDiskFull), pgerror.DiskFull, false},
 		{tikverr.ErrLockAcquireFailAndNoWaitSet, pgerror.LockNotAvailable, false},
 		{pkgerrors.WithStack(tikverr.ErrRegionUnavailable), pgerror.CannotConnectNow, false},
 		{tikverr.NewErrPDServerTimeout("x"), pgerror.CannotConnectNow, false},

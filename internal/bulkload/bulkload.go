@@ -16,10 +16,14 @@ package bulkload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/pingcap/kvproto/pkg/metapb"
 )
+
+// ErrDiskFull is in the errors of a Job when a store has no room for its tables.
+var ErrDiskFull = errors.New("no room for the files of a bulk load")
 
 // Loader makes files that stores ingest.
 type Loader interface {

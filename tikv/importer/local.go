@@ -202,6 +202,9 @@ func (j *job) stage(ctx context.Context, region *metapb.Region, names, paths []s
 				return nil, err
 			}
 			if err := s.StageIngest(region.GetId(), region.GetRegionEpoch(), name, raftstore.IngestSource{FS: j.home.FS(), Path: paths[i]}); err != nil {
+				if errors.Is(err, raftstore.ErrBusy) {
+					err = fmt.Errorf("%w: %w", bulkload.ErrDiskFull, err)
+				}
 				return nil, err
 			}
 		}

@@ -28,7 +28,7 @@ func (j *job) NewTable() (bulkload.Writer, error) { return j.newWriter() }
 
 func (j *job) newWriter() (*writer, error) {
 	if err := j.home.RoomToBuild(); err != nil {
-		return nil, fmt.Errorf("importer: a table cannot be written: %w", err)
+		return nil, fmt.Errorf("importer: %w: %w", bulkload.ErrDiskFull, err)
 	}
 	w := &writer{j: j, id: j.last.Add(1)}
 	var err error
