@@ -31,7 +31,8 @@ const (
 //     cache has seen no change past the log since (its generation): the same
 //     versions and locks are in the snapshot;
 //   - a timestamp that is not below any version that there is in the ranges: the
-//     same versions are visible;
+//     same versions are visible (apply notes the timestamps of what it changes, so
+//     that this is known of blocks with dirty keys, too);
 //   - no lock in the ranges that any read could meet.
 //
 // The snapshot is taken anew each time: who leads, what is locked in memory, and

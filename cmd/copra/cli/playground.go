@@ -60,7 +60,7 @@ Logs go to <data-dir>/copra.log.`,
 	f.IntVar(&portOffset, "port-offset", 0, "added to every port, to run a second playground")
 	f.Var(&splitSize, "region-split-size", "a region larger than 1.5 times this splits into parts of this size")
 	f.Var(&cacheSize, "block-cache-size", "block cache of all stores together")
-	f.Var(&columnsSize, "columnar-cache-size", "columnar caches of all stores together (default 6 % of the memory, at least 256MiB)")
+	f.Var(&columnsSize, "columnar-cache-size", "columnar caches of all stores together: 6 % of the memory, at least 256MiB")
 	f.Var(&memoryLimit, "sql-memory-limit", "memory for the statements of all sessions together")
 	f.StringVar(&o.TempDir, "temp-dir", "", "where statements that need more memory keep rows (default <data-dir>/temp)")
 	f.Var(&tempLimit, "temp-bytes-max", "temporary files of all sessions together, 0 for no limit")

@@ -119,7 +119,7 @@ them hold three replicas of everything and survive the loss of one.
 	f.StringVar(&o.AdvertiseAddr, "advertise-addr", "", "address told to others (default --addr)")
 	f.StringVar(&o.StatusAddr, "status-addr", "127.0.0.1:20180", "address of metrics, /config, /regions and profiles")
 	f.StringVar(&labels, "labels", "", "where this store is, as zone=z1,host=h1")
-	f.Var(&columnsSize, "columnar-cache-size", "columns of tables that are scanned (default 6 % of the memory, at least 256MiB)")
+	f.Var(&columnsSize, "columnar-cache-size", "columns of tables that are scanned: 6 % of the memory, at least 256MiB")
 	f.Var(&cacheSize, "block-cache-size", "block cache (default 45 % of the memory)")
 	f.Var(&capacity, "capacity", "what the store may use of the disk (default all of it)")
 	f.Var(&reserve, "reserve-space", "room on the disk that clients don't get (default 5 % of the capacity, at most 5GiB)")

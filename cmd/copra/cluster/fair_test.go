@@ -173,6 +173,7 @@ func fairScans(b *testing.B, p *Playground, n int, rows bool) (stop func() float
 	count, start := 0, time.Now()
 	for range n {
 		c := fairConn(b, p)
+		fairExec(b, c, "SET copra.result_cache = off") // each of them computes
 		if rows {
 			fairExec(b, c, fairRowScan)
 		}

@@ -49,13 +49,13 @@ func PlaygroundCacheBytes() int64 {
 	return min(max(total/100*playgroundCacheSharePercent, playgroundCacheBytesMin), playgroundCacheBytesMax)
 }
 
-// ColumnsBytes is what the columnar caches of a process may take.
+// ColumnsBytes is what the columnar caches of a process may take, in whole MiB.
 func ColumnsBytes() int64 {
 	total, err := memoryBytes()
 	if err != nil {
 		return columnar.BytesMax
 	}
-	return min(max(total/100*columnsSharePercent, columnar.BytesMax), columnsBytesMax)
+	return min(max(total/100*columnsSharePercent, columnar.BytesMax), columnsBytesMax) >> 20 << 20
 }
 
 // TuneGC sets the garbage collector up for a server.
