@@ -161,7 +161,7 @@ func (h *hashAgg) closeGroups() error {
 	d := &h.disk
 	d.full = true
 	for _, a := range h.aggs {
-		if a.distinct == nil {
+		if a.distinct == nil || a.inOrder() {
 			continue
 		}
 		f, err := newPartFiles(h.ctx, a.distinct.pack.types, d.depth)
@@ -306,6 +306,12 @@ func (h *hashAgg) closeDisk() error {
 }
 
 func (h *hashAgg) spillStats() SpillStats { return h.disk.stats }
+
+// inOrder reports whether the result tells in which order values came: distinct
+// ones stay in memory then, since files would give them back in another.
+func (a *aggCall) inOrder() bool {
+	return a.call.Name == "string_agg" || a.call.Name == "array_agg"
+}
 
 // drain gives the accumulator the distinct arguments that are on disk. No group
 // has one of them already: those that the table had were never written.

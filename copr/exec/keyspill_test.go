@@ -51,7 +51,8 @@ func TestAggregateSpills(t *testing.T) {
 			{Name: "count", Args: []expr.Expr{tb.col(1)}, Filter: small}}
 		if rapid.Bool().Draw(t, "distinct") {
 			aggs = append(aggs, plan.AggCall{Name: "count", Args: []expr.Expr{tb.col(1)}, Distinct: true},
-				plan.AggCall{Name: "sum", Args: []expr.Expr{num}, Distinct: true, Filter: small})
+				plan.AggCall{Name: "sum", Args: []expr.Expr{num}, Distinct: true, Filter: small},
+				plan.AggCall{Name: "array_agg", Args: []expr.Expr{num}, Distinct: true}) // in the order of coming
 		}
 		memory := rapid.Int64Range(8, 6000).Draw(t, "memory")
 		want := sorted(run(t, mustOp(t)(exec.NewHashAgg(tb.op(t), exec.CompleteAgg, groupBy, aggs))))
