@@ -27,14 +27,15 @@ import (
 // coprocessors at the statement's timestamp; tables that the transaction has
 // written are read here, through its buffer, by the same plans.
 type storage struct {
-	s       *session
-	txn     *txn // nil outside a transaction
-	ts      uint64
-	mem     *exec.MemAccount
-	replica replicaRead
-	columns bool   // copra.columnar
-	results bool   // copra.result_cache
-	costs   *costs // of the statement
+	s          *session
+	txn        *txn // nil outside a transaction
+	ts         uint64
+	mem        *exec.MemAccount
+	replica    replicaRead
+	columns    bool // copra.columnar
+	results    bool // copra.result_cache
+	compressed client.Compression
+	costs      *costs // of the statement
 	// serial says that one goroutine reads at a time.
 	serial bool
 
@@ -51,8 +52,14 @@ const (
 	replicaStale
 )
 
+// compressions are the values of copra.flight_compression.
+var compressions = map[string]client.Compression{
+	"none": client.CompressionNone, "lz4": client.CompressionLZ4, "zstd": client.CompressionZSTD,
+}
+
 func (s *session) newStorage(t *txn, ts uint64, mem *exec.MemAccount) *storage {
 	st := &storage{s: s, txn: t, ts: ts, mem: mem, columns: s.settings.Bool("copra.columnar"), results: s.settings.Bool("copra.result_cache"), costs: s.costs}
+	st.compressed = compressions[s.settings.Text("copra.flight_compression")]
 	switch s.settings.Text("copra.replica_read") {
 	case "leader":
 		st.replica = replicaLeader
@@ -118,6 +125,7 @@ func (c *coprScan) start(ctx *exec.Ctx) (exec.Source, error) {
 	req := &client.Request{
 		Plan: p, Ranges: c.req.Ranges, ReadTS: c.st.ts, KeepOrder: c.req.KeepOrder,
 		RowsHint: c.req.LimitHint, Mem: c.st.mem, Columnar: c.st.columns,
+		Compression: c.st.compressed,
 		ResultCache: c.st.results && p == c.req.Plan, // a join's filter is another one next time
 	}
 	switch c.st.replica { // coprpb.ReplicaRead's numbers

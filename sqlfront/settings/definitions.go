@@ -137,6 +137,7 @@ var ownSettings = []definition{
 	{name: "copra.bulk_load", kind: kindBool, value: "on", text: "Loads a large COPY into an empty table by files that stores ingest."},
 	{name: "copra.bulk_load_size", kind: kindInt, value: "8388608", min: 1, max: math.MaxInt64, text: "Bytes of keys and values from which on a COPY is loaded by files."},
 	{name: "copra.join_filters", kind: kindBool, value: "on", text: "Lets one side of a join filter the scan of the other."},
+	{name: "copra.flight_compression", kind: kindEnum, value: "none", choices: []string{"none", "lz4", "zstd"}, text: "Compresses what coprocessors of other processes answer."},
 	{name: "copra.replica_read", kind: kindEnum, value: "leader", choices: []string{"leader", "follower", "stale"}, text: "Chooses the replicas that scans read from."},
 	{name: "copra.parallel_workers", kind: kindInt, value: "0", max: parallelWorkersMax, text: "Workers that may run a part of a query here at the same time; 0 for as many as there are processors, 1 for none."},
 	{name: "copra.spill_memory", kind: kindInt, value: "0", max: math.MaxInt64, text: "Bytes of memory from which on a statement's operators keep rows in temporary files, 0 for three quarters of copra.statement_memory."},

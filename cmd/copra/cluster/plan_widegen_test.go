@@ -444,13 +444,11 @@ func (g *wide) value(sc []wcol, depth int) (string, byte) {
 	case 9:
 		return g.scalar(sc), 'o'
 	}
-	for {
-		c := sc[g.r.IntN(len(sc))]
-		if c.kind == 'u' || c.kind == 'f' {
-			g.loose = true
-		}
-		return c.name, c.kind
+	c := sc[g.r.IntN(len(sc))]
+	if c.kind == 'u' || c.kind == 'f' {
+		g.loose = true
 	}
+	return c.name, c.kind
 }
 
 // item is one item of FROM, lateral to those of outer.

@@ -250,6 +250,26 @@ func TestProcessesStopOnSIGTERM(t *testing.T) {
 		exec1(t, connect(), "INSERT INTO hot VALUES (1, 0), (2, 0)")
 		hotRowCancelled(t, connect)
 	})
+	t.Run("compressed answers", func(t *testing.T) {
+		conn := connect(t, c.sqlAddr)
+		exec1(t, conn, "CREATE TABLE wide (a int PRIMARY KEY, s text, n numeric(10,2), d date)")
+		exec1(t, conn, "INSERT INTO wide SELECT i, 'text ' || i % 7, i * 0.5, date '2026-01-01' + i % 30 FROM generate_series(1, 3000) i")
+		sums := map[string]int{}
+		for _, how := range []string{"none", "lz4", "zstd"} {
+			exec1(t, conn, "SET copra.flight_compression = "+how)
+			var rows, sum int
+			if err := conn.QueryRow(context.Background(), "SELECT count(*), sum(a + length(s)) FROM (SELECT * FROM wide ORDER BY d, a OFFSET 0) w").Scan(&rows, &sum); err != nil {
+				t.Fatal(how, err)
+			}
+			if rows != 3000 {
+				t.Errorf("%s: %d rows", how, rows)
+			}
+			sums[how] = sum
+		}
+		if sums["lz4"] != sums["none"] || sums["zstd"] != sums["none"] {
+			t.Errorf("the answers differ: %v", sums)
+		}
+	})
 	for _, status := range c.statuses {
 		resp, err := http.Get("http://" + status + "/metrics")
 		if err != nil {
