@@ -2,7 +2,6 @@ package pd
 
 import (
 	"context"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/copradb/copra/internal/testaddr"
 	"github.com/copradb/copra/pd/schedule"
 )
 
@@ -141,10 +141,5 @@ func until(t *testing.T, what string, cond func() bool) {
 // freeAddr is an address that nobody listens on now.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return testaddr.Free(t)
 }

@@ -2,7 +2,6 @@ package pdclient_test
 
 import (
 	"context"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/pingcap/kvproto/pkg/pdpb"
 
 	"github.com/copradb/copra/internal/pdclient"
+	"github.com/copradb/copra/internal/testaddr"
 	"github.com/copradb/copra/pd"
 	"github.com/copradb/copra/pd/schedule"
 )
@@ -25,12 +25,7 @@ func testContext(t *testing.T) context.Context {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return testaddr.Free(t)
 }
 
 // fixedPD can be stopped and started again at the same place.

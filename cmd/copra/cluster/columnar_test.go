@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -164,7 +163,6 @@ func TestColumnarBank(t *testing.T) {
 			}
 		})
 	}
-	var served atomic.Int64
 	for _, replica := range []string{"leader", "follower"} {
 		c := connect()
 		answerOf(t, c, "SET copra.replica_read = "+replica)
@@ -175,12 +173,15 @@ func TestColumnarBank(t *testing.T) {
 					t.Errorf("%s: %s, not %s", replica, got, want)
 				}
 			}
-			served.Add(int64(strings.Count(answerOf(t, c, "EXPLAIN ANALYZE SELECT sum(v), count(*) FROM bank"), "Columnar: regions=")))
 		})
 	}
 	wg.Wait()
-	if served.Load() == 0 {
-		t.Error("no query was served by columns")
+	answerOf(t, c, "SET copra.result_cache = off")
+	for range 2 { // the first may build the blocks that the writers wore out
+		answerOf(t, c, "SELECT sum(v) FROM bank")
+	}
+	if got := answerOf(t, c, "EXPLAIN ANALYZE SELECT sum(v) FROM bank"); !strings.Contains(got, "Columnar: regions=") {
+		t.Errorf("columns do not serve: %s", got)
 	}
 	if got := answerOf(t, c, "SELECT count(*) > 100 FROM bank WHERE v <> 100"); got != "[\"t\"]\nSELECT 1\n" {
 		t.Errorf("more than 100 accounts have changed: %s", got)

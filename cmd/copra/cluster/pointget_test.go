@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/tikv/client-go/v2/tikv"
 	"go.uber.org/zap"
 
+	"github.com/copradb/copra/internal/testaddr"
 	"github.com/copradb/copra/sqlfront/kvclient"
 )
 
@@ -175,14 +175,7 @@ func loadPointGets(b *testing.B, kv *tikv.KVStore, raw *rawkv.Client) {
 
 func freeAddrs(tb testing.TB, count int) (out []string) {
 	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		out = append(out, l.Addr().String())
-		if err := l.Close(); err != nil {
-			tb.Fatal(err)
-		}
+		out = append(out, testaddr.Free(tb))
 	}
 	return out
 }
