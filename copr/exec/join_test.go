@@ -23,6 +23,31 @@ const (
 	yes
 )
 
+// matchOf compares the first keys columns, and, if there is a residual, asks that
+// column less of the left side is below that of the right one.
+func matchOf(types []sqltypes.Type, keys, less int, residual bool) func(a, b []sqltypes.Datum) truth {
+	return func(a, b []sqltypes.Datum) truth {
+		out := yes
+		for c := range keys {
+			switch {
+			case a[c].IsNull() || b[c].IsNull():
+				out = min(out, unknown)
+			case coltest.Compare(types[c], a[c], b[c]) != 0:
+				return no
+			}
+		}
+		if residual {
+			switch {
+			case a[less].IsNull() || b[less].IsNull():
+				out = min(out, unknown)
+			case a[less].Int() >= b[less].Int():
+				return no
+			}
+		}
+		return out
+	}
+}
+
 // naiveJoinRows joins by definition.
 func naiveJoinRows(kind exec.JoinKind, l, r *table, nullAware bool, match func(a, b []sqltypes.Datum) truth) [][]sqltypes.Datum {
 	nulls := func(n int) []sqltypes.Datum { return make([]sqltypes.Datum, n) }
@@ -84,26 +109,7 @@ func TestJoins(t *testing.T) {
 		l, r := &table{types: types, rows: all.rows[:cut]}, &table{types: types, rows: all.rows[cut:]}
 		kind := rapid.SampledFrom(joinKinds).Draw(t, "kind")
 		residual := rapid.Bool().Draw(t, "residual")
-		match := func(a, b []sqltypes.Datum) truth {
-			out := yes
-			for c := range keys {
-				switch {
-				case a[c].IsNull() || b[c].IsNull():
-					out = min(out, unknown)
-				case coltest.Compare(types[c], a[c], b[c]) != 0:
-					return no
-				}
-			}
-			if residual {
-				switch {
-				case a[keys].IsNull() || b[keys].IsNull():
-					out = min(out, unknown)
-				case a[keys].Int() >= b[keys].Int():
-					return no
-				}
-			}
-			return out
-		}
+		match := matchOf(types, keys, keys, residual)
 		spec := exec.HashJoinSpec{Kind: kind, Left: l.op(t), Right: r.op(t)}
 		var conds []expr.Expr
 		right := func(c int) expr.Expr { return &expr.Column{Index: len(types) + c, Typ: types[c]} }

@@ -14,7 +14,6 @@ import (
 	"github.com/copradb/copra/copr/exec"
 	"github.com/copradb/copra/copr/expr"
 	"github.com/copradb/copra/internal/colvec"
-	"github.com/copradb/copra/internal/colvec/coltest"
 	"github.com/copradb/copra/internal/sqltypes"
 )
 
@@ -179,26 +178,7 @@ func TestHashJoinOfRawRows(t *testing.T) {
 		} else if kind == exec.AntiJoin && keys == 1 {
 			spec.NullAware = rapid.Bool().Draw(t, "null aware")
 		}
-		match := func(a, b []sqltypes.Datum) truth {
-			out := yes
-			for c := range keys {
-				switch {
-				case a[c].IsNull() || b[c].IsNull():
-					out = min(out, unknown)
-				case coltest.Compare(types[c], a[c], b[c]) != 0:
-					return no
-				}
-			}
-			if residual {
-				switch {
-				case a[last].IsNull() || b[last].IsNull():
-					out = min(out, unknown)
-				case a[last].Int() >= b[last].Int():
-					return no
-				}
-			}
-			return out
-		}
+		match := matchOf(types, keys, last, residual)
 		first, end := 0, 2*len(types)
 		switch kind {
 		case exec.SemiJoin, exec.AntiJoin:
